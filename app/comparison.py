@@ -1,0 +1,175 @@
+"""The ticked runs beside each other: segmentation per region and markers, with intervals. A part of the Overview."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+import panel as pn
+
+from app.state import SPLITS, AppState
+from app.store import Store
+from workbench.errors import WorkbenchError
+from workbench.evaluation.summaries import summarise_segmentation, with_available
+from workbench.labels import REGIONS
+from workbench.records.index import RunRow
+from workbench.views.results import METRIC_TITLES, forest, metric_distribution
+from workbench.views.tables import headline_title, unequal_budgets
+from workbench.views.theme import cohort_title
+
+SEGMENTATION_METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
+
+
+class ComparisonPanel(pn.viewable.Viewer):
+    """Distribution of one metric per region, and every marker's AUC, for the runs that are compared."""
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._shown: Any = None
+        self.title = pn.pane.HTML("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
+        self.metric = pn.widgets.Select(
+            label="Metric", options={METRIC_TITLES[m]: m for m in SEGMENTATION_METRICS}, width=200, margin=(0, 12, 0, 0)
+        )
+        self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
+        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
+        self.regions = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 20, 0, 0))
+        self.markers = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.layout = pn.Column(
+            self.title,
+            pn.Row(self.metric, self.split, margin=0),
+            self.notes,
+            pn.FlexBox(self.regions, self.markers),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+        for widget, name in ((self.metric, "metric"), (self.split, "split")):
+            if getattr(state, name) in widget.values:
+                widget.value = getattr(state, name)
+            widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
+        state.param.watch(self._follow, ["runs", "metric", "split"])
+
+    def __panel__(self) -> Any:
+        return self.layout
+
+    def _follow(self, *_: object) -> None:
+        if self.state.metric in self.metric.values:
+            self.metric.value = self.state.metric
+        self.split.value = self.state.split
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the figures up to date; nothing is drawn anew while nothing changed."""
+        rows, chosen = self.store.compared(self.state.runs)
+        state = self.state
+        stamps = [
+            (row.run, self.store.stamp(row.run, "metrics.parquet"), self.store.stamp(row.run, "markers.parquet")) for row in rows
+        ]
+        shown = (stamps, chosen, tuple(state.runs), state.metric, state.split, state.theme)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self.layout.visible = bool(rows) or bool(state.runs)
+        heading = (
+            "Comparison of the ticked runs"
+            if chosen
+            else "Latest completed run of each method (tick runs above to compare others)"
+        )
+        self.title.object = f'<span style="font-size:17px;font-weight:650">{heading}</span>'
+        notes = self._notes(rows)
+        tables, problems = self._tables(rows)
+        with pn.io.hold():
+            self._draw_regions(rows, tables, notes)
+            self._draw_markers(rows, notes, problems)
+            self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in [*notes, *problems])
+
+    def _notes(self, rows: list[RunRow]) -> list[str]:
+        notes = []
+        missing = [run for run in self.state.runs if self.store.row(run) is None]
+        if missing:
+            notes.append(f"Not in the runs folder (any more): {', '.join(missing)}.")
+        if len({row.fingerprint for row in rows}) > 1:
+            notes.append("These runs were made from different cohorts: their numbers are not comparable.")
+        budget = unequal_budgets(rows)
+        return [*notes, budget] if budget else notes
+
+    def _tables(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+        tables, problems = {}, []
+        for row in rows:
+            try:
+                metrics = self.store.metrics(row.run)
+            except (WorkbenchError, OSError) as error:
+                problems.append(f"{row.title}: {error}")
+                continue
+            if metrics is not None:
+                metrics = metrics[(metrics["split"] == self.state.split) & (metrics["metric"] == self.state.metric)]
+                if len(metrics):
+                    tables[row.title] = with_available(metrics)
+        return tables, problems
+
+    def _draw_regions(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], notes: list[str]) -> None:
+        if not tables:
+            self.regions.param.update(object=None, visible=False)
+            if rows:
+                notes.append(f"None of these runs has segmentation results on the {self.state.split} split.")
+            return
+        summaries = {
+            title: summarise_segmentation(table).rename(columns={"mean": "value"}) for title, table in tables.items()
+        }  # one split and one metric each: a row per region
+        found = {region for table in tables.values() for region in table["region"]}
+        regions = [region for region in REGIONS if region in found]
+        counts = ", ".join(f"{title} n = {table['case'].nunique()}" for title, table in tables.items())
+        self.regions.param.update(
+            object=metric_distribution(
+                tables,
+                summaries,
+                metric=self.state.metric,
+                regions=regions,
+                subtitle=f"{cohorts(rows)}, {self.state.split} split; {counts}",
+                name=self.state.theme,
+                width=600,
+                height=300,
+            ),
+            visible=True,
+        )
+
+    def _draw_markers(self, rows: list[RunRow], notes: list[str], problems: list[str]) -> None:
+        lines = []
+        for row in rows:
+            numbers = self.store.headline(row.run, split=self.state.split) or {}
+            for key, interval in numbers.items():
+                if key.startswith("auc "):
+                    line = {
+                        "marker": key,
+                        "label": headline_title(key).removeprefix("AUC "),
+                        "series": row.title,
+                        "n": interval.n,
+                    }
+                    line |= {"value": interval.value, "low": interval.low, "high": interval.high}
+                    lines.append(line)
+        if not lines:
+            self.markers.param.update(object=None, visible=False)
+            return
+        table = pd.DataFrame(lines)
+        if table["value"].isna().any():
+            notes.append("Not estimable: fewer than 10 cases of one class; see the page Curves for the counts.")
+        order = {key: place for place, key in enumerate(table["marker"].unique())}
+        table = table.assign(place=table["marker"].map(order)).sort_values(["place"], kind="stable")
+        self.markers.param.update(
+            object=forest(
+                table.drop(columns="marker"),
+                title="AUC per marker with 95 % interval",
+                xlabel="AUC",
+                subtitle=f"{cohorts(rows)}, {self.state.split} split",
+                reference=0.5,
+                name=self.state.theme,
+                width=400,
+            ),
+            visible=True,
+        )
+
+
+def cohorts(rows: list[RunRow]) -> str:
+    """The cohorts behind some runs, for a subtitle."""
+    return " and ".join(dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in rows))

@@ -1,0 +1,326 @@
+"""Curves: how well a marker is predicted, by the runs that are compared, and what a threshold does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import panel as pn
+
+from app.state import SPLITS, AppState
+from app.store import Store
+from workbench.cohort.phantom.posterior import best_possible
+from workbench.contracts import MARKER_POSITIVE, MARKERS
+from workbench.errors import WorkbenchError
+from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
+from workbench.evaluation.summaries import with_available
+from workbench.evaluation.thresholds import youden_threshold
+from workbench.records.index import RunRow
+from workbench.views.curves import (
+    BEST_REMARK,
+    BEST_TITLE,
+    CurveData,
+    Mark,
+    calibration_figure,
+    confusion_figure,
+    curve_data,
+    precision_recall_figure,
+    roc_figure,
+)
+from workbench.views.tables import marker_table, marker_title
+from workbench.views.theme import cohort_title
+
+_NEGATIVE = {"idh": "wild type", "codel": "intact", "tert": "wild type", "mgmt": "unmethylated"}
+_TABLE_STYLE = """
+table { border-collapse: collapse; font-size: 13.5px; }
+th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wb-line); text-align: left; color: var(--wb-text); }
+th { font-weight: 600; }
+"""
+
+
+@dataclass(frozen=True)
+class Youden:
+    """A run's Youden threshold, from its validation cases."""
+
+    threshold: float
+    note: str
+
+
+class CurvesPage(pn.viewable.Viewer):
+    """ROC, precision-recall and calibration of one marker; confusion matrices and metrics at the threshold.
+
+    Args:
+        state: marker, split, threshold and runs are followed and written.
+        store: where runs are read from.
+    """
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._shown: Any = None
+        self._following = False
+        self._first_youden = float("nan")
+        self.runs = pn.widgets.MultiChoice(
+            label="Runs (none chosen: the latest of each method)", options={}, width=460, margin=(0, 16, 0, 0)
+        )
+        self.marker = pn.widgets.Select(label="Marker", options={}, width=260, margin=(0, 16, 0, 0))
+        self.split = pn.widgets.Select(label="Split", options=list(SPLITS), value=state.split, width=130, margin=(0, 16, 0, 0))
+        self.threshold = pn.widgets.FloatSlider(
+            label="Threshold: positive from this probability on",
+            start=0,
+            end=1,
+            step=0.01,
+            value=state.threshold,
+            width=300,
+            margin=(0, 12, 0, 0),
+        )
+        self.use_youden = pn.widgets.Button(label="Use the Youden threshold", margin=(18, 0, 0, 0), height=32)
+        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
+        self.roc = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
+        self.recall = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
+        self.calibration = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.confusion = pn.FlexBox(sizing_mode="stretch_width", margin=0)
+        self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
+        self.figures = pn.Column(
+            pn.FlexBox(self.roc, self.recall, self.calibration), self.confusion, self.table, sizing_mode="stretch_width", margin=0
+        )
+        self.layout = pn.Column(
+            pn.FlexBox(self.marker, self.split, self.runs, self.threshold, self.use_youden, align_items="flex-start"),
+            self.notes,
+            self.figures,
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+        self.marker.param.watch(lambda event: self._write(marker=event.new), "value")
+        self.split.param.watch(lambda event: self._write(split=event.new), "value")
+        self.runs.param.watch(lambda event: self._write(runs=list(event.new)), "value")
+        self.threshold.param.watch(lambda event: self._write(threshold=round(event.new, 4)), "value_throttled")
+        self.use_youden.on_click(self._to_youden)
+        state.param.watch(self.refresh, ["runs", "marker", "split", "threshold", "page"])
+        self.refresh()
+
+    def __panel__(self) -> Any:
+        return self.layout
+
+    def _write(self, **values: Any) -> None:
+        if not self._following:
+            self.state.param.update(**{key: value for key, value in values.items() if value is not None})
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def refresh(self, *_: object) -> None:
+        """Bring widgets and figures in line with the state and the run folders; draws only what changed."""
+        if self.state.page != "curves":
+            return
+        rows = self.store.compared(self.state.runs)[0]
+        tables, problems = self._markers(rows)
+        options = marker_options(pd.concat(tables.values()) if tables else None)
+        self._follow(options)
+        chosen = self.state.marker if self.state.marker in options.values() else next(iter(options.values()), "")
+        stamps = tuple((row.run, self.store.stamp(row.run, "markers.parquet")) for row in rows)
+        shown = (stamps, chosen, self.state.split, self.state.threshold, self.state.theme, tuple(self.state.runs))
+        if shown == self._shown:
+            return
+        self._shown = shown
+        notes = problems + self._missing()
+        if not options:
+            self._show_nothing(rows, notes)
+            return
+        if self.state.marker and self.state.marker != chosen:
+            notes.append(f"None of these runs predicts '{self.state.marker}'; showing {chosen}.")
+        self._draw(rows, tables, chosen, notes)
+
+    def _markers(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+        tables, problems = {}, []
+        for row in rows:
+            try:
+                table = self.store.markers(row.run)
+            except (WorkbenchError, OSError) as error:
+                problems.append(f"{row.title}: {error}")
+                continue
+            if table is not None and len(table):
+                tables[row.run] = table
+        return tables, problems
+
+    def _missing(self) -> list[str]:
+        missing = [run for run in self.state.runs if self.store.row(run) is None]
+        return [f"Not in the runs folder (any more): {', '.join(missing)}."] if missing else []
+
+    def _follow(self, options: dict[str, str]) -> None:
+        """Set the widgets from the state without writing back."""
+        known = {f"{row.title} ({row.experiment})": row.run for row in self.store.runs() if row.state == "completed"}
+        state = self.state
+        self._following = True
+        try:
+            self.marker.param.update(options=options, value=state.marker if state.marker in options.values() else None)
+            if options and state.marker not in options.values():
+                self.marker.value = next(iter(options.values()))
+            self.split.value = state.split
+            self.runs.param.update(options=known, value=[run for run in state.runs if run in known.values()])
+            self.threshold.value = state.threshold
+        finally:
+            self._following = False
+
+    def _show_nothing(self, rows: list[RunRow], notes: list[str]) -> None:
+        if rows:
+            methods = ", ".join(dict.fromkeys(row.title for row in rows))
+            notes = [
+                *notes,
+                f"No marker predictions in {methods}. Choose a run of a method that predicts markers, e.g. mts_unet.",
+            ]
+        else:
+            notes = [*notes, "No completed run yet: `workbench run mts_unet --cohort ...` makes one; the Overview lists them."]
+        self.figures.visible = self.use_youden.visible = False
+        self._say(notes)
+
+    def _draw(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], chosen: str, notes: list[str]) -> None:
+        state, marker = self.state, chosen.partition(":")[0]
+        runs, marks, youdens, used = [], {}, [], []
+        for row in rows:
+            data = self._data(row, tables.get(row.run), chosen, state.split, notes)
+            if data is None:
+                continue
+            youden = self._youden(row, tables[row.run], chosen)
+            notes.append(f"{row.title}: {youden.note}")
+            marks[data.title] = [Mark(state.threshold, "threshold"), Mark(youden.threshold, "Youden point of validation")]
+            runs.append(data)
+            youdens.append(youden.threshold)
+            used.append(row)
+        if not runs:
+            self.figures.visible = self.use_youden.visible = False
+            self._say([*notes, f"No {state.split} cases with this marker in the runs that are compared."])
+            return
+        cohorts = " and ".join(dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in used))
+        if len({row.fingerprint for row in used}) > 1:
+            notes.append("These runs were made from different cohorts: their curves are not comparable.")
+        best = self._best(used, tables, chosen, notes)
+        name = chosen.partition(":")[2]
+        title, subtitle = marker_title(marker, name), f"{cohorts}, {state.split} split"
+        style: dict[str, Any] = {"subtitle": subtitle, "name": state.theme}
+        finite = [value for value in youdens if np.isfinite(value)]
+        self._first_youden = finite[0] if finite else float("nan")
+        with pn.io.hold():
+            self.use_youden.visible = bool(finite)
+            self.roc.object = roc_figure(runs, best=best, marks=marks, title=f"ROC, {title}", **style)
+            self.recall.object = precision_recall_figure(runs, best=best, marks=marks, title="Precision and recall", **style)
+            self.calibration.object = calibration_figure(runs, title="Calibration", **style)
+            self.confusion[:] = [
+                pn.pane.HoloViews(
+                    confusion_figure(run, state.threshold, names=class_names(marker, name), index=index, name=state.theme),
+                    margin=(8, 16, 0, 0),
+                )
+                for index, run in enumerate(runs)
+            ]
+            self.table.object = self._table(runs, subtitle)
+            self.figures.visible = True
+            notes.append(
+                f"On the curves: ● the threshold {state.threshold:.2f}, ★ a run's Youden threshold, from its validation cases."
+            )
+            if any(run.too_few for run in runs):
+                notes.append(f"Not estimable: fewer than {MIN_PER_CLASS} cases of a class; the curve shows the cases there are.")
+            self._say(notes)
+
+    def _data(self, row: RunRow, table: pd.DataFrame | None, chosen: str, split: str, notes: list[str]) -> CurveData | None:
+        if table is None:
+            notes.append(f"{row.title}: predicts no markers.")
+            return None
+        rows = select(table, chosen, split)
+        if rows.empty:
+            notes.append(f"{row.title}: no {split} cases with this marker.")
+            return None
+        stamp = self.store.stamp(row.run, "markers.parquet")
+        try:
+            return self.store.cached(("curves", row.run, chosen, split), stamp, lambda: curve_data(row.title, rows))
+        except WorkbenchError as error:
+            notes.append(f"{row.title}: {error}")
+            return None
+
+    def _youden(self, row: RunRow, table: pd.DataFrame, chosen: str) -> Youden:
+        rows = select(table, chosen, "validation")
+        nothing = "no Youden threshold, since the run has no validation cases of this marker."
+        if rows.empty:
+            return Youden(float("nan"), nothing)
+        try:
+            sample = sample_of(rows)
+        except WorkbenchError as error:
+            return Youden(float("nan"), f"no Youden threshold: {error}")
+        threshold = youden_threshold(sample.truth, sample.probability)
+        positive, n = int(sample.truth.sum()), int(sample.truth.size)
+        if not np.isfinite(threshold):
+            return Youden(threshold, f"no Youden threshold: the {n} validation cases are all of one class.")
+        text = f"Youden threshold {threshold:.2f}, chosen on {n} validation cases ({positive} positive)"
+        few = f"; too few to trust it: fewer than {MIN_PER_CLASS} of a class." if not sample.estimable else "."
+        return Youden(threshold, text + few)
+
+    def _best(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], chosen: str, notes: list[str]) -> CurveData | None:
+        """The best possible predictor on the cases of the phantom run that has the most, where its cohort is still there."""
+        phantoms = [row for row in rows if row.phantom]
+        if not phantoms:
+            return None
+        row = max(phantoms, key=lambda row: len(select(tables[row.run], chosen, self.state.split)))
+        cohort = self.store.cohort(row.run)
+        if cohort is None:
+            notes.append(f"No best-possible curve: {self.store.cohort_problem(row.run)}")
+            return None
+        rows_used = select(tables[row.run], chosen, self.state.split)
+
+        def make() -> CurveData | None:
+            truth = cohort.truth
+            if truth is None:
+                return None
+            marker, _, name = chosen.partition(":")
+            probability = best_possible(truth, f"{marker}{name}", list(rows_used["case"]))
+            sample = make_sample(rows_used["truth"].to_numpy(float), probability, list(rows_used["subject"]))
+            return curve_data(BEST_TITLE, sample)
+
+        try:
+            key = ("best", row.run, chosen, self.state.split)
+            found = self.store.cached(key, self.store.stamp(row.run, "markers.parquet"), make)
+        except (WorkbenchError, OSError, ValueError) as error:
+            notes.append(f"No best-possible curve: {error}")
+            return None
+        if found is not None:
+            notes.append(f"Dashed: the best possible from the phantom's known truth, image only. {BEST_REMARK}")
+        return found
+
+    def _table(self, runs: list[CurveData], subtitle: str) -> str:
+        metrics = {run.title: marker_metrics(run.sample, threshold=self.state.threshold) for run in runs}
+        html = marker_table(metrics).to_html(index=False, border=0, escape=True)
+        caption = f"Metrics at threshold {self.state.threshold:.2f} with 95 % intervals over subjects ({escape(subtitle)})"
+        return f'<div style="font-weight:650;font-size:15px;margin:6px 0">{caption}</div>{html}'
+
+    def _say(self, notes: list[str]) -> None:
+        self.notes.object = "".join(f"<div>{escape(note)}</div>" for note in dict.fromkeys(notes))
+
+    def _to_youden(self, *_: object) -> None:
+        if np.isfinite(self._first_youden):
+            self.state.threshold = round(self._first_youden, 4)
+
+
+def marker_options(markers: pd.DataFrame | None) -> dict[str, str]:
+    """Title -> key of every marker and class that some run predicts; the key is 'idh', or 'grade:4' with several classes."""
+    if markers is None or markers.empty:
+        return {}
+    pairs = markers[["marker", "class"]].drop_duplicates().astype(str)
+    order = {name: index for index, name in enumerate(MARKERS)}
+    found = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (order.get(pair[0], len(order)), pair[1]))
+    return {marker_title(m, c): f"{m}:{c}" if m == "grade" else m for m, c in found}
+
+
+def select(markers: pd.DataFrame, key: str, split: str) -> pd.DataFrame:
+    """The rows of one marker class and split, each case with all its modalities."""
+    marker, _, name = key.partition(":")
+    rows = markers[(markers["marker"] == marker) & (markers["split"] == split)]
+    if name:
+        rows = rows[rows["class"] == name]
+    return with_available(rows)
+
+
+def class_names(marker: str, name: str) -> tuple[str, str]:
+    """Names of class 0 and class 1, for a confusion matrix."""
+    if marker == "grade":
+        return f"not {name}", f"grade {name}"
+    return _NEGATIVE.get(marker, "negative"), MARKER_POSITIVE.get(marker, "positive")

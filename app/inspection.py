@@ -1,0 +1,106 @@
+"""One run looked at closely: where it stands, what it was asked, how its training went. A part of the Overview."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import panel as pn
+
+from app.state import AppState
+from app.store import Store
+from workbench.errors import WorkbenchError
+from workbench.records.index import RunRow
+from workbench.views.tables import budget_text, duration_text, state_cell, time_text
+from workbench.views.theme import cohort_title
+from workbench.views.training import training_curves
+
+_FACTS = """<style>
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }}
+dt {{ color: var(--wb-muted); }} dd {{ margin: 0; overflow-wrap: anywhere; }}
+</style><dl>{}</dl>"""
+
+
+class RunPanel(pn.viewable.Viewer):
+    """The run of `state.run`; where none is chosen, the latest that can be read."""
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._shown: Any = None
+        self.title = pn.pane.HTML("", margin=(14, 0, 8, 0), sizing_mode="stretch_width")
+        self.facts = pn.pane.HTML("", width=380, margin=(0, 24, 0, 0))
+        self.loss = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 16, 0, 0))
+        self.score = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.layout = pn.Column(self.title, pn.FlexBox(self.facts, self.loss, self.score), sizing_mode="stretch_width", margin=0)
+        state.param.watch(self.refresh, "run")
+
+    def __panel__(self) -> Any:
+        return self.layout
+
+    def row(self) -> RunRow | None:
+        """The row that is shown."""
+        if self.state.run:
+            return self.store.row(self.state.run)
+        return next((row for row in self.store.runs() if row.readable), None)
+
+    def refresh(self, *_: object) -> None:
+        """Bring the panel up to date; nothing is drawn anew while nothing changed."""
+        row = self.row()
+        self.layout.visible = bool(row or self.state.run)
+        if row is None:
+            name = escape(self.state.run)
+            self.title.object = f"<b>{name}</b> is not in the runs folder (any more)." if name else ""
+            self._clear()
+            return
+        shown = (row, self.store.stamp(row.run, "events.jsonl"), self.state.theme, round(row.seconds or 0))
+        if shown == self._shown:
+            return
+        drawn = self._shown is not None and self._shown[1:3] == shown[1:3] and self._shown[0].run == row.run
+        self._shown = shown
+        self.title.object = f'<span style="font-size:17px;font-weight:650">Run {escape(row.title)}</span>'
+        self.facts.object = _FACTS.format("".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in self._facts(row)))
+        if not drawn:
+            self._draw(row)
+
+    def _clear(self) -> None:
+        self._shown = None
+        self.facts.object = ""
+        self.loss.param.update(object=None, visible=False)
+        self.score.param.update(object=None, visible=False)
+
+    def _draw(self, row: RunRow) -> None:
+        figures: dict[str, Any] = {}
+        if row.readable:
+            try:
+                figures = training_curves(
+                    self.store.events(row.run),
+                    title=row.title,
+                    subtitle=cohort_title(row.cohort, row.phantom),
+                    name=self.state.theme,
+                    width=370,
+                    height=230,
+                )
+            except (WorkbenchError, OSError) as error:
+                self.facts.object += f"<p>The training record cannot be read: {escape(str(error))}</p>"
+        for pane, key in ((self.loss, "loss"), (self.score, "score")):
+            pane.param.update(object=figures.get(key), visible=key in figures)
+
+    def _facts(self, row: RunRow) -> list[tuple[str, str]]:
+        facts = [("Status", state_cell(row, self.state.theme))]
+        if not row.readable:
+            return facts
+        parameters = ", ".join(f"{escape(str(k))} {escape(str(v))}" for k, v in row.parameters.items() if v not in ("", -1))
+        problem = self.store.cohort_problem(row.run)
+        cohort = escape(cohort_title(row.cohort, row.phantom))
+        facts += [
+            ("Folder", f"<code>{escape(row.run)}</code>"),
+            ("Method", escape(row.method)),
+            ("Cohort", f"{cohort}<br><small>{escape(problem)}</small>" if problem else cohort),
+            ("Started", escape(time_text(row.started)) or "not yet"),
+            ("Duration", escape(duration_text(row.seconds)) or "–"),
+            ("Where", escape(", ".join(filter(None, (row.host, row.device)))) or "–"),
+            ("Budget", escape(", ".join(budget_text(row.budget))) or "not recorded"),
+            ("Parameters", parameters or "–"),
+        ]
+        return facts

@@ -1,0 +1,184 @@
+"""Overview: which runs there are, how they stand, and how those that are ticked compare."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+import panel as pn
+
+from app.comparison import ComparisonPanel
+from app.inspection import RunPanel
+from app.state import AppState
+from app.store import Store
+from workbench.evaluation.intervals import Interval
+from workbench.views.tables import runs_table
+
+REFRESH_MS = 5000
+"""Time between two looks at the runs folder."""
+PAGE_SIZE = 10
+PATIENCE = 0.6
+"""Seconds one look may spend on headline numbers that are not known yet; the next look goes on."""
+
+_TABLE_STYLE = """
+:host .tabulator.tabulator { font-size: 13px; border: 1px solid var(--wb-line); border-radius: 6px; background: var(--wb-page); }
+:host .tabulator.tabulator .tabulator-header, :host .tabulator.tabulator .tabulator-header .tabulator-col {
+  background: var(--wb-raised); color: var(--wb-text); font-weight: 600; border-color: var(--wb-line);
+}
+:host .tabulator.tabulator .tabulator-header .tabulator-col .tabulator-col-content { padding: 6px 8px; }
+:host .tabulator.tabulator .tabulator-header .tabulator-col .tabulator-col-title { padding-right: 12px; }
+:host .tabulator.tabulator .tabulator-row {
+  background: var(--wb-page); color: var(--wb-text); border-bottom: 1px solid var(--wb-line); cursor: pointer;
+}
+:host .tabulator.tabulator .tabulator-row:hover { background: var(--wb-raised); }
+:host .tabulator.tabulator .tabulator-row.tabulator-selected, :host .tabulator.tabulator .tabulator-row.tabulator-selected:hover {
+  background: color-mix(in srgb, var(--wb-accent) 16%, var(--wb-page)) !important; color: var(--wb-text) !important;
+}
+:host .tabulator.tabulator .tabulator-row.tabulator-selected .tabulator-cell { color: inherit !important; background: none; }
+:host .tabulator.tabulator .tabulator-row .tabulator-cell { padding: 5px 8px; line-height: 1.3; border-color: transparent; }
+:host .tabulator.tabulator .tabulator-footer {
+  background: var(--wb-raised); color: var(--wb-text); border-top: 1px solid var(--wb-line);
+}
+:host .tabulator.tabulator .tabulator-frozen { border-color: var(--wb-line); }
+:host .tabulator.tabulator small { color: var(--wb-muted); font-size: 11.5px; }
+"""
+_EMPTY_STYLE = """
+h3 { font-size: 20px; font-weight: 650; margin: 8px 0; }
+pre, .codehilite { background: var(--wb-raised) !important; border: 1px solid var(--wb-line); border-radius: 6px; }
+pre, .codehilite { padding: 8px 12px; margin: 8px 0; }
+.codehilite pre { border: none; padding: 0; margin: 0; }
+pre span, code { color: var(--wb-text) !important; font-size: 13.5px; }
+"""
+EMPTY = """
+### No runs yet
+
+There is no run in `{folder}`. A first one takes a few minutes:
+
+```
+workbench cohort phantom cohorts/phantom --subjects 40 --spacing 3
+workbench run unet --cohort cohorts/phantom -p size=demo
+```
+
+or `make demo` for both methods at once. Runs appear here by themselves. Runs that are elsewhere: start the dashboard with
+`WORKBENCH_RUNS=<folder> panel serve app`.
+"""
+
+
+class OverviewPage(pn.viewable.Viewer):
+    """The table of runs, the comparison of the ticked ones, and the run under inspection.
+
+    Args:
+        state: `runs` follows the ticks, `run` the row that was clicked last.
+        store: where runs are read from.
+    """
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._updating = False
+        self.count = pn.pane.HTML("", margin=(0, 0, 6, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
+        self.empty = pn.pane.Markdown("", visible=False, stylesheets=[_EMPTY_STYLE], styles={"font-size": "15px"})
+        self.table = pn.widgets.Tabulator(
+            runs_table([], {}),
+            selectable="checkbox",
+            show_index=False,
+            disabled=True,
+            layout="fit_columns",
+            page_size=PAGE_SIZE,
+            header_filters=False,
+            sizing_mode="stretch_width",
+            stylesheets=[_TABLE_STYLE],
+            margin=(0, 0, 12, 0),
+            widths={"Run": 170, "Status": 145, "Cohort": 170, "Started": 140, "Budget": 115},
+        )
+        self.comparison = ComparisonPanel(state, store)
+        self.inspection = RunPanel(state, store)
+        self.table.param.watch(self._ticked, "selection")
+        self.table.on_click(self._clicked)
+        state.param.watch(self._mark, "runs")
+        state.param.watch(lambda *_: self.refresh(), "page")
+        self.layout = pn.Column(
+            self.count, self.empty, self.table, self.comparison, self.inspection, sizing_mode="stretch_width", margin=0
+        )
+        if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+            self.refresh_table()  # the list is there with the page; the figures follow
+            pn.state.onload(self.refresh_figures)  # not the table: Tabulator fails when patched while it is being built
+            pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
+        else:
+            self.refresh()
+
+    def __panel__(self) -> Any:
+        return self.layout
+
+    def refresh(self) -> None:
+        """Look at the runs folder and bring table and figures up to date, touching only what changed."""
+        if self.state.page != "overview":
+            return
+        self.refresh_table()
+        self.refresh_figures()
+
+    def refresh_figures(self) -> None:
+        """Bring the comparison and the run under inspection up to date."""
+        self.comparison.refresh()
+        self.inspection.refresh()
+
+    def refresh_table(self) -> None:
+        """Bring the list of runs up to date."""
+        rows = self.store.runs()
+        frame = runs_table(rows, self._headlines([row.run for row in rows if row.readable]), name=self.state.theme)
+        broken = sum(not row.readable for row in rows)
+        note = f", {broken} of them unreadable" if broken else ""
+        self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note} in <code>{self.store.folder}</code>" if rows else ""
+        self.empty.param.update(object=EMPTY.format(folder=self.store.folder), visible=not rows)
+        self.table.visible = bool(rows)
+        self._update_table(frame)
+
+    def _headlines(self, runs: list[str]) -> dict[str, dict[str, Interval] | None]:
+        found: dict[str, dict[str, Interval] | None] = {}
+        deadline = time.monotonic() + PATIENCE
+        for run in runs:
+            found[run] = self.store.headline(run, wait=time.monotonic() < deadline)
+        return found
+
+    def _update_table(self, frame: pd.DataFrame) -> None:
+        old = self.table.value
+        if list(old.index) == list(frame.index) and list(old.columns) == list(frame.columns):
+            changed: dict[str, list[tuple[int, Any]]] = {}
+            for column in frame.columns:
+                cells = [(i, new) for i, (was, new) in enumerate(zip(old[column], frame[column], strict=True)) if was != new]
+                if cells:
+                    changed[column] = cells
+            if changed:
+                self.table.patch(changed, as_index=False)
+            return
+        self._updating = True
+        try:
+            self.table.selection = []  # Panel maps the old selection into the new table, and fails where there was none
+            self.table.formatters = {column: {"type": "html"} for column in frame.columns}
+            self.table.pagination = "local" if len(frame) > PAGE_SIZE else None
+            self.table.value = frame
+            self.table.selection = [i for i, run in enumerate(frame.index) if run in self.state.runs]
+        finally:
+            self._updating = False
+
+    def _ticked(self, *_: object) -> None:
+        if self._updating:
+            return
+        index = self.table.value.index
+        shown = {str(index[i]) for i in self.table.selection if i < len(index)}
+        kept = [run for run in self.state.runs if run in shown]
+        self.state.runs = kept + [run for run in map(str, index) if run in shown and run not in kept]
+
+    def _mark(self, *_: object) -> None:
+        wanted = [i for i, run in enumerate(self.table.value.index) if run in self.state.runs]
+        if sorted(self.table.selection) != wanted:
+            self._updating = True
+            try:
+                self.table.selection = wanted
+            finally:
+                self._updating = False
+
+    def _clicked(self, event: Any) -> None:
+        if event.column in self.table.value.columns:
+            self.state.run = str(self.table.value.index[event.row])

@@ -1,0 +1,94 @@
+"""The frame around the pages: header, navigation, theme; a page is built when it is first looked at."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+
+from app.state import PAGES, AppState
+from app.store import Store
+
+PAGE_CLASSES = {"overview": "app.overview:OverviewPage", "cases": "app.cases:CasesPage", "curves": "app.curves:CurvesPage"}
+
+_HERE = Path(__file__).parent
+_BUTTON_STYLE = """
+.bk-btn.bk-btn, .bk-btn-group .bk-btn.bk-btn {
+  background: transparent; border: none; border-radius: 6px; color: var(--wb-text); box-shadow: none;
+  font: 500 14px var(--wb-font); padding: 6px 14px;
+}
+.bk-btn-group { gap: 4px; }
+.bk-btn.bk-btn:hover { background: var(--wb-line); }
+.bk-btn.bk-btn:focus-visible { outline: 2px solid var(--wb-accent); }
+.bk-btn-group .bk-btn.bk-btn.bk-active { background: var(--wb-accent); color: #fff; }
+"""
+_TOGGLE = """
+const url = new URL(window.location.href);
+if (target === "dark") { url.searchParams.set("theme", "dark"); } else { url.searchParams.delete("theme"); }
+window.location.href = url.href;
+"""
+
+
+class Shell(pn.viewable.Viewer):
+    """Header, navigation and the page that the state names.
+
+    Args:
+        state: the session's state; bound to the address here, once.
+        store: where runs are read from.
+    """
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._pages: dict[str, Any] = {}
+        state.bind(pn.state.location)
+        pn.config.theme = "dark" if state.theme == "dark" else "default"  # type: ignore[misc]
+        self.body = pn.Column(sizing_mode="stretch_width", margin=0)
+        self.message = pn.pane.Alert("", alert_type="warning", visible=False, margin=(0, 0, 12, 0), sizing_mode="stretch_width")
+        self.nav = pn.widgets.RadioButtonGroup(
+            options={title: key for key, title in PAGES.items()}, value=state.page, margin=0, stylesheets=[_BUTTON_STYLE]
+        )
+        target = "light" if state.theme == "dark" else "dark"
+        self.theme = pn.widgets.Button(label=f"{target.capitalize()} theme", margin=0, stylesheets=[_BUTTON_STYLE])
+        self.theme.js_on_click(code=f'const target = "{target}";{_TOGGLE}')
+        self.nav.param.watch(lambda event: setattr(state, "page", event.new), "value")
+        state.param.watch(lambda event: setattr(self.nav, "value", event.new), "page")
+        state.param.watch(self._show_page, "page")
+        state.param.watch(self._show_message, "message")
+        self._show_page()
+        self._show_message()
+
+    def page(self, key: str) -> Any:
+        """The page of this key, built on the first call. A page that cannot be built is an alert; the others live on."""
+        if key not in self._pages:
+            module, name = PAGE_CLASSES[key].split(":")
+            try:
+                self._pages[key] = getattr(importlib.import_module(module), name)(self.state, self.store)
+            except Exception as error:  # one page's fault must not take the whole session down
+                logging.getLogger("app").exception("the page %s cannot be built", key)
+                return pn.pane.Alert(f"The page {PAGES[key]} cannot be shown: {error}", alert_type="danger")
+        return self._pages[key]
+
+    def _show_page(self, *_: object) -> None:
+        self.body[:] = [self.page(self.state.page)]
+
+    def _show_message(self, *_: object) -> None:
+        self.message.param.update(object=self.state.message, visible=bool(self.state.message))
+
+    def __panel__(self) -> Any:
+        return pn.Column(self.nav, self.message, self.body, sizing_mode="stretch_width")
+
+    def serve(self) -> None:
+        """Lay the shell out on the page of this session."""
+        template = pn.Template(
+            (_HERE / "page.html").read_text(encoding="utf-8"),
+            items={"nav": self.nav, "theme": self.theme, "message": self.message, "body": self.body},
+            location=True,
+        )
+        template.add_variable("style", (_HERE / "style.css").read_text(encoding="utf-8"))
+        template.add_variable("frame_class", "wb-dark" if self.state.theme == "dark" else "wb-light")
+        template.add_variable("title", "Brain MRI Workbench")
+        template.servable(title="Brain MRI Workbench")

@@ -1,0 +1,163 @@
+"""What the pages read: runs, tables and cohorts, cached by path and modification time, shared by all sessions of the server."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.cohort.table import CASES_FILE, INFO_FILE, Cohort
+from workbench.errors import RunError, WorkbenchError
+from workbench.evaluation.intervals import Interval
+from workbench.evaluation.summaries import headline
+from workbench.records.index import RunRow, list_runs
+from workbench.records.run_folder import EVENTS_FILE, MARKERS_FILE, METRICS_FILE, RunFolder, read_events, read_table
+
+KEPT = 256
+"""Entries kept in the cache: tables of a few thousand rows, so some tens of megabytes."""
+
+
+class Store:
+    """Reads run folders. Tables that it returns are shared: copy before changing one.
+
+    Args:
+        folder: the runs folder; default: the environment variable WORKBENCH_RUNS, else `./runs`.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder or os.environ.get("WORKBENCH_RUNS") or "runs").resolve()
+        self._cache: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._rows: tuple[float, list[RunRow]] = (-1e9, [])
+
+    def runs(self, max_age: float = 1.0) -> list[RunRow]:
+        """All runs, newest first; read again when the last reading is older than `max_age` seconds."""
+        with self._lock:
+            if time.monotonic() - self._rows[0] > max_age:
+                self._rows = (time.monotonic(), list_runs(self.folder))
+            return self._rows[1]
+
+    def row(self, run: str) -> RunRow | None:
+        """The row of one run, None where there is none of this name."""
+        return next((row for row in self.runs() if row.run == run), None)
+
+    def run(self, run: str) -> RunFolder:
+        """Open a run by its path relative to the runs folder.
+
+        Raises:
+            RunError: there is none, it is damaged, or the path leaves the runs folder.
+        """
+        folder = (self.folder / run).resolve()
+        if not run or not folder.is_relative_to(self.folder):
+            raise RunError(f"'{run}' is not a run of {self.folder}")
+        return RunFolder.open(folder)
+
+    def metrics(self, run: str) -> pd.DataFrame | None:
+        """Segmentation metrics of a run, None where there are none yet."""
+        return self._read(run, METRICS_FILE, read_table)
+
+    def markers(self, run: str) -> pd.DataFrame | None:
+        """Marker predictions of a run, None where there are none yet."""
+        return self._read(run, MARKERS_FILE, read_table)
+
+    def events(self, run: str) -> pd.DataFrame:
+        """Training scalars of a run: name, step, value."""
+        return self._read(run, EVENTS_FILE, read_events)
+
+    def cohort(self, run: str) -> Cohort | None:
+        """The cohort that a run was made from; None where it moved or cannot be read (`cohort_problem` says why)."""
+        return self._cohort(run)[0]
+
+    def cohort_problem(self, run: str) -> str:
+        """Why `cohort` gives None; empty where it does not."""
+        return self._cohort(run)[1]
+
+    def cached(self, key: Any, stamp: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, kept under `key` for as long as `stamp` stays the same."""
+        with self._lock:
+            if key in self._cache and self._cache[key][0] == stamp:
+                self._cache.move_to_end(key)
+                return self._cache[key][1]
+        value = make()
+        with self._lock:
+            self._cache[key] = (stamp, value)
+            self._cache.move_to_end(key)
+            while len(self._cache) > KEPT:
+                self._cache.popitem(last=False)
+        return value
+
+    def headline(self, run: str, split: str = "test", *, wait: bool = True) -> dict[str, Interval] | None:
+        """The few numbers a list of runs shows; empty where there are no results or they cannot be read.
+
+        Args:
+            wait: False gives None at once where they have not been computed yet.
+        """
+        key, stamp = ("headline", run, split), (self.stamp(run, METRICS_FILE), self.stamp(run, MARKERS_FILE))
+        if stamp == (None, None):
+            return {}
+        if not wait and self._cache.get(key, (None, None))[0] != stamp:
+            return None
+        return self.cached(key, stamp, lambda: self._make_headline(run, split))
+
+    def _make_headline(self, run: str, split: str) -> dict[str, Interval]:
+        try:
+            return headline(self.metrics(run), self.markers(run), split)
+        except (WorkbenchError, OSError, KeyError):
+            return {}  # the comparison below the list says what is wrong with the tables
+
+    def compared(self, runs: list[str]) -> tuple[list[RunRow], bool]:
+        """The runs to compare: those that are ticked and can be read, and True; where none is, the latest completed run of each
+        method (four at most), and False."""
+        rows = {row.run: row for row in self.runs() if row.readable}
+        ticked = [rows[run] for run in runs if run in rows]
+        if ticked:
+            return ticked, True
+        latest: dict[str, RunRow] = {}
+        for row in rows.values():
+            if row.state == "completed":
+                latest.setdefault(row.method, row)
+        return list(latest.values())[:4], False
+
+    def stamp(self, run: str, name: str) -> Any:
+        """What changes when the file `name` of a run changes."""
+        return _stamp(self.folder / run / name)
+
+    def _read(self, run: str, name: str, read: Callable[[Path], Any]) -> Any:
+        path = self.run(run).folder / name
+        return self.cached(("file", str(path)), _stamp(path), lambda: read(path))
+
+    def _cohort(self, run: str) -> tuple[Cohort | None, str]:
+        try:
+            folder = self.run(run).cohort_path
+        except RunError as error:
+            return None, str(error)
+        stamp = (_stamp(folder / INFO_FILE), _stamp(folder / CASES_FILE))
+        return self.cached(("cohort", str(folder)), stamp, lambda: _open_cohort(folder))
+
+
+def _open_cohort(folder: Path) -> tuple[Cohort | None, str]:
+    try:
+        return Cohort.open(folder), ""
+    except WorkbenchError as error:
+        return None, f"the run's cohort cannot be read; was it moved? {error}"
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
+
+
+@functools.cache
+def shared_store() -> Store:
+    """The store of this server process."""
+    return Store()

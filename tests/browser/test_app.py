@@ -1,0 +1,111 @@
+"""The dashboard in a real browser: Overview and Curves, links, themes, and not one request to another host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from workbench.records.index import list_runs
+
+pytestmark = pytest.mark.browser
+
+TABLE = ".tabulator-row"
+FIGURE = ".bk-Figure"
+
+
+def keep(page: Any, tmp_path: Path, name: str) -> None:
+    """Screenshot for whoever looks: WORKBENCH_SCREENSHOTS names the folder."""
+    folder = Path(os.environ.get("WORKBENCH_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.wait_for_timeout(800)  # Bokeh draws a moment after its element is there
+    path = folder / f"{name}.png"
+    page.screenshot(path=path, full_page=True)
+    assert path.stat().st_size > 20_000  # not a blank page
+
+
+def seeds(runs: Path) -> dict[int, str]:
+    return {row.parameters["seed"]: row.run for row in list_runs(runs) if row.state == "completed"}
+
+
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_overview(app: Any, visit: Any, tmp_path: Path, theme: str) -> None:
+    page = visit.open(f"{app.url}?theme={theme}", FIGURE)
+    page.wait_for_selector(TABLE)
+    assert page.locator(TABLE).count() == 8
+    assert page.get_by_text("unreadable", exact=False).count() >= 1
+    assert page.title() == "Brain MRI Workbench"
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (theme == "light")
+    keep(page, tmp_path, f"overview-{theme}")
+    assert visit.strangers(app.url) == []
+    assert visit.faults == []
+    assert app.errors() == ""
+
+
+def test_ticking_runs_goes_into_the_link_and_the_link_brings_them_back(app: Any, visit: Any, runs_folder: Path) -> None:
+    run = seeds(runs_folder)[2]
+    page = visit.open(app.url, TABLE)
+    row = page.locator(TABLE).filter(has_text=run)
+    row.locator("input[type=checkbox]").click()
+    page.wait_for_url("**runs=**")
+    assert parse_qs(urlparse(page.url).query) == {"runs": [run]}
+    page.goto(page.url)
+    page.wait_for_selector(".tabulator-selected")
+    assert run in page.locator(".tabulator-selected").inner_text()
+
+
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_curves(app: Any, visit: Any, tmp_path: Path, runs_folder: Path, theme: str) -> None:
+    runs = seeds(runs_folder)
+    page = visit.open(f"{app.url}?page=curves&marker=idh&threshold=0.3&theme={theme}&runs={runs[1]}&runs={runs[2]}", FIGURE)
+    page.get_by_text("Metrics at threshold 0.30").wait_for()
+    page.get_by_text("chosen on 40 validation cases").first.wait_for()
+    assert page.locator(FIGURE).count() == 5  # ROC, precision-recall, calibration, two confusion matrices
+    keep(page, tmp_path, f"curves-{theme}")
+    page.get_by_text("Use the Youden threshold").click()
+    page.wait_for_url(lambda url: "threshold=0.3&" not in url and "threshold=" in url)
+    assert visit.strangers(app.url) == []
+    assert visit.faults == []
+    assert app.errors() == ""
+
+
+def test_navigation_and_theme_keep_the_rest_of_the_link(app: Any, visit: Any, runs_folder: Path) -> None:
+    page = visit.open(f"{app.url}?runs={seeds(runs_folder)[1]}", TABLE)
+    page.get_by_role("button", name="Curves").click()
+    page.wait_for_url("**page=curves**")
+    page.get_by_text("Metrics at threshold").wait_for()
+    page.get_by_role("button", name="Dark theme").click()
+    page.wait_for_url("**theme=dark**")
+    page.get_by_role("button", name="Light theme").wait_for()
+    query = parse_qs(urlparse(page.url).query)
+    assert query == {"page": ["curves"], "runs": [seeds(runs_folder)[1]], "theme": ["dark"]}
+
+
+def test_a_stale_link_says_so(app: Any, visit: Any) -> None:
+    page = visit.open(f"{app.url}?page=nowhere&threshold=high&runs=demo/gone&run=demo/gone", TABLE)
+    page.get_by_text("could not be followed in full").wait_for()
+    page.get_by_text("Not in the runs folder (any more): demo/gone").wait_for()
+    assert app.errors() == ""
+
+
+def test_no_runs_says_what_to_do(serve: Callable[..., Any], visit: Any, tmp_path: Path) -> None:
+    server = serve(tmp_path / "none")
+    page = visit.open(server.url, "h3")
+    assert "workbench run unet" in page.locator("pre").first.inner_text()
+    keep(page, tmp_path, "overview-empty")
+    assert visit.strangers(server.url) == []
+    assert server.errors() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--dev",), ("--num-procs", "2")], ids=["dev", "two processes"])
+def test_other_ways_to_serve(serve: Callable[..., Any], visit: Any, runs_folder: Path, options: tuple[str, ...]) -> None:
+    server = serve(runs_folder, *options)
+    visit.open(server.url, TABLE)
+    assert visit.strangers(server.url) == []
+    assert server.errors() == ""

@@ -1,0 +1,84 @@
+"""Shared fixtures. Volumes have unequal axes, anisotropic spacing and a non-trivial affine on purpose: a swapped axis,
+a forgotten flip or a mixed-up spacing cannot pass by symmetry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench.cohort.table import Cohort, CohortInfo
+
+SHAPE = (36, 44, 30)
+SPACING = (4.0, 4.0, 5.0)
+AFFINE = np.array([[-4.0, 0, 0, 70], [0, -4.0, 0, 80], [0, 0, 5.0, -60], [0, 0, 0, 1]])  # LPS order, as BraTS
+
+
+def ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) <= 1
+
+
+def make_tiny_cohort(folder: Path, subjects: int = 12, seed: int = 0) -> Cohort:
+    """A cohort of ellipsoid heads with three-layer tumours, BraTS 2023 labels, LPS, 4x4x5 mm; two sites.
+
+    Crude on purpose: it is for wiring, not for science (that is the phantom's task). IDH equals 'T2 brighter than FLAIR in
+    the tumour'. Case 1 lacks flair, case 2 lacks t2, case 3 has no mask, case 4 has a whole-tumour mask only.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(subjects):
+        case = f"TINY-{index:05d}-000"
+        brain = ellipsoid(SHAPE, (18, 22, 15), (14, 18, 12))
+        centre = (12 + rng.uniform(0, 10), 14 + rng.uniform(0, 14), 11 + rng.uniform(0, 7))
+        labels = np.zeros(SHAPE, np.uint8)
+        for label, radius in ((2, 7.0), (3, 4.5), (1, 2.5)):
+            labels[ellipsoid(SHAPE, centre, (radius, radius, radius * 0.8)) & brain] = label
+        idh = index % 2
+        row: dict[str, object] = {
+            "case": case, "subject": case[:10], "timepoint": "0", "site": ("north", "south")[index % 3 == 0],
+            "idh": idh, "codel": int(index % 4 == 1), "grade": 2 + index % 3, "age": 40.0 + index, "sex": "FM"[index % 2],
+        }  # fmt: skip
+        (folder / "images" / case).mkdir(parents=True, exist_ok=True)
+        for modality, contrast in {"t1": -20, "t1c": 40, "t2": 60, "flair": 60 - 50 * idh}.items():
+            if (index, modality) in {(1, "flair"), (2, "t2")}:
+                continue
+            image = brain * 100.0 + (labels > 0) * contrast + (labels == 3) * (60 if modality == "t1c" else 0)
+            image = np.where(brain, image + rng.normal(0, 8, SHAPE), 0).astype(np.float32)
+            name = f"images/{case}/{case}-{modality}.nii.gz"
+            nib.save(nib.Nifti1Image(image, AFFINE), folder / name)
+            row[modality] = name
+        if index != 3:
+            drawn = (labels > 0).astype(np.uint8) if index == 4 else labels
+            name = f"images/{case}/{case}-seg.nii.gz"
+            nib.save(nib.Nifti1Image(drawn, AFFINE), folder / name)
+            row["segmentation"] = name
+            row["labels"] = "WT" if index == 4 else "glioma"
+        rows.append(row)
+    info = CohortInfo(name="tiny", modalities=("t1", "t1c", "t2", "flair"), label_convention="brats2023", phantom=True)
+    return Cohort.create(folder, info, pd.DataFrame(rows))
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Twelve crude subjects; read-only. See `make_tiny_cohort`."""
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real cases, or a skip that says why."""
+    value = os.environ.get("WORKBENCH_REAL_DATA", "")
+    if not value:
+        pytest.skip("WORKBENCH_REAL_DATA is not set: no real cases to read")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.fail(f"WORKBENCH_REAL_DATA={value} is not a folder")
+    return folder

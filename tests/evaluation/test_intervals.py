@@ -1,0 +1,192 @@
+"""Subject bootstrap: against SciPy's, by symmetry, and in what it must refuse to claim."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from workbench.evaluation import intervals
+from workbench.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    bounds,
+    leave_out_weights,
+    mean_interval,
+    mean_intervals,
+    resample_weights,
+    tail_levels,
+    weighted_interval,
+)
+
+DICE = np.random.default_rng(3).beta(6, 1.5, 40)
+EACH = np.array([f"s{index:03d}" for index in range(40)])
+PAIRS = np.array([f"s{index // 2:03d}" for index in range(40)])
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.var, np.median])
+def test_bca_equals_scipys_on_the_same_resamples(statistic: Callable[..., float]) -> None:
+    """Skewed values and a biased statistic: without either correction the bounds are far off."""
+    values = np.random.default_rng(0).lognormal(0, 1, 31)
+    theirs = stats.bootstrap((values,), statistic, n_resamples=2000, method="BCa", rng=np.random.default_rng(1))
+    jackknife = np.array([statistic(np.delete(values, index)) for index in range(31)])
+    ours = bounds(float(statistic(values)), theirs.bootstrap_distribution, jackknife)
+    assert ours == pytest.approx(tuple(theirs.confidence_interval), rel=1e-9)
+
+
+def test_our_resamples_are_as_good_as_scipys() -> None:
+    ours = bounds(DICE.mean(), resample_weights(EACH, 20000, 0) @ DICE / 40, leave_out_weights(EACH) @ DICE / 39)
+    theirs = stats.bootstrap((DICE,), np.mean, n_resamples=20000, method="BCa", rng=np.random.default_rng(1)).confidence_interval
+    assert ours == pytest.approx(tuple(theirs), abs=0.15 * DICE.std() / np.sqrt(40))
+
+
+def test_tails_are_those_of_student_for_few_subjects_and_the_plain_ones_for_many() -> None:
+    assert tail_levels() == pytest.approx([0.025, 0.975])
+    assert tail_levels(100000) == pytest.approx([0.025, 0.975], abs=1e-5)
+    few = tail_levels(8)
+    assert few[0] == pytest.approx(stats.norm.cdf(-np.sqrt(8 / 7) * stats.t.ppf(0.975, 7)))
+    assert few.sum() == pytest.approx(1)
+
+
+def test_normal_means_get_about_students_interval() -> None:
+    values = stats.norm.ppf((np.arange(12) + 0.5) / 12)
+    found = mean_interval(values, np.arange(12).astype(str), resamples=20000)
+    half = stats.t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
+    assert (found.low, found.high) == pytest.approx((-half, half), rel=0.06)
+
+
+def test_subjects_are_drawn_whole() -> None:
+    weights = resample_weights(PAIRS, 50, 0)
+    assert weights.sum(axis=1) == pytest.approx(np.full(50, 40))
+    np.testing.assert_array_equal(weights[:, 0::2], weights[:, 1::2])
+    np.testing.assert_array_equal(leave_out_weights(PAIRS).sum(axis=1), 38)
+
+
+def test_repeating_every_case_of_a_subject_narrows_nothing() -> None:
+    once = mean_interval(DICE, EACH)
+    thrice = mean_interval(np.repeat(DICE, 3), np.repeat(EACH, 3))
+    assert (thrice.value, thrice.low, thrice.high) == pytest.approx((once.value, once.low, once.high))
+    assert (once.n, once.n_subjects, thrice.n, thrice.n_subjects) == (40, 40, 120, 40)
+
+
+def test_same_seed_same_interval_in_any_order_of_the_rows() -> None:
+    order = np.random.default_rng(0).permutation(40)
+    first, shuffled, other = (
+        mean_interval(DICE, PAIRS),
+        mean_interval(DICE[order], PAIRS[order]),
+        mean_interval(DICE, PAIRS, seed=1),
+    )
+    assert (first.low, first.high) == pytest.approx((shuffled.low, shuffled.high), rel=1e-12)
+    assert (first.low, first.high) != (other.low, other.high)
+
+
+def test_columns_together_equal_columns_alone() -> None:
+    values = np.stack([DICE, np.where(np.arange(40) % 3 == 0, np.nan, DICE), np.full(40, np.nan), np.full(40, 0.7)], axis=1)
+    together = mean_intervals(values, PAIRS)
+    for column, found in enumerate(together[:2]):
+        alone = mean_interval(values[:, column], PAIRS)
+        assert (found.value, found.low, found.high, found.n) == pytest.approx((alone.value, alone.low, alone.high, alone.n))
+    assert together[1].n == 26
+    assert together[1].value == pytest.approx(np.nanmean(values[:, 1]))
+    assert together[2].n == 0
+    assert not together[2].estimable
+    assert (together[3].value, together[3].low, together[3].high) == pytest.approx((0.7, 0.7, 0.7))
+
+
+def test_undefined_values_do_not_change_the_defined_ones() -> None:
+    some = np.where(np.arange(40) < 4, np.nan, DICE)
+    found = mean_interval(some, EACH, resamples=4000)
+    rest = mean_interval(DICE[4:], EACH[4:], resamples=4000)
+    assert found.value == pytest.approx(rest.value)
+    assert (found.low, found.high) == pytest.approx((rest.low, rest.high), abs=0.01)
+
+
+def test_a_single_subject_has_no_interval() -> None:
+    found = mean_interval([0.8, 0.9], ["a", "a"])
+    assert found.value == pytest.approx(0.85)
+    assert np.isnan([found.low, found.high]).all()
+    assert found.n_subjects == 1
+    assert not mean_interval([], []).estimable
+
+
+def test_any_statistic_of_the_repeated_rows_is_the_weighted_one() -> None:
+    general = bootstrap_interval(np.mean, PAIRS, DICE, resamples=200)
+    matrix = weighted_interval(lambda weights: weights @ DICE / weights.sum(axis=1), PAIRS, resamples=200)
+    assert (general.value, general.low, general.high) == pytest.approx((matrix.value, matrix.low, matrix.high))
+    both = bootstrap_interval(lambda a, b: float(np.corrcoef(a, b)[0, 1]), EACH, DICE, DICE**2, resamples=200)
+    assert both.low <= both.value <= both.high <= 1
+
+
+def test_bounds_are_unknown_where_many_resamples_do_not_define_the_statistic() -> None:
+    draws = np.linspace(0, 1, 1000)
+    draws[:60] = np.nan
+    assert np.isnan(bounds(0.5, draws, method="percentile")).all()
+    draws[:20] = 0.5
+    assert np.isfinite(bounds(0.5, draws, method="percentile")).all()
+    assert np.isnan(bounds(np.nan, draws)).all()
+
+
+def test_recentred_interval_keeps_its_width_and_holds_the_value() -> None:
+    draws = np.random.default_rng(0).normal(0.3, 0.02, 4000)
+    plain, moved = bounds(0.1, draws, method="percentile"), bounds(0.1, draws, method="recentred")
+    assert plain[0] > 0.1
+    assert moved[0] < 0.1 < moved[1]
+    assert moved[1] - moved[0] == pytest.approx(plain[1] - plain[0])
+
+
+def test_text_says_the_number_its_interval_and_its_n() -> None:
+    assert str(Interval(0.81234, 0.7, 0.9, 24)) == "0.812 (0.700 to 0.900, n = 24)"
+    assert str(Interval.unknown(7)) == "not estimable (n = 7)"
+
+
+def test_coverage_of_the_mean_dice() -> None:
+    """The nominal 95 % interval of 15 subjects covers the true mean about that often, and more often than without widening."""
+    rng = np.random.default_rng(0)
+    names = np.arange(15).astype(str)
+    draws, jack = resample_weights(names), leave_out_weights(names)
+    truth, hits, plain = 8 / 9.5, 0, 0
+    for _ in range(600):
+        x = rng.beta(8, 1.5, 15)
+        for widened in (True, False):
+            low, high = bounds(x.mean(), draws @ x / 15, jack @ x / 14, n_subjects=15 if widened else None)
+            hits += widened and low <= truth <= high
+            plain += (not widened) and low <= truth <= high
+    assert 0.89 <= hits / 600 <= 0.98
+    assert hits >= plain
+
+
+def test_the_statistics_reach_neither_torch_nor_monai() -> None:
+    names = [
+        "intervals",
+        "weighted",
+        "markers",
+        "curves",
+        "thresholds",
+        "calibration",
+        "comparison",
+        "run_comparison",
+        "summaries",
+    ]
+    code = (
+        f"import sys, importlib\nfor name in {names!r}: importlib.import_module('workbench.evaluation.' + name)\n"
+        "sys.exit(any(name.split('.')[0] in {'torch', 'monai'} for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert intervals.LEVEL == 0.95
+
+
+def test_many_subjects_are_left_out_in_groups_for_about_the_same_acceleration() -> None:
+    values = np.random.default_rng(0).lognormal(0, 1, 600)
+    names = np.array([f"{index:04d}" for index in range(600)])
+    draws = resample_weights(names, 4000) @ values / 600
+    found = []
+    for groups in (600, 100):
+        weights = leave_out_weights(names, groups)
+        assert len(weights) == groups
+        assert weights.sum() == (groups - 1) * 600
+        found.append(bounds(values.mean(), draws, weights @ values / weights.sum(axis=1)))
+    assert found[0] == pytest.approx(found[1], abs=0.06 * (found[0][1] - found[0][0]))

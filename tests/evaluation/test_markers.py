@@ -1,0 +1,220 @@
+"""Marker metrics against scikit-learn and statsmodels, on resamples too, and in what they refuse to estimate."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn import metrics as reference
+
+from workbench.errors import InputError, ParameterError
+from workbench.evaluation import weighted
+from workbench.evaluation.intervals import resample_weights
+from workbench.evaluation.markers import COLUMNS, METRICS, auc_interval, make_sample, marker_metrics, metric_values, sample_of
+
+
+def rows(n: int = 100, *, seed: int = 0, slope: float = 0.7, per_subject: int = 1, decimals: int | None = None) -> pd.DataFrame:
+    """Rows of markers.parquet whose true calibration slope is `slope`; rounded logits make ties."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, 2, n) if decimals is None else np.round(rng.normal(0, 2, n), decimals)
+    truth = (rng.random(n) < expit(slope * logit + 0.3)).astype(float)
+    return pd.DataFrame(
+        {
+            "case": [f"case-{index:04d}" for index in range(n)],
+            "subject": [f"s-{index // per_subject:04d}" for index in range(n)],
+            "site": "north", "fold": 0, "split": "test", "present": "t1+t2", "marker": "idh", "class": "mutant",
+            "truth": truth, "logit": logit, "probability": expit(logit),
+        }
+    )  # fmt: skip
+
+
+def oracle(truth: np.ndarray, probability: np.ndarray, logit: np.ndarray, threshold: float) -> dict[str, float]:
+    called = probability >= threshold
+    line = sm.Logit(truth, sm.add_constant(logit)).fit(disp=0)
+    large = sm.GLM(truth, np.ones((truth.size, 1)), family=sm.families.Binomial(), offset=logit).fit()
+    observed, predicted = reference_bins(truth, probability)
+    return {
+        "auc": reference.roc_auc_score(truth, probability),
+        "accuracy": reference.accuracy_score(truth, called),
+        "balanced_accuracy": reference.balanced_accuracy_score(truth, called),
+        "precision": reference.precision_score(truth, called),
+        "recall": reference.recall_score(truth, called),
+        "specificity": reference.recall_score(truth, called, pos_label=0),
+        "f1": reference.f1_score(truth, called),
+        "mcc": reference.matthews_corrcoef(truth, called),
+        "brier": reference.brier_score_loss(truth, probability),
+        "ece": np.mean(np.abs(observed - predicted)),
+        "calibration_slope": line.params[1],
+        "calibration_intercept": large.params[0],
+    }
+
+
+def reference_bins(truth: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ten groups of equal size in the order of the probabilities (n is a multiple of ten, no ties)."""
+    order = np.argsort(probability)
+    return truth[order].reshape(10, -1).mean(axis=1), probability[order].reshape(10, -1).mean(axis=1)
+
+
+@pytest.mark.parametrize(("seed", "threshold"), [(0, 0.5), (1, 0.31), (2, 0.8)])
+def test_every_metric_agrees_with_scikit_learn_and_statsmodels(seed: int, threshold: float) -> None:
+    frame = rows(100, seed=seed)
+    table = marker_metrics(frame, threshold=threshold)
+    assert tuple(table.columns) == COLUMNS
+    assert tuple(table["metric"]) == METRICS
+    expected = oracle(*(frame[name].to_numpy() for name in ("truth", "probability", "logit")), threshold)
+    for metric, value in zip(table["metric"], table["value"], strict=True):
+        assert value == pytest.approx(expected[metric], abs=1e-7), metric
+    inside = table[table["metric"] != "ece"]
+    assert ((inside["low"] <= inside["value"]) & (inside["value"] <= inside["high"])).all()
+    assert (table["n"] == 100).all()
+    assert (table["n_positive"] == frame["truth"].sum()).all()
+
+
+def test_weights_mean_repetition() -> None:
+    """A resample's weights give what scikit-learn gives on the repeated rows, ties included."""
+    frame = rows(60, seed=5, decimals=0)
+    sample = sample_of(frame)
+    weights = resample_weights(sample.subjects, 5, 0)
+    values = metric_values(sample, weights, 0.4)
+    for line in range(5):
+        repeated = frame.loc[np.repeat(np.arange(60), weights[line].astype(int))]
+        truth, probability, logit = (repeated[name].to_numpy() for name in ("truth", "probability", "logit"))
+        expected = oracle(truth, probability, logit, 0.4)
+        for metric in set(METRICS) - {"ece"}:  # the bins of ECE are those of the whole sample
+            assert values[metric][line] == pytest.approx(expected[metric], abs=1e-7), metric
+
+
+def test_calibration_error_by_hand() -> None:
+    # two bins: (0.1, 0.3 | truths 0, 1) off by 0.3, (0.8, 0.9 | truths 1, 1) off by 0.15; half of the cases each
+    sample = make_sample([0, 1, 1, 1], [0.1, 0.3, 0.8, 0.9])
+    assert weighted.calibration_error(np.ones((1, 4)), sample.truth, sample.probability, 2)[0] == pytest.approx(0.225)
+    assert weighted.equal_mass_bins(np.array([0.2, 0.2, 0.2, 0.7]), 2).tolist() == [0, 0, 0, 1]  # ties stay together
+
+
+def test_nothing_is_estimated_from_fewer_than_ten_of_a_class() -> None:
+    frame = rows(60)
+    positives = frame.index[frame["truth"] == 1]
+    few = frame.drop(positives[9:])
+    table = marker_metrics(few)
+    assert not table["estimable"].any()
+    assert table[["value", "low", "high"]].isna().all(axis=None)
+    assert (table["n"] == len(few)).all()
+    assert (table["n_positive"] == 9).all()
+    assert not auc_interval(few).estimable
+    enough = marker_metrics(frame.drop(positives[10:]))
+    assert enough["estimable"].all()
+    assert not marker_metrics(frame.iloc[:0])["estimable"].any()
+
+
+def test_unknown_truth_is_left_out_and_counted() -> None:
+    frame = rows(80)
+    gaps = frame.assign(truth=frame["truth"].where(frame.index % 4 > 0))
+    table = marker_metrics(gaps)
+    pd.testing.assert_frame_equal(table, marker_metrics(frame[frame.index % 4 > 0]).assign(n_unknown=20))
+
+
+def test_same_seed_same_table_and_rows_in_any_order() -> None:
+    frame = rows(70, per_subject=2)
+    first = marker_metrics(frame, seed=3)
+    pd.testing.assert_frame_equal(first, marker_metrics(frame, seed=3))
+    pd.testing.assert_frame_equal(first, marker_metrics(frame.sample(frac=1, random_state=1), seed=3), rtol=1e-9)
+    assert not first["low"].equals(marker_metrics(frame, seed=4)["low"])
+
+
+def test_copies_of_a_subjects_cases_narrow_no_interval() -> None:
+    frame = rows(60)
+    copies = pd.concat([frame, frame.assign(case=frame["case"] + "b")])
+    once, twice = marker_metrics(frame), marker_metrics(copies)
+    columns = ["metric", "value", "low", "high"]
+    same = [metric != "ece" for metric in once["metric"]]
+    pd.testing.assert_frame_equal(once.loc[same, columns], twice.loc[same, columns], rtol=1e-6)
+    independent = marker_metrics(copies.assign(subject=copies["case"]))
+    assert independent.loc[0, "high"] - independent.loc[0, "low"] < 0.85 * (twice.loc[0, "high"] - twice.loc[0, "low"])
+
+
+def test_separable_classes_have_no_slope_and_raise_no_warning() -> None:
+    logit = np.r_[np.linspace(-3, -1, 15), np.linspace(1, 3, 15)]
+    table = marker_metrics(make_sample(logit > 0, expit(logit))).set_index("metric")
+    assert table.loc["auc", "value"] == 1
+    assert np.isnan(table.loc["calibration_slope", "value"])
+    assert not table.loc["calibration_slope", "estimable"]
+    assert np.isfinite(table.loc["calibration_intercept", "value"])
+
+
+def test_precision_is_undefined_where_nothing_is_called_positive() -> None:
+    frame = rows(60)
+    table = marker_metrics(frame, threshold=1.0).set_index("metric")["value"]
+    assert np.isnan(table["precision"])
+    assert (table["f1"], table["mcc"], table["recall"], table["specificity"]) == (0, 0, 0, 1)
+
+
+def test_softmax_logits_are_not_taken_for_log_odds() -> None:
+    frame = rows(60)
+    shifted = frame.assign(logit=frame["logit"] + 5)
+    pd.testing.assert_frame_equal(marker_metrics(frame), marker_metrics(shifted), rtol=1e-4)
+    saturated = frame.assign(logit=frame["logit"] * 20, probability=expit(frame["logit"] * 20).astype(np.float32))
+    slope = marker_metrics(saturated).set_index("metric").loc["calibration_slope", "value"]
+    assert slope == pytest.approx(marker_metrics(frame).set_index("metric").loc["calibration_slope", "value"] / 20, rel=1e-4)
+
+
+def test_the_expected_shapes_of_bad_rows() -> None:
+    frame = rows(40)
+    with pytest.raises(InputError, match=r"case-0003.*idh.*probability is nan"):
+        marker_metrics(frame.assign(probability=frame["probability"].mask(frame.index == 3)))
+    with pytest.raises(InputError, match="case-0000: the case has several predictions"):
+        marker_metrics(pd.concat([frame, frame]))
+    with pytest.raises(ParameterError, match="one present at a time, but the rows hold t1\\+t2, t1"):
+        marker_metrics(pd.concat([frame, frame.assign(present="t1")]))
+    with pytest.raises(ParameterError, match=r"threshold is 1\.5"):
+        marker_metrics(frame, threshold=1.5)
+
+
+def test_a_hundred_cases_take_well_under_two_seconds() -> None:
+    frame = rows(100)
+    start = time.perf_counter()
+    marker_metrics(frame, resamples=1000)
+    assert time.perf_counter() - start < 2  # 0.15 s on one free core
+
+
+PROBABILITIES = st.lists(st.floats(0.01, 0.99).map(lambda p: round(p, 2)), min_size=8, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PROBABILITIES, st.randoms(use_true_random=False))
+def test_auc_sees_the_order_only_and_mirrors(values: list[float], random: object) -> None:
+    probability = np.array(values)
+    truth = np.array([random.random() < 0.5 for _ in values])  # type: ignore[attr-defined]
+    truth[:2] = [True, False]
+    ones = np.ones((1, truth.size))
+    found = weighted.auc(ones, truth, probability)[0]
+    assert found == pytest.approx(reference.roc_auc_score(truth, probability))
+    assert weighted.auc(ones, truth, np.log(probability) * 3 + 1)[0] == found
+    assert weighted.auc(ones, ~truth, -probability)[0] == pytest.approx(found)
+    assert weighted.auc(ones, truth, -probability)[0] == pytest.approx(1 - found)
+    # Swapping truth and prediction swaps recall and precision and leaves accuracy, F1 and MCC.
+    called = probability >= 0.5
+    forth, back = (weighted.confusion_metrics(weighted.counts(ones, *pair)) for pair in ((truth, called), (called, truth)))
+    assert forth["recall"] == pytest.approx(back["precision"], nan_ok=True)
+    for name in ("accuracy", "f1", "mcc"):
+        assert forth[name] == pytest.approx(back[name])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.2, 6), st.floats(-3, 3))
+def test_calibration_line_follows_a_change_of_the_logits(seed: int, scale: float, shift: float) -> None:
+    """Logits a * x + b turn slope s and intercept t into s / a and t - s b / a."""
+    frame = rows(60, seed=seed)
+    truth, logit = frame["truth"].to_numpy() > 0.5, frame["logit"].to_numpy()
+    ones = np.ones((1, 60))
+    slope, intercept = (value[0] for value in weighted.calibration_slope(ones, truth, logit))
+    changed, moved = (value[0] for value in weighted.calibration_slope(ones, truth, scale * logit + shift))
+    assert changed == pytest.approx(slope / scale, rel=1e-5)
+    assert moved == pytest.approx(intercept - slope * shift / scale, rel=1e-4, abs=1e-5)
+    large, after = (weighted.calibration_in_the_large(ones, truth, score)[0] for score in (logit, logit + shift))
+    assert after == pytest.approx(large - shift, abs=1e-7)

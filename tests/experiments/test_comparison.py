@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from workbench.errors import InputError, RunError
+from workbench.experiments.comparison import compare
+from workbench.files import write_parquet
+from workbench.records.run_folder import RunFolder
+
+
+def run(root: Path, name: str, region: str, cases: list[str], values: list[float]) -> RunFolder:
+    cohort = {"name": "tiny", "phantom": True}
+    spec = {"run": name, "method": "unet", "experiment": "default", "parameters": {}, "cohort": cohort}
+    made = RunFolder.create(root, spec)
+    rows = {"case": cases, "subject": cases, "site": "a", "fold": 0, "split": "test", "present": "t1", "region": region}
+    table = pd.DataFrame(rows | {"metric": "dice", "value": values, "n_truth": 5, "n_prediction": 5})
+    write_parquet(made.path("metrics.parquet"), table)
+    columns = ["case", "subject", "site", "fold", "split", "present", "marker", "class", "truth", "logit", "probability"]
+    write_parquet(made.path("markers.parquet"), pd.DataFrame(columns=columns))
+    return made
+
+
+def test_the_difference_is_first_minus_second(tmp_path: Path) -> None:
+    first = run(tmp_path, "one", "WT", ["a", "b", "c"], [0.5, 0.7, 0.9])
+    second = run(tmp_path, "two", "WT", ["a", "b", "c"], [0.4, 0.6, 0.8])
+    table = compare(first, second, resamples=200)
+    assert table["difference"].tolist() == pytest.approx([0.1])
+    assert table["n"].tolist() == [3]
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    first = run(tmp_path, "one", "WT", ["a", "b"], [0.5, 0.7])
+    with pytest.raises(RunError, match="no region or marker in common"):
+        compare(first, run(tmp_path, "lesions", "lesion", ["x", "y"], [0.4, 0.6]))
+    with pytest.raises(InputError, match="c"):
+        compare(first, run(tmp_path, "others", "WT", ["a", "c"], [0.4, 0.6]))
+    with pytest.raises(RunError, match="at least two"):
+        compare(first)

@@ -1,0 +1,146 @@
+"""Run folders in the real format with random predictions, for tests of what reads them; loaded by path.
+
+`make_runs(folder)` writes `folder/cohort` and `folder/runs/...`: three completed runs (one of few cases), one running, one
+failed, one interrupted, one queued and one unreadable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from workbench.cohort.table import TRUTH_FILE, Cohort, CohortInfo
+from workbench.contracts import MARKER_POSITIVE
+from workbench.files import write_parquet
+from workbench.records.run_folder import RunFolder, run_id
+
+PRESENT = "t1+t1c+t2+flair"
+REGIONS = {"WT": 0.86, "TC": 0.78, "ET": 0.72, "ED": 0.74, "NCR": 0.6}
+SITES = ("north", "south", "east")
+
+
+def make_cases(test: int = 60, validation: int = 40, train: int = 30, external: int = 24) -> pd.DataFrame:
+    """The table of subjects with their split and marker truth, some unknown."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for split, count in (("test", test), ("validation", validation), ("train", train), ("external", external)):
+        for index in range(count):
+            case = f"{len(rows):04d}-000"
+            site = "external" if split == "external" else SITES[index % 3]
+            idh = float(rng.random() < 0.47)
+            grade = rng.choice([2, 3, 4], p=[0.4, 0.4, 0.2] if idh else [0.0, 0.05, 0.95])
+            codel = float(idh and rng.random() < 0.36)
+            tert = float(rng.random() < (0.3 if idh else 0.8))
+            markers = {"idh": idh, "codel": codel, "tert": np.nan if index % 7 == 0 else tert, "grade": float(grade)}
+            rows.append({"case": case, "subject": case[:4], "site": site, "fold": 0, "split": split, **markers})
+    return pd.DataFrame(rows)
+
+
+def make_truth(cases: pd.DataFrame) -> pd.DataFrame:
+    """The posterior columns of a phantom's truth: a better predictor than any run's."""
+    rng = np.random.default_rng(11)
+    truth = pd.DataFrame({"case": cases["case"]})
+    for marker in ("idh", "codel", "tert", "grade2", "grade3", "grade4"):
+        known = cases["grade"] == int(marker[-1]) if marker.startswith("grade") else cases[marker].fillna(0.5)
+        truth[f"posterior_{marker}"] = expit(rng.normal((known.astype(float) - 0.5) * 4, 1.2))
+    return truth
+
+
+def marker_rows(cases: pd.DataFrame, skill: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _, case in cases.iterrows():
+        for marker in ("idh", "codel", "tert", "grade"):
+            for name in ("2", "3", "4") if marker == "grade" else (MARKER_POSITIVE[marker],):
+                truth = float(case["grade"] == int(name)) if marker == "grade" else case[marker]
+                logit = float(rng.normal(skill * ((truth if truth == truth else 0.5) - 0.5) * 2, 1.3))
+                head = {key: case[key] for key in ("case", "subject", "site", "fold", "split")}
+                rows.append(
+                    {**head, "present": PRESENT, "marker": marker, "class": name, "truth": truth, "logit": logit,
+                     "probability": float(expit(logit))}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def metric_rows(cases: pd.DataFrame, shift: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index, case in cases.iterrows():
+        head = {key: case[key] for key in ("case", "subject", "site", "fold", "split")}
+        for region, level in REGIONS.items():
+            empty = region in ("ET", "NCR") and index % 9 == 0
+            dice = 1.0 if empty else float(np.clip(level + shift + rng.normal(0, 0.09), 0.02, 0.99))
+            iou = dice / (2 - dice)
+            values = {"dice": dice, "hd95": 0.0 if empty else float(rng.gamma(2, 3) * (1.3 - dice) * 2), "iou": iou}
+            values |= {"sensitivity": dice, "specificity": 0.99, "precision": dice, "volume_error": float(rng.normal(0, 0.1))}
+            for metric, value in values.items():
+                size = 0 if empty else 4000
+                rows.append(
+                    {**head, "present": PRESENT, "region": region, "metric": metric, "value": value, "n_truth": size,
+                     "n_prediction": size}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def make_run(
+    root: Path, experiment: str, method: str, state: str, *, seed: int, cases: pd.DataFrame, skill: float = 1.0
+) -> RunFolder:
+    """One run folder; only a completed one has tables."""
+    parameters = {"size": "demo", "seed": seed, "epochs": 20, "learning_rate": 0.001}
+    cohort = {"name": "demo", "path": "../../../cohort", "fingerprint": "f" * 16, "phantom": True, "external_sites": ["external"]}
+    spec = {"run": run_id(parameters | {"method": method}, "f"), "method": method, "experiment": experiment,
+            "parameters": parameters, "cohort": cohort, "code_version": "0.1.0", "threads": 1}  # fmt: skip
+    run = RunFolder.create(root / experiment, spec)
+    if state == "queued":
+        return run
+    run.claim(device="cpu")
+    rng = np.random.default_rng(seed)
+    steps = np.arange(10, 410 if state == "completed" else 160, 10)
+    lines = []
+    for step in steps:
+        for name, level in (("dice_ce", 1.4), ("idh", 0.7), ("learning_rate", 0.0)):
+            value = (
+                1e-3 * np.cos(step / 300) if name == "learning_rate" else level * np.exp(-step / 150) + 0.1 + rng.normal(0, 0.03)
+            )
+            lines.append({"name": f"train/{name}", "step": int(step), "value": float(value)})
+        if step % 50 == 0:
+            lines.append({"name": "validation/dice", "step": int(step), "value": float(0.85 * (1 - np.exp(-step / 90)))})
+    run.path("events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.heartbeat()
+    if state == "completed":
+        write_parquet(run.path("metrics.parquet"), metric_rows(cases, 0.02 * skill - 0.02, seed))
+        write_parquet(run.path("markers.parquet"), marker_rows(cases, skill, seed))
+        run.set_status("completed", budget={"steps": 400 * seed, "samples": 800 * seed, "flops": 3.2e14, "seconds": 391.0})
+    elif state != "running":
+        run.set_status(state, error="the loss is not finite at step 160" if state == "failed" else None)
+    return run
+
+
+def make_runs(folder: Path) -> Path:
+    """Fill `folder` with a cohort and runs; returns the runs folder."""
+    cases = make_cases()
+    table = cases.drop(columns=["fold", "split"]).assign(t1=None, t1c=None, t2=None, flair=None, age=50.0)
+    info = CohortInfo(name="demo", modalities=("t1", "t1c", "t2", "flair"), phantom=True, external_sites=("external",))
+    Cohort.create(folder / "cohort", info, table)
+    write_parquet(folder / "cohort" / TRUTH_FILE, make_truth(cases))
+    root = folder / "runs"
+    make_run(root, "demo", "unet", "completed", seed=1, cases=cases, skill=0.5)
+    make_run(root, "demo", "mts_unet", "completed", seed=2, cases=cases, skill=1.4)
+    make_run(root, "demo", "mts_unet", "completed", seed=3, cases=make_cases(test=12, validation=9, external=3), skill=1.0)
+    make_run(root, "night", "mts_unet", "running", seed=4, cases=cases)
+    make_run(root, "night", "unet", "failed", seed=5, cases=cases)
+    make_run(root, "night", "unet", "interrupted", seed=6, cases=cases)
+    make_run(root, "night", "unet", "queued", seed=7, cases=cases)
+    broken = root / "night" / "0broken"
+    broken.mkdir()
+    (broken / "spec.json").write_text('{"run": "0broken", "meth')
+    return root
+
+
+if __name__ == "__main__":
+    print(make_runs(Path(sys.argv[1])))

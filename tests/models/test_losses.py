@@ -1,0 +1,195 @@
+"""Losses against formulas worked out by hand in NumPy."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from workbench.errors import ParameterError
+from workbench.models.losses import (
+    class_groups,
+    class_index,
+    downsample_labels,
+    inverse_frequency,
+    marker_loss,
+    merge_logits,
+    segmentation_loss,
+)
+
+SHAPE = (5, 6, 7)
+
+
+def logits_and_labels(batch: int, classes: int, highest: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, *SHAPE, generator=generator, dtype=torch.float64).float()
+    return logits, torch.randint(0, highest + 1, (batch, *SHAPE), generator=generator)
+
+
+def softmax(logits: Tensor) -> np.ndarray:
+    values = np.exp(logits.double().numpy())
+    return values / values.sum(1, keepdims=True)
+
+
+def dice_ce(probabilities: np.ndarray, target: np.ndarray) -> float:
+    """1 - mean over foreground classes of the batch's soft Dice, plus mean cross-entropy; (B, C, ...) and (B, ...)."""
+    dice = []
+    for label in range(1, probabilities.shape[1]):
+        p, t = probabilities[:, label], target == label
+        dice.append((2 * p[t].sum() + 1e-5) / (p.sum() + t.sum() + 1e-5))
+    chosen = np.take_along_axis(probabilities, target[:, None], 1)
+    return float(1 - np.mean(dice) - np.log(chosen).mean())
+
+
+def test_full_supervision_is_dice_plus_cross_entropy() -> None:
+    logits, labels = logits_and_labels(2, 4, 3)
+    expected = dice_ce(softmax(logits), labels.numpy())
+    assert float(segmentation_loss(logits, labels, ("glioma", "glioma"))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("label_set", ["WT", "lesion"])
+@pytest.mark.parametrize("classes", [2, 4, 5])
+def test_coarse_masks_supervise_tumour_against_the_rest(label_set: str, classes: int) -> None:
+    logits, labels = logits_and_labels(2, classes, 1)
+    p = softmax(logits)
+    tumour = p[:, 1:4].sum(1)
+    if classes == 4:
+        np.testing.assert_allclose(tumour, 1 - p[:, 0])
+    expected = dice_ce(np.stack([1 - tumour, tumour], 1), labels.numpy())
+    assert float(segmentation_loss(logits, labels, (label_set,) * 2)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_coarse_mask_does_not_care_which_tumour_class_it_is() -> None:
+    logits, labels = logits_and_labels(1, 4, 1)
+    swapped = logits[:, [0, 3, 1, 2]]
+    a, b = (float(segmentation_loss(x, labels, ("WT",))) for x in (logits, swapped))
+    assert a == pytest.approx(b, rel=1e-6)
+    fine = [float(segmentation_loss(x, labels, ("glioma",))) for x in (logits, swapped)]
+    assert fine[0] != pytest.approx(fine[1], rel=1e-3)
+
+
+def test_cavity_nobody_could_draw_belongs_to_the_background() -> None:
+    logits, labels = logits_and_labels(1, 5, 3)
+    p = softmax(logits)
+    merged = np.concatenate([p[:, :1] + p[:, 4:], p[:, 1:4]], 1)
+    assert float(segmentation_loss(logits, labels, ("glioma",))) == pytest.approx(dice_ce(merged, labels.numpy()), rel=1e-5)
+
+
+def test_cavity_the_model_does_not_know_is_background() -> None:
+    logits, labels = logits_and_labels(1, 4, 4)
+    expected = dice_ce(softmax(logits), np.where(labels.numpy() == 4, 0, labels.numpy()))
+    assert float(segmentation_loss(logits, labels, ("glioma_post",))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_five_classes_are_told_apart_after_treatment() -> None:
+    logits, labels = logits_and_labels(1, 5, 4)
+    expected = dice_ce(softmax(logits), labels.numpy())
+    assert float(segmentation_loss(logits, labels, ("glioma_post",))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_mixed_batch_is_the_mean_over_its_supervised_samples() -> None:
+    logits, labels = logits_and_labels(4, 4, 3)
+    labels[1] = (labels[1] > 0).long()
+    logits.requires_grad_(True)
+    loss = segmentation_loss(logits, labels, ("glioma", "WT", "", "glioma"))
+    glioma = segmentation_loss(logits[[0, 3]], labels[[0, 3]], ("glioma", "glioma"))
+    coarse = segmentation_loss(logits[1:2], labels[1:2], ("WT",))
+    assert float(loss.detach()) == pytest.approx(float((2 * glioma + coarse).detach()) / 3, rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert [bool((gradient[i] == 0).all()) for i in range(4)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("labels", [None, torch.zeros(2, *SHAPE, dtype=torch.long)])
+def test_nothing_to_learn_from_is_a_zero_with_a_graph(labels: Tensor | None) -> None:
+    logits, _ = logits_and_labels(2, 4, 3)
+    logits.requires_grad_(True)
+    loss = segmentation_loss(logits, labels, ("", ""))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert bool((logits.grad == 0).all())
+
+
+def test_class_weights_change_cross_entropy_alone() -> None:
+    logits, labels = logits_and_labels(1, 4, 3)
+    weights = [1.0, 2.0, 3.0, 4.0]
+    p, t = softmax(logits), labels.numpy()
+    dice = dice_ce(p, t) + np.log(np.take_along_axis(p, t[:, None], 1)).mean()
+    w = np.asarray(weights)[t]
+    weighted = -(w * np.log(np.take_along_axis(p, t[:, None], 1))[:, 0]).sum() / w.sum()
+    assert float(segmentation_loss(logits, labels, ("glioma",), weights)) == pytest.approx(dice + weighted, rel=1e-5)
+
+
+def test_loss_is_computed_in_float32() -> None:
+    logits, labels = logits_and_labels(1, 4, 3)
+    loss = segmentation_loss(logits.bfloat16(), labels, ("glioma",))
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(segmentation_loss(logits, labels, ("glioma",))), rel=0.02)
+
+
+@pytest.mark.parametrize(("label_set", "classes"), list(itertools.product(["glioma", "glioma_post", "WT", "lesion"], [2, 4, 5])))
+def test_groups_partition_the_classes(label_set: str, classes: int) -> None:
+    groups, lookup = class_groups(label_set, classes)
+    assert sorted(c for group in groups for c in group) == list(range(classes))
+    assert 0 in groups[0]
+    assert lookup[0] == 0
+    assert set(lookup) <= set(range(len(groups)))
+    logits = torch.randn(1, classes, 3)
+    merged = merge_logits(logits, groups).softmax(1)
+    for index, group in enumerate(groups):
+        torch.testing.assert_close(merged[:, index], logits.softmax(1)[:, list(group)].sum(1))
+
+
+def test_unknown_label_sets_and_class_numbers_are_refused() -> None:
+    with pytest.raises(ParameterError, match=r"'brain'.*glioma"):
+        class_groups("brain", 4)
+    with pytest.raises(ParameterError, match="3 classes"):
+        class_groups("glioma", 3)
+
+
+def test_labels_shrink_without_new_values() -> None:
+    labels = torch.tensor([0, 3]).repeat_interleave(4)[None, :, None, None].expand(1, 8, 4, 4)
+    small = downsample_labels(labels, (4, 2, 2))
+    assert small.shape == (1, 4, 2, 2)
+    assert small[0, :, 0, 0].tolist() == [0, 0, 3, 3]
+
+
+def test_binary_marker_loss_is_the_mean_over_known_cases() -> None:
+    logits = torch.tensor([[2.0], [-1.0], [7.0]], requires_grad=True)
+    loss = marker_loss(logits, torch.tensor([1.0, 1.0, float("nan")]), "idh")
+    assert float(loss.detach()) == pytest.approx((np.log1p(np.exp(-2)) + np.log1p(np.exp(1))) / 2, rel=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[2].item() == 0
+    weighted = marker_loss(logits, torch.tensor([1.0, 0.0, float("nan")]), "idh", torch.tensor([0.5, 2.0]))
+    assert float(weighted.detach()) == pytest.approx((2 * np.log1p(np.exp(-2)) + 0.5 * np.log1p(np.exp(-1))) / 2, rel=1e-6)
+
+
+def test_marker_nobody_knows_is_a_zero_with_a_graph() -> None:
+    logits = torch.randn(2, 1, requires_grad=True)
+    loss = marker_loss(logits, torch.full((2,), float("nan")), "idh")
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert bool((logits.grad == 0).all())
+
+
+def test_grade_is_four_against_the_rest_or_three_classes() -> None:
+    values = torch.tensor([2.0, 3.0, 4.0])
+    assert class_index(values, "grade", 1).tolist() == [0, 0, 1]
+    assert class_index(values, "grade", 3).tolist() == [0, 1, 2]
+    logits = torch.randn(3, 3)
+    expected = -logits.log_softmax(1)[range(3), range(3)].mean()
+    torch.testing.assert_close(marker_loss(logits, values, "grade"), expected)
+
+
+def test_inverse_frequency_balances_the_classes() -> None:
+    values = torch.tensor([1.0, 0, 0, 0, float("nan")])
+    weights = inverse_frequency(values, "idh")
+    assert weights.tolist() == pytest.approx([4 / 6, 2.0])
+    assert float(weights[[1, 0, 0, 0]].mean()) == pytest.approx(1)
+    assert inverse_frequency(torch.zeros(3), "idh").tolist() == pytest.approx([0.5, 1.0])
+    assert len(inverse_frequency(torch.tensor([2.0, 4.0]), "grade", 3)) == 3

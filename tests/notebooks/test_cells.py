@@ -1,0 +1,70 @@
+"""What every notebook must be, without executing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from workbench.experiments.execution import check_notebook
+from workbench.experiments.parameters import ExperimentParameters, cell_source
+from workbench.models.catalogue import list_models
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+METHODS = [card.name for card in list_models()]
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parameters_cell_is_the_model(method: str) -> None:
+    code = [cell for cell in read(method).cells if cell.cell_type == "code"]
+    assert code[0].metadata.get("tags") == ["parameters"]
+    assert code[0].source == cell_source(method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_papermill_reads_every_parameter_with_type_and_default(method: str) -> None:
+    """Its inspection is a regular expression that drops lines it does not understand, e.g. with '=' in the comment."""
+    seen = papermill.inspect_notebook(str(FOLDER / f"{method}.ipynb"))
+    fields = ExperimentParameters.for_method(method).model_fields
+    assert set(seen) == set(fields) - {"method"}
+    for name, entry in seen.items():
+        assert entry["default"] == repr(fields[name].default)
+        assert entry["inferred_type_name"] == type(fields[name].default).__name__
+        assert entry["help"] == fields[name].description
+    check_notebook(FOLDER / f"{method}.ipynb", method)
+
+
+def test_method_notebooks_share_their_common_cells_word_for_word() -> None:
+    """Same id, same source; only the parameters, the opening line and the method's own story differ."""
+    own = {"title", "parameters", "open", "model-text", "limits-text"}
+    first = {cell.id: cell.source for cell in read("unet").cells}
+    for method in METHODS:
+        cells = {cell.id: cell.source for cell in read(method).cells}
+        assert set(first) <= set(cells)
+        assert {key: cells[key] for key in first if key not in own} == {key: first[key] for key in first if key not in own}
+        assert cells["open"].replace(f'"{method}"', "METHOD") == first["open"].replace('"unet"', "METHOD")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_thin_and_stripped(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        tags = cell.metadata.get("tags", [])
+        if "parameters" not in tags:
+            assert len(cell.source.splitlines()) <= 15, f"cell {cell.id} belongs in the library"
+        if "keep_output" in tags:
+            assert cell.source.startswith("# NBVAL_CHECK_OUTPUT")
+            assert cell.outputs, f"cell {cell.id} is checked against its output, which is stripped: it could not fail"
+        else:
+            assert not cell.outputs
+            assert cell.execution_count is None

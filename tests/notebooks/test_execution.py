@@ -1,0 +1,232 @@
+"""Notebooks executed for real: through the driver into a run folder, and cell by cell under nbval."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import psutil
+import pytest
+from papermill.parameterize import parameterize_notebook
+
+from workbench.cohort.table import Cohort
+from workbench.records.run_folder import RunFolder
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+TINY = {
+    "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,
+    "threads": 1, "seed": 0,
+}  # fmt: skip
+SMALL = {"unet": {"width": 4, "levels": 3, "patch": 32}, "mts_unet": {"cmd_channels": 4}}
+
+
+def command(method: str, cohort: Cohort, runs: Path, **extra: object) -> list[str]:
+    values = {**TINY, **SMALL[method], **extra}
+    parts = [sys.executable, "-m", "workbench.cli", "run", method, "--cohort", str(cohort.folder), "--runs", str(runs)]
+    return parts + [text for name, value in values.items() for text in ("-p", f"{name}={value}")]
+
+
+def only_run(runs: Path) -> RunFolder:
+    folders = [path.parent for path in runs.rglob("spec.json")]
+    assert len(folders) == 1
+    return RunFolder.open(folders[0])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A `unet` run through Papermill."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(command("unet", tiny_cohort, runs), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = only_run(runs)
+    assert Path(done.stdout.strip().splitlines()[-1]) == run.folder, "the run folder is printed last"
+    return run
+
+
+@pytest.mark.notebook
+def test_a_run_leaves_the_folder_of_the_contract(finished: RunFolder, tiny_cohort: Cohort) -> None:
+    assert finished.state == "completed"
+    assert finished.status["budget"]["steps"] == 2
+    for name in ("events.jsonl", "metrics.parquet", "markers.parquet", "notebook.ipynb", "report.html", "figures/training.png",
+                 "checkpoints/last.json", "checkpoints/best.json", "maps/attribution.csv"):  # fmt: skip
+        assert (finished.folder / name).is_file(), name
+    metrics = finished.metrics()
+    assert metrics is not None
+    expected = ["case", "subject", "site", "fold", "split", "present", "region", "metric", "value", "n_truth", "n_prediction"]
+    assert list(metrics.columns) == expected
+    assert set(metrics["split"]) <= {"validation", "test", "external"}
+    assert set(metrics["region"]) == {"WT", "TC", "ET", "ED", "NCR"}
+    predicted = {path.name.removesuffix(".nii.gz") for path in (finished.folder / "predictions").glob("*.nii.gz")}
+    assert len(predicted) == len(list((finished.folder / "predictions").glob("*.json"))) > 0
+    assert predicted < set(tiny_cohort.cases["case"]), "training cases are not predicted"
+
+
+@pytest.mark.notebook
+def test_nothing_in_a_run_folder_names_a_place_outside(finished: RunFolder, tiny_cohort: Cohort) -> None:
+    for name in ("spec.json", "training.json", "events.jsonl"):
+        assert str(tiny_cohort.folder) not in (finished.folder / name).read_text()
+    assert finished.cohort_path.resolve() == tiny_cohort.folder.resolve()
+
+
+@pytest.mark.notebook
+def test_the_report_loads_nothing_from_another_host(finished: RunFolder) -> None:
+    html = (finished.folder / "report.html").read_text()
+    for tag in ('src="http', "src='http", 'href="http://cdn', 'href="https://cdn', "@import url(http"):
+        assert tag not in html
+
+
+@pytest.mark.notebook
+def test_repeating_a_finished_run_is_a_no_op(finished: RunFolder, tiny_cohort: Cohort) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    runs = finished.folder.parents[1]
+    done = subprocess.run(command("unet", tiny_cohort, runs), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    after = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.notebook
+def test_a_trained_run_predicts_another_cohort(finished: RunFolder, tiny_cohort: Cohort, tmp_path: Path) -> None:
+    parts = [sys.executable, "-m", "workbench.cli", "predict", str(finished.folder), "--cohort", str(tiny_cohort.folder)]
+    done = subprocess.run([*parts, "--out", str(tmp_path / "out")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == len(tiny_cohort)
+    assert list(pd.read_csv(tmp_path / "out" / "markers.csv").columns)[:3] == ["case", "subject", "marker"]
+    # a held-out case is predicted exactly as in the run
+    name = next((finished.folder / "predictions").glob("*.nii.gz")).name
+    assert (tmp_path / "out" / name).read_bytes() == (finished.folder / "predictions" / name).read_bytes()
+
+
+@pytest.mark.notebook
+def test_cancelling_saves_a_checkpoint_leaves_no_process_and_can_be_resumed(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    parts = command("unet", tiny_cohort, tmp_path, steps_per_epoch=400)
+    driver = subprocess.Popen(parts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("events.jsonl")) and time.monotonic() < deadline:
+            assert driver.poll() is None, driver.communicate()[1][-2000:]
+            time.sleep(0.2)
+        run = only_run(tmp_path)
+        kernel = run.status["kernel_pid"]
+        done = subprocess.run(
+            [sys.executable, "-m", "workbench.cli", "cancel", str(run.folder)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert driver.wait(timeout=60) == 1
+    finally:
+        if driver.poll() is None:
+            driver.send_signal(signal.SIGKILL)
+    assert run.state == "cancelled"
+    assert not psutil.pid_exists(kernel)
+    assert (run.folder / "checkpoints" / "last.json").is_file()
+    assert (run.folder / "notebook.ipynb").is_file()
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_like_an_undisturbed_one(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    """The driver, then driver and kernel die by SIGKILL in the middle of training; repeating the command resumes to the same numbers."""
+    longer = {"epochs": 6, "steps_per_epoch": 4, "ema": 0.9}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command("unet", tiny_cohort, whole, **longer), check=True, capture_output=True, timeout=300)
+    for at_least, kernel_too in ((6, False), (14, True)):  # alone, the driver leaves a kernel that the next run has to end
+        driver = subprocess.Popen(
+            command("unet", tiny_cohort, broken, **longer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline:
+            found = list(broken.rglob("events.jsonl"))
+            if found and RunFolder.open(found[0].parent).events()["step"].max() >= at_least:
+                break
+            assert driver.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.05)
+        run = only_run(broken)
+        kernel = run.status["kernel_pid"]
+        driver.kill()
+        driver.wait()
+        if kernel_too:
+            os.kill(kernel, signal.SIGKILL)
+        assert run.effective_state() == "interrupted"
+    subprocess.run(command("unet", tiny_cohort, broken, **longer), check=True, capture_output=True, timeout=300)
+    first, second = only_run(whole), only_run(broken)
+    assert second.state == "completed"
+    pd.testing.assert_frame_equal(first.metrics(), second.metrics())
+    events = [run.events().sort_values(["name", "step"]).reset_index(drop=True) for run in (first, second)]
+    pd.testing.assert_frame_equal(*events)
+    for name in sorted(path.name for path in (first.folder / "predictions").glob("*.nii.gz")):
+        assert (first.folder / "predictions" / name).read_bytes() == (second.folder / "predictions" / name).read_bytes()
+
+
+@pytest.mark.notebook
+def test_a_failing_cell_is_reported_with_the_error(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("unet", tiny_cohort, tmp_path, patch=33), capture_output=True, text=True, timeout=200
+    )  # 33 is no multiple of the network's divisor
+    assert done.returncode == 1
+    assert "33" in done.stderr
+    assert only_run(tmp_path).state == "failed"
+    assert "33" in only_run(tmp_path).status["error"]
+
+
+def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
+    notebook = parameterize_notebook(papermill.iorw.load_notebook_node(str(FOLDER / f"{name}.ipynb")), values)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    parts = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300", "-q"]
+    environment = os.environ | {"MPLBACKEND": "agg", "IPYTHONDIR": str(folder / "ipython")}
+    done = subprocess.run(
+        [*parts, "-p", "no:cacheprovider", "-c", os.devnull, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=550,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("method", ["unet", "mts_unet"])
+def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
+    values = {**TINY, **SMALL[method], "steps_per_epoch": 1, "cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs")}
+    _under_nbval(method, values, tmp_path)
+
+
+@pytest.mark.notebook
+def test_explore_notebook_under_nbval(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    _under_nbval("explore", {"cohort": str(tiny_cohort.folder)}, tmp_path)
+
+
+@pytest.mark.notebook
+def test_the_checked_cell_can_fail(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    """nbval passes a checked cell without stored output vacuously: here a wrong stored output must go red."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(1)", outputs=[nbformat.v4.new_output("stream", text="2\n")])
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "wrong.ipynb")
+    parts = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+    ]
+    done = subprocess.run([*parts, str(tmp_path / "wrong.ipynb")], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 1, json.dumps(done.stdout[-500:])

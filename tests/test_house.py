@@ -1,0 +1,90 @@
+"""The house itself: light import, one way through, modules of a readable size, the same dependencies for pip and conda."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(
+    path for room in ("workbench", "app", "tests") for path in (ROOT / room).rglob("*.py") if "node_modules" not in path.parts
+)
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_import_workbench_is_light() -> None:
+    heavy = run("import sys, workbench; print(sorted({'torch', 'monai', 'panel', 'pandas', 'numpy'} & set(sys.modules)))")
+    assert heavy.strip() == "[]"
+
+
+def test_import_workbench_is_quick() -> None:
+    """Under 0.5 s beyond the bare interpreter; the best of three, since the machine may be busy."""
+
+    def seconds(code: str) -> float:
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            run(code)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds("import workbench") - seconds("pass") < 0.5
+
+
+@pytest.mark.parametrize(
+    "module", ["app.main", "app.shell", "workbench.records.index", "workbench.views.printed", "workbench.cohort.check"]
+)
+def test_torch_free_rooms_do_not_load_torch(module: str) -> None:
+    loaded = run(f"import sys, importlib; importlib.import_module('{module}'); print({{'torch', 'monai'}} & set(sys.modules))")
+    assert loaded.strip().splitlines()[-1] == "set()"
+
+
+def test_layers() -> None:
+    found = subprocess.run([str(Path(sys.executable).with_name("lint-imports"))], capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0, found.stdout[-3000:]
+
+
+def test_modules_are_of_a_readable_size() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in SOURCES if (n := len(path.read_text().splitlines())) > 500}
+    assert not long
+
+
+def test_no_room_without_a_name() -> None:
+    assert not [path for path in SOURCES if path.stem in {"utils", "util", "helpers", "helper", "common", "misc"}]
+
+
+def test_constraints_hold_exact_public_versions() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines), "only NAME==VERSION, no local version"
+    assert "torch==2.13.0" in lines
+
+
+def test_constraints_cover_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [spec for name, specs in project["optional-dependencies"].items() if name != "all" for spec in specs]
+    named = {_name(spec) for spec in [*project["dependencies"], *extras]}
+    pinned = {_name(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert named <= pinned
+
+
+def _name(spec: str) -> str:
+    return re.match(r"[A-Za-z0-9._-]+", spec).group().lower().replace("_", "-").replace(".", "-")  # type: ignore[union-attr]
+
+
+def test_conda_environment_is_the_same() -> None:
+    """environment.yml adds nothing of its own: python and pip, then the package with all extras under the same constraints."""
+    text = (ROOT / "environment.yml").read_text()
+    assert "--constraint constraints.txt" in text
+    assert "--editable .[all]" in text
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert f"python{required}" in text
+    assert len(re.findall(r"^\s+- ", text, re.M)) == 6  # channel, python, pip, pip:, and its two lines

@@ -1,0 +1,33 @@
+"""Brain MRI Workbench: models, training, evaluation and honest comparison for multi-modal brain MRI.
+
+``from workbench import Cohort, Experiment, compare`` is all that a notebook imports. Names are loaded on first use, so
+that ``import workbench`` stays light (no torch, MONAI or Panel).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Strings on purpose: import-linter counts imports inside functions too, and the package must not reach its own rooms.
+_EXPORTS = {
+    "Cohort": "workbench.cohort.table",
+    "Experiment": "workbench.experiments.experiment",
+    "ExperimentParameters": "workbench.experiments.parameters",
+    "compare": "workbench.experiments.comparison",
+    "create_model": "workbench.models.registry",
+    "list_models": "workbench.models.catalogue",
+}
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'workbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,87 @@
+"""From tissue to signal: what each sequence shows of healthy brain and of a tumour, before any scanner.
+
+Signals are relative; white matter in T1 is 0.85. CSF is dark on T1 and FLAIR and bright on T2; cortex is darker than white matter
+on T1 and brighter on T2 and FLAIR. Values were set by eye against clinical 3 T examples; only their order matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.cohort.phantom.classes import Subject
+
+GREY, WHITE, FLUID = range(3)
+
+HEALTHY = {"t1": (0.60, 0.85, 0.20), "t1c": (0.62, 0.84, 0.20), "t2": (0.50, 0.37, 1.00), "flair": (0.62, 0.50, 0.12)}
+"""Modality -> signal of grey matter, white matter, CSF."""
+
+VESSELS = {"t1": 0.0, "t1c": 0.75, "t2": -0.25, "flair": 0.03}
+
+OEDEMA = {"t1": (0.53, 0.60), "t1c": (0.55, 0.61), "t2": (0.72, 0.76), "flair": (0.86, 0.90)}
+"""Signal of fully infiltrated grey and white matter."""
+
+SOLID = {"t1": 0.50, "t1c": 0.52, "t2": 0.76, "flair": 0.84}
+ENHANCING = {"t1": 0.56, "t1c": 1.30, "t2": 0.60, "flair": 0.78}
+FAINT = {"t1": 0.54, "t1c": 1.02, "t2": 0.66, "flair": 0.80}
+"""Patchy enhancement."""
+NECROSIS = {"t1": 0.32, "t1c": 0.33, "t2": 0.93, "flair": 0.40}
+MISMATCH = {"t1": 0.38, "t1c": 0.40, "t2": 0.97, "flair": 0.36}
+CALCIFIED = {"t1": 0.22, "t1c": 0.24, "t2": 0.15, "flair": 0.20}
+MOTTLE = {"t1": -0.05, "t1c": -0.05, "t2": 0.13, "flair": 0.08}
+"""Modality -> change of signal per standard deviation of a heterogeneous tumour's texture."""
+GRAIN = {"t1": 0.02, "t1c": 0.02, "t2": 0.03, "flair": 0.03}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything visible of a subject, on the output grid; all (X, Y, Z) float32."""
+
+    grey: np.ndarray
+    white: np.ndarray
+    fluid: np.ndarray
+    brain: np.ndarray
+    vessels: np.ndarray
+    texture: np.ndarray
+    """Unit-variance field of the healthy tissue's unevenness."""
+    concentration: np.ndarray
+    core: np.ndarray
+    enhancing: np.ndarray
+    necrosis: np.ndarray
+    interior: np.ndarray
+    specks: np.ndarray
+    mottle: np.ndarray
+    grain: np.ndarray
+    extra: dict[str, np.ndarray]
+
+
+def infiltration(concentration: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    """Share of the oedema signal: rises around the detection threshold of T2 and FLAIR, in tissue only."""
+    return np.clip((concentration - 0.06) / 0.24, 0, 1) * np.clip(tissue * 1.4 - 0.2, 0, 1)
+
+
+def render(scene: Scene, modality: str, subject: Subject) -> np.ndarray:
+    """The noise-free signal of one sequence (X, Y, Z); CSF-like outside the brain, so that later blurring makes no dark seam."""
+    grey, white, fluid = HEALTHY[modality]
+    signal = scene.grey * grey + scene.white * white + (1 - scene.grey - scene.white) * fluid
+    signal *= 1 + 0.02 * scene.texture
+    signal += VESSELS[modality] * scene.vessels
+    tissue = scene.grey + scene.white
+    seen = infiltration(scene.concentration, tissue)
+    if subject.enhancement == "ring":  # vasogenic oedema spares the cortex
+        cortex = scene.grey / np.maximum(tissue, 1e-3)
+        seen = seen * np.maximum(1 - 0.55 * cortex, scene.core)
+    swollen_grey, swollen_white = OEDEMA[modality]
+    share = scene.white / np.maximum(tissue, 1e-3)
+    signal += seen * (swollen_grey + (swollen_white - swollen_grey) * share - signal)
+    for fraction, table in (
+        (scene.core * np.clip(tissue * 1.4 - 0.2, 0, 1) * 0.85, SOLID),
+        (scene.interior, MISMATCH),
+        (scene.necrosis, NECROSIS),
+        (scene.enhancing, ENHANCING if subject.enhancement == "ring" else FAINT),
+        (scene.specks, CALCIFIED),
+    ):
+        signal += np.clip(fraction, 0, 1) * (table[modality] - signal)
+    uneven = GRAIN[modality] * (1 - 0.8 * scene.interior) * scene.grain + MOTTLE[modality] * scene.mottle
+    return signal + uneven * seen

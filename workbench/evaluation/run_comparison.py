@@ -1,0 +1,169 @@
+"""Two runs side by side, from their long tables: one row per region and metric, or per marker, with Holm-adjusted p values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import InputError, Problem
+from workbench.evaluation.comparison import delong, holm, mcnemar, paired_difference, require_same_cases
+from workbench.evaluation.intervals import RESAMPLES, mean_interval, subject_codes
+from workbench.evaluation.markers import sample_of
+from workbench.evaluation.summaries import METRICS, with_available
+from workbench.labels import REGIONS
+
+SEGMENTATION_COLUMNS = (
+    "region", "metric", "mean_a", "mean_b", "difference", "low", "high", "p", "p_holm", "n", "n_subjects", "n_undefined",
+)  # fmt: skip
+MARKER_COLUMNS = (
+    "marker", "class", "metric", "value_a", "value_b", "difference", "low", "high", "p", "p_holm", "n", "n_positive", "estimable",
+)  # fmt: skip
+
+
+def compare_segmentation(
+    a: pd.DataFrame, b: pd.DataFrame, *, split: str = "test", present: str = "", resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """Paired comparison of every region and metric that both runs have.
+
+    Args:
+        a: metrics.parquet of the first run.
+        b: of the second.
+        split: the split to compare on.
+        present: a modality subset, e.g. 't1+t2'; empty = each case with all its modalities.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        region, metric, mean_a, mean_b, difference (a minus b), low, high, p (Wilcoxon), p_holm (over all rows), n, n_subjects,
+        n_undefined.
+
+    Raises:
+        InputError: cases that only one run has, or that were scored against different masks.
+    """
+    first, second = (_rows(side, split, present) for side in (a, b))
+    rows: list[dict[str, Any]] = []
+    shared = [name for name in _pairs(first, "region", "metric") if name in set(_pairs(second, "region", "metric"))]
+    for region, metric in shared:
+        left, right = (
+            side[(side["region"] == region) & (side["metric"] == metric)].set_index("case", drop=False)
+            for side in (first, second)
+        )
+        require_same_cases(left.index, right.index)
+        _require_same_truth(left["n_truth"], right["n_truth"].reindex(left.index), region)
+        found = paired_difference(left["value"], right["value"], left["subject"], resamples=resamples, seed=seed)
+        rows.append({"region": region, "metric": metric, **asdict(found)})
+    if not rows:
+        return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
+    table = pd.DataFrame(rows)
+    order = {name: rank for rank, name in enumerate((*REGIONS, *METRICS))}
+    table = table.sort_values(["region", "metric"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return table.assign(p_holm=holm(table["p"]))[list(SEGMENTATION_COLUMNS)]
+
+
+def compare_markers(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    *,
+    split: str = "test",
+    present: str = "",
+    thresholds_a: Mapping[tuple[str, str], float] | None = None,
+    thresholds_b: Mapping[tuple[str, str], float] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Paired comparison of every marker class that both runs have: AUC (DeLong), accuracy (McNemar), Brier score (bootstrap).
+
+    Args:
+        a: markers.parquet of the first run.
+        b: of the second.
+        split: the split to compare on.
+        present: a modality subset; empty = each case with all its modalities.
+        thresholds_a: (marker, class) -> threshold of the first run, chosen on its validation cases; 0.5 for those not named.
+        thresholds_b: likewise, of the second.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        marker, class, metric, value_a, value_b, difference (a minus b), low, high, p, p_holm (over all rows), n, n_positive,
+        estimable. AUC has DeLong's interval, the others the bootstrap's. p is NaN where no test applies: for Brier, and for
+        accuracy where subjects have several cases, which McNemar's test would count as independent.
+
+    Raises:
+        InputError: cases that only one run has, or whose truth differs between them.
+    """
+    first, second = (_rows(side, split, present) for side in (a, b))
+    rows: list[dict[str, Any]] = []
+    shared = [name for name in _pairs(first, "marker", "class") if name in set(_pairs(second, "marker", "class"))]
+    for marker, name in shared:
+        left, right = (
+            side[(side["marker"] == marker) & (side["class"].astype(str) == name)].set_index("case", drop=False)
+            for side in (first, second)
+        )
+        require_same_cases(left.index, right.index)
+        right = right.reindex(left.index)
+        _require_same_truth(left["truth"], right["truth"], marker)
+        cuts = [(chosen or {}).get((marker, name), 0.5) for chosen in (thresholds_a, thresholds_b)]
+        rows += [{"marker": marker, "class": name, **row} for row in _marker_rows(left, right, cuts, resamples, seed)]
+    if not rows:
+        return pd.DataFrame(columns=list(MARKER_COLUMNS))
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"]))[list(MARKER_COLUMNS)]
+
+
+def _marker_rows(left: pd.DataFrame, right: pd.DataFrame, cuts: list[float], resamples: int, seed: int) -> list[dict[str, Any]]:
+    """AUC, accuracy and Brier of one marker class in both runs."""
+    one, two = sample_of(left), sample_of(right)
+    common = {"n": one.truth.size, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
+    nan = float("nan")
+    unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan}
+    if not one.estimable:
+        return [{"metric": metric, **unknown, **common} for metric in ("auc", "accuracy", "brier")]
+    areas = delong(one.truth, one.probability, two.probability, one.subjects.tolist())
+    calls = [sample.probability >= cut for sample, cut in zip((one, two), cuts, strict=True)]
+    repeated = subject_codes(one.subjects)[1] < one.truth.size
+    p_accuracy = nan if repeated else mcnemar(one.truth, *calls).p
+    rows: list[dict[str, Any]] = [
+        {
+            "metric": "auc", "value_a": areas.auc_a, "value_b": areas.auc_b, "difference": areas.difference, "low": areas.low,
+            "high": areas.high, "p": areas.p, **common,
+        }
+    ]  # fmt: skip
+    scores = {
+        "accuracy": [(call == one.truth).astype(np.float64) for call in calls],
+        "brier": [(sample.probability - one.truth) ** 2 for sample in (one, two)],
+    }
+    for metric, (of_a, of_b) in scores.items():
+        interval = mean_interval(of_a - of_b, one.subjects, resamples=resamples, seed=seed)
+        bounds = {"difference": interval.value, "low": interval.low, "high": interval.high}
+        p = p_accuracy if metric == "accuracy" else nan
+        rows.append({"metric": metric, "value_a": float(of_a.mean()), "value_b": float(of_b.mean()), **bounds, "p": p, **common})
+    return rows
+
+
+def _rows(table: pd.DataFrame, split: str, present: str) -> pd.DataFrame:
+    chosen = table[table["split"] == split]
+    return chosen[chosen["present"] == present] if present else with_available(chosen)
+
+
+def _pairs(table: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]]:
+    """Distinct pairs of two columns, in order of appearance."""
+    return list(dict.fromkeys(zip(table[first].astype(str), table[second].astype(str), strict=True)))
+
+
+def _require_same_truth(a: pd.Series, b: pd.Series, what: str) -> None:
+    """Refuse runs that were judged against different truths of the same cases."""
+    left, right = a.to_numpy(np.float64), b.to_numpy(np.float64)
+    differs = ~((left == right) | (np.isnan(left) & np.isnan(right)))
+    if differs.any():
+        raise InputError(
+            Problem(
+                case=str(a.index[differs][0]),
+                channel=what,
+                message=f"the two runs were judged against different truths ({int(differs.sum())} cases)",
+                remedy="evaluate both runs on the same version of the cohort",
+            )
+        )

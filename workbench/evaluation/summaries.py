@@ -1,0 +1,257 @@
+"""From the long tables of a run (metrics.parquet, markers.parquet) to the tables that people read.
+
+The point estimates are means over cases, the 95 % intervals resample subjects. Means over several folds pool their test cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.contracts import MARKERS
+from workbench.errors import InputError, Problem
+from workbench.evaluation.intervals import RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
+from workbench.evaluation.markers import MIN_PER_CLASS, auc_interval, marker_metrics
+from workbench.labels import REGIONS
+
+AVAILABLE = "available"
+"""Stands in `present` where each case was judged with all the modalities it has."""
+
+SEGMENTATION_COLUMNS = (
+    "split", "present", "region", "metric", "mean", "low", "high", "n", "n_subjects", "n_undefined", "n_empty_truth",
+    "mean_nonempty", "low_nonempty", "high_nonempty", "n_nonempty",
+)  # fmt: skip
+MARKER_COLUMNS = (
+    "split", "present", "marker", "class", "metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown",
+    "estimable", "threshold",
+)  # fmt: skip
+
+_SPLITS = ("test", "external", "validation", "train")
+METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
+"""The voxel metrics in the order in which tables show them; `evaluation.segmentation` computes them."""
+ALL_CLASSES = "all"
+"""`class` of the rows that judge a marker of several classes as a whole."""
+
+
+def with_available(table: pd.DataFrame) -> pd.DataFrame:
+    """Only each case's rows with the most modalities, their `present` set to 'available': the ordinary, complete evaluation.
+
+    A case that lacks a modality belongs with the others here, while in a table per modality subset it stands apart.
+    """
+    if table.empty:
+        return table.assign(present=pd.Series(dtype="object"))
+    key = ["case", "split"]
+    subsets = table[[*key, "present"]].drop_duplicates()
+    order = subsets.assign(missing=-subsets["present"].astype(str).str.count(r"\+")).sort_values(["missing", "present"])
+    chosen = order.drop_duplicates(key)[[*key, "present"]]
+    return table.merge(chosen, on=[*key, "present"]).assign(present=AVAILABLE)
+
+
+def summarise_segmentation(
+    metrics: pd.DataFrame, *, by_present: bool = True, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """One row per split, modality subset, region and metric.
+
+    Args:
+        metrics: rows of metrics.parquet: case, subject, split, present, region, metric, value, n_truth (and fold, where several).
+        by_present: a row per modality subset; False: only 'available', see `with_available`.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        split, present, region, metric; mean, low, high over the n cases in which the metric is defined (of n_subjects subjects;
+        n_undefined cases are left out); n_empty_truth: cases without the structure, which the empty rule scored;
+        mean_nonempty, low_nonempty, high_nonempty, n_nonempty: the same over the cases that do have the structure.
+
+    Raises:
+        InputError: a case scored twice under one split, subset, region and metric.
+    """
+    if not by_present:
+        metrics = with_available(metrics)
+    if metrics.empty:
+        return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
+    rows: list[dict[str, Any]] = []
+    for key, part in metrics.groupby(["split", "present"], sort=False):
+        split, present = tuple(key)
+        rows += [{"split": split, "present": present, **row} for row in _summary_rows(part, resamples, seed)]
+    return _ordered(pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": METRICS})
+
+
+def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """The rows of one split and modality subset, all from the same resamples."""
+    key = ["fold", "case"] if "fold" in part else ["case"]
+    repeated = part.duplicated([*key, "region", "metric"])
+    if repeated.any():
+        twice = str(part.loc[repeated, "case"].iloc[0])
+        raise InputError(
+            Problem(case=twice, message="scored twice under one region and metric", remedy="summarise one run at a time")
+        )
+    values = part.pivot(index=key, columns=["region", "metric"], values="value")
+    truth = part.pivot(index=key, columns=["region", "metric"], values="n_truth").to_numpy(np.float64)
+    subjects = part.drop_duplicates(key).set_index(key)["subject"].reindex(values.index).to_numpy().astype(str)
+    scores = values.to_numpy(np.float64)
+    intervals = mean_intervals(np.hstack([scores, np.where(truth > 0, scores, np.nan)]), subjects, resamples=resamples, seed=seed)
+    rows = []
+    for index, name in enumerate(values.columns):
+        region, metric = tuple(name)
+        every, some = intervals[index], intervals[index + len(values.columns)]
+        # A region that a case's annotators could not draw has no row at all, hence no n_truth: neither empty nor undefined.
+        judged = np.isfinite(truth[:, index])
+        rows.append(
+            {
+                "region": region,
+                "metric": metric,
+                "mean": every.value,
+                "low": every.low,
+                "high": every.high,
+                "n": every.n,
+                "n_subjects": every.n_subjects,
+                "n_undefined": int(np.sum(judged & ~np.isfinite(scores[:, index]))),
+                "n_empty_truth": int(np.sum(truth[:, index] == 0)),
+                "mean_nonempty": some.value,
+                "low_nonempty": some.low,
+                "high_nonempty": some.high,
+                "n_nonempty": some.n,
+            }
+        )
+    return rows
+
+
+def summarise_markers(
+    markers: pd.DataFrame,
+    *,
+    by_present: bool = True,
+    thresholds: float | Mapping[tuple[str, str], float] = 0.5,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One row per split, modality subset, marker, class and metric; see `evaluation.markers` for the metrics.
+
+    A marker of several classes (grade 2, 3, 4) is judged one class against the rest, and as a whole in rows of class 'all':
+    accuracy and balanced accuracy of the likeliest class.
+
+    Args:
+        markers: rows of markers.parquet.
+        by_present: a row per modality subset; False: only 'available', see `with_available`.
+        thresholds: one for all, or (marker, class) -> threshold, as chosen on validation; 0.5 for those not named.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        split, present, marker, class, metric, value, low, high, n, n_positive, n_subjects, n_unknown, estimable, threshold.
+    """
+    if not by_present:
+        markers = with_available(markers)
+    tables = []
+    for key, part in markers.groupby(["split", "present", "marker"], sort=False):
+        common = dict(zip(("split", "present", "marker"), map(str, tuple(key)), strict=True))
+        for name, rows in part.groupby("class", sort=False):
+            chosen = thresholds.get((common["marker"], str(name)), 0.5) if isinstance(thresholds, Mapping) else thresholds
+            table = marker_metrics(rows, threshold=float(chosen), resamples=resamples, seed=seed)
+            tables.append(table.assign(**common, **{"class": str(name)}, threshold=float(chosen)))
+        if part["class"].nunique() > 1:
+            table = multiclass_metrics(part, resamples=resamples, seed=seed)
+            tables.append(table.assign(**common, **{"class": ALL_CLASSES}, threshold=np.nan))
+    if not tables:
+        return pd.DataFrame(columns=list(MARKER_COLUMNS))
+    return _ordered(pd.concat(tables, ignore_index=True)[list(MARKER_COLUMNS)], {"marker": MARKERS})
+
+
+def class_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per case of known truth its true and its likeliest class: case, subject, truth, predicted.
+
+    Args:
+        frame: rows of markers.parquet of one marker with several classes, one split and modality subset.
+    """
+    known = frame[frame["truth"].notna()]
+    probability = known.pivot(index="case", columns="class", values="probability")
+    truth = known.pivot(index="case", columns="class", values="truth").reindex(probability.index)
+    names = probability.columns.to_numpy().astype(str)
+    subjects = known.drop_duplicates("case").set_index("case")["subject"].reindex(probability.index)
+    return pd.DataFrame(
+        {
+            "case": probability.index.astype(str),
+            "subject": subjects.to_numpy().astype(str),
+            "truth": names[truth.to_numpy(np.float64).argmax(axis=1)] if len(truth) else [],
+            "predicted": names[probability.to_numpy(np.float64).argmax(axis=1)] if len(truth) else [],
+        }
+    )
+
+
+def multiclass_metrics(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Accuracy and balanced accuracy (mean recall over the classes) of the likeliest class, with subject intervals.
+
+    Not estimable unless each class has `MIN_PER_CLASS` cases; `n_positive` counts the cases called rightly.
+    """
+    classes = sorted(frame["class"].astype(str).unique())
+    table = class_table(frame)
+    unknown = frame.loc[frame["truth"].isna(), "case"].nunique()
+    right = (table["truth"] == table["predicted"]).to_numpy(np.float64)
+    members = np.stack([(table["truth"] == name).to_numpy(np.float64) for name in classes], axis=1)
+    estimable = bool(members.sum(axis=0).min() >= MIN_PER_CLASS)
+    subjects = table["subject"].to_numpy().astype(str)
+    rows = []
+    for metric, weights in (("accuracy", None), ("balanced_accuracy", members)):
+        interval = _share(right, weights, subjects, resamples, seed) if estimable else Interval.unknown()
+        counts = (len(table), int(right.sum()), subject_codes(subjects)[1], unknown)
+        rows.append((metric, interval.value, interval.low, interval.high, *counts, estimable))
+    names = ["metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def headline(
+    metrics: pd.DataFrame | None,
+    markers: pd.DataFrame | None,
+    split: str = "test",
+    *,
+    segmentation: tuple[str, ...] = ("dice", "hd95"),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The few numbers of a run that a list of runs shows, each case with all its modalities.
+
+    Returns:
+        'dice WT', 'hd95 WT', ..., 'auc idh', ..., 'auc grade 4' -> interval; what is not estimable says so and has its n.
+    """
+    result: dict[str, Interval] = {}
+    if metrics is not None and not metrics.empty:
+        chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(segmentation)]
+        table = summarise_segmentation(chosen, by_present=False, resamples=resamples, seed=seed)
+        for row in table.to_dict("records"):
+            interval = Interval(row["mean"], row["low"], row["high"], row["n"], row["n_subjects"], estimable=row["n"] > 0)
+            result[f"{row['metric']} {row['region']}"] = interval
+    if markers is not None and not markers.empty:
+        chosen = with_available(markers[markers["split"] == split])
+        order = {name: index for index, name in enumerate(MARKERS)}
+        for marker in sorted(chosen["marker"].astype(str).unique(), key=lambda name: order.get(name, len(order))):
+            part = chosen[chosen["marker"] == marker]
+            for name, rows in part.groupby("class"):
+                title = f"auc {marker} {name}" if marker == "grade" else f"auc {marker}"
+                result[title] = auc_interval(rows, resamples=resamples, seed=seed)
+    return result
+
+
+def _share(right: np.ndarray, members: np.ndarray | None, subjects: np.ndarray, resamples: int, seed: int) -> Interval:
+    """Share of right answers; with class membership (n, classes) the mean of the classes' shares."""
+    groups = np.ones((right.size, 1)) if members is None else members
+
+    def share(weights: np.ndarray) -> np.ndarray:
+        total = weights @ groups
+        found = weights @ (groups * right[:, None])
+        return np.mean(np.divide(found, total, out=np.full_like(found, np.nan), where=total > 0), axis=1)
+
+    return weighted_interval(share, subjects, resamples=resamples, seed=seed)
+
+
+def _ordered(table: pd.DataFrame, orders: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Rows in the house's order: test first, most modalities first, regions, metrics and markers as they are defined."""
+    keys = pd.DataFrame(index=table.index)
+    for column, order in {"split": _SPLITS, **orders}.items():
+        ranks = {name: rank for rank, name in enumerate(order)}
+        keys[column] = [ranks.get(str(name), len(ranks)) for name in table[column]]
+    keys["present"] = -table["present"].astype(str).str.count(r"\+")
+    keys["subset"] = table["present"].astype(str)
+    return table.loc[keys.sort_values(["split", "present", "subset", *orders], kind="stable").index].reset_index(drop=True)

@@ -1,0 +1,96 @@
+"""A trained run applied to another cohort: masks on the native grid and `markers.csv`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from workbench.cohort.table import Cohort
+from workbench.errors import InputError, Problem, RunError
+from workbench.experiments.evaluating import class_rows
+from workbench.experiments.experiment import TRAINING_FILE
+from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.predicting import reference_image, write_case
+from workbench.files import atomic_path, read_json
+from workbench.inference.predict import predict_case
+from workbench.models.registry import create_model
+from workbench.prepare.settings import PrepareSettings
+from workbench.prepare.store import prepare_cohort
+from workbench.records.run_folder import RunFolder
+from workbench.training.checkpoints import load_weights
+
+
+def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str | Path) -> Path:
+    """Predict every case of a cohort with a trained run.
+
+    Args:
+        run_folder: a trained run.
+        cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as missing.
+        out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated.
+
+    Raises:
+        RunError: the run is not trained.
+        InputError: a case has none of the model's sequences.
+    """
+    run, cohort, out = RunFolder.open(run_folder), Cohort.open(cohort_folder), Path(out)
+    if not (run.folder / TRAINING_FILE).is_file():
+        raise RunError(f"run {run.folder} is not trained yet")
+    training = read_json(run.folder / TRAINING_FILE)
+    parameters = ExperimentParameters.build(
+        run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}
+    )
+    built = training["model"]
+    modalities = tuple(built["modalities"])
+    _refuse_blind(cohort, modalities)
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    model = create_model(
+        run.spec["method"],
+        modalities=modalities,
+        classes=built["classes"],
+        markers=tuple(built["markers"]),
+        **parameters.options(),
+    )
+    load_weights(run.checkpoint(training["checkpoint"]), model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device).eval()
+    prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters.spacing), progress=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in tqdm(list(cohort.cases["case"]), desc="predicting"):
+        if (out / f"{name}.json").is_file():
+            continue
+        case = prepared.case(name)
+        predicted = predict_case(
+            model, case, modalities=modalities, patch=tuple(built["patch"]), overlap=parameters.overlap, device=device,
+            whole=parameters.sampling == "whole",
+        )  # fmt: skip
+        write_case(predicted, case, out, reference_image(cohort, name))
+    _write_markers(cohort, out)
+    return out
+
+
+def _refuse_blind(cohort: Cohort, modalities: tuple[str, ...]) -> None:
+    known = [name for name in modalities if name in cohort.modalities]
+    blind = cohort.cases[~cohort.cases[known].notna().any(axis=1)]["case"] if known else cohort.cases["case"]
+    if len(blind):
+        raise InputError(
+            *(
+                Problem(case=str(case), message=f"has none of the sequences the model was built for: {', '.join(modalities)}")
+                for case in blind
+            )
+        )
+
+
+def _write_markers(cohort: Cohort, out: Path) -> None:
+    rows = []
+    for _, row in cohort.cases.iterrows():
+        for marker, logits in read_json(out / f"{row['case']}.json")["markers"].items():
+            for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float)):
+                rows.append((row["case"], row["subject"], marker, name, truth, logit, probability))
+    table = pd.DataFrame(rows, columns=["case", "subject", "marker", "class", "truth", "logit", "probability"])
+    with atomic_path(out / "markers.csv") as temporary:
+        table.to_csv(temporary, index=False)

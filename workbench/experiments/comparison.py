@@ -1,0 +1,103 @@
+"""Compare runs: paired differences on the same subjects, with intervals, tests and Holm's correction over the family."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+
+from workbench.errors import RunError
+from workbench.evaluation.comparison import holm
+from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
+from workbench.evaluation.summaries import with_available
+from workbench.evaluation.thresholds import validation_thresholds
+from workbench.records.run_folder import RunFolder
+
+COMPARED = ("dice", "hd95", "auc", "accuracy", "brier")
+"""Metrics compared; the family that Holm's correction is over."""
+
+
+def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int = 2000) -> pd.DataFrame:
+    """Compare every pair of runs per region or marker and metric, on the same cases.
+
+    Args:
+        runs: two or more evaluated runs.
+        split: the split compared.
+        resamples: bootstrap resamples of subjects.
+
+    Returns:
+        One row per pair, region or marker class, and metric: both values, their difference (first minus second) with its 95 %
+        interval, n, p (Wilcoxon for voxel metrics, DeLong for AUC, McNemar for accuracy at each run's Youden threshold from its
+        validation cases), p after Holm's correction over the whole table, and a remark where the budgets differ.
+
+    Raises:
+        RunError: fewer than two runs, one that is not evaluated, or two with no region or marker in common.
+        InputError: the runs do not hold the same cases (they are not paired).
+    """
+    opened = [run if isinstance(run, RunFolder) else RunFolder.open(run) for run in runs]
+    if len(opened) < 2:
+        raise RunError("comparing needs at least two runs")
+    tables = [_pair(first, second, split, resamples) for first, second in itertools.combinations(opened, 2)]
+    table = pd.concat(tables, ignore_index=True)
+    if len(table):
+        table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    return table
+
+
+def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd.DataFrame:
+    voxels = compare_segmentation(_table(first, "metrics"), _table(second, "metrics"), split=split, resamples=resamples)
+    voxels = voxels.rename(columns={"region": "of", "mean_a": "value_first", "mean_b": "value_second"})
+    parts = [voxels]
+    left, right = _table(first, "markers"), _table(second, "markers")
+    if len(left) and len(right):
+        found = compare_markers(
+            left, right, split=split, thresholds_a=_youden(left), thresholds_b=_youden(right), resamples=resamples
+        )
+        of = found["marker"].astype(str) + " " + found["class"].astype(str)
+        parts.append(found.assign(of=of).rename(columns={"value_a": "value_first", "value_b": "value_second"}))
+    table = pd.concat(parts, ignore_index=True)
+    table = table[table["metric"].isin(COMPARED)]
+    if table.empty:
+        raise RunError(
+            f"{first.folder} ({first.spec['cohort']['name']}) and {second.folder} ({second.spec['cohort']['name']}) "
+            f"have no region or marker in common in split '{split}': compare runs of the same cohort and fold"
+        )
+    names = [f"{run.spec['method']} {run.folder.name}" for run in (first, second)]
+    columns = [
+        "first",
+        "second",
+        "split",
+        "of",
+        "metric",
+        "value_first",
+        "value_second",
+        "difference",
+        "low",
+        "high",
+        "n",
+        "p",
+        "remark",
+    ]
+    return table.assign(first=names[0], second=names[1], split=split, remark=_budget_remark(first, second))[columns]
+
+
+def _youden(markers: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """(marker, class) -> the run's own Youden threshold, from its validation cases."""
+    cuts = validation_thresholds(with_available(markers))
+    cuts = cuts[(cuts["rule"] == "youden") & cuts["threshold"].notna()] if len(cuts) else cuts
+    return {(str(row["marker"]), str(row["class"])): float(row["threshold"]) for _, row in cuts.iterrows()}
+
+
+def _table(run: RunFolder, name: str) -> pd.DataFrame:
+    table = run.metrics() if name == "metrics" else run.markers()
+    if table is None:
+        raise RunError(f"run {run.folder} is not evaluated: it has no {name}.parquet")
+    return table
+
+
+def _budget_remark(first: RunFolder, second: RunFolder) -> str:
+    samples = [run.status.get("budget", {}).get("samples") for run in (first, second)]
+    if None in samples or samples[0] == samples[1]:
+        return ""
+    return f"unequal budget: {samples[0]} and {samples[1]} training samples"

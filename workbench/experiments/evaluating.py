@@ -1,0 +1,95 @@
+"""The long tables of a run, made from what prediction left on disk: they can be made again years later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from workbench.contracts import MARKER_POSITIVE
+from workbench.evaluation.segmentation import case_metrics
+from workbench.experiments.predicting import held_out, marker_file, segmentation_file
+from workbench.files import read_json
+from workbench.geometry import Grid
+from workbench.labels import LABEL_SET_CLASSES, REGIONS, regions_of
+from workbench.prepare.images import native_brain, native_labels
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+METRIC_COLUMNS = [
+    "case", "subject", "site", "fold", "split", "present", "region", "metric", "value", "n_truth", "n_prediction",
+]  # fmt: skip
+MARKER_COLUMNS = [
+    "case", "subject", "site", "fold", "split", "present", "marker", "class", "truth", "logit", "probability",
+]  # fmt: skip
+
+
+def metrics_table(experiment: Experiment) -> pd.DataFrame:
+    """One row per case, region and metric, on the native grid; regions that the case's annotators could draw."""
+    tables = []
+    rows = [row for row in held_out(experiment) if segmentation_file(experiment.run, row["case"]).is_file()]
+    for row in experiment.progress.over(rows, "measuring", len(rows)):
+        truth = native_labels(experiment.cohort, row["case"])
+        if truth is None:
+            continue
+        image = nib.Nifti1Image.from_filename(segmentation_file(experiment.run, row["case"]))
+        classes = max((LABEL_SET_CLASSES[name] for name in experiment.label_sets), default=2)
+        regions = [name for name in regions_of(str(row["labels"])) if name in {"WT", "lesion"} or max(REGIONS[name]) < classes]
+        table = case_metrics(
+            np.asarray(image.dataobj).astype(np.uint8),
+            truth,
+            native_brain(experiment.cohort, row["case"]),
+            Grid.of(image),
+            regions,
+        )
+        tables.append(table.assign(**_who(experiment, row)))
+    return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
+
+
+def markers_table(experiment: Experiment) -> pd.DataFrame:
+    """One row per case, marker and class, with the truth (NaN unknown), the logit and the uncalibrated probability."""
+    rows = []
+    for row in held_out(experiment):
+        path = marker_file(experiment.run, row["case"])
+        if not path.is_file():
+            continue
+        for marker, logits in read_json(path)["markers"].items():
+            for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float)):
+                rows.append(
+                    _who(experiment, row)
+                    | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
+                )
+    return pd.DataFrame(rows, columns=MARKER_COLUMNS)
+
+
+def class_rows(marker: str, value: Any, logits: np.ndarray) -> list[tuple[str, float, float, float]]:
+    """(class, truth, logit, probability) rows of one marker of one case.
+
+    A single logit is a sigmoid (for grade: 4 against the rest); three logits are a softmax over grades 2, 3, 4, whose
+    one-against-the-rest logit is log(p / (1 - p)).
+    """
+    unknown = pd.isna(value)
+    if logits.size == 1:
+        positive = 4 if marker == "grade" else 1
+        name = "4" if marker == "grade" else MARKER_POSITIVE[marker]
+        logit = float(logits[0])
+        return [(name, float("nan") if unknown else float(value == positive), logit, float(1 / (1 + np.exp(-logit))))]
+    rest = [np.logaddexp.reduce(np.delete(logits, k)) for k in range(logits.size)]
+    return [
+        (str(grade), float("nan") if unknown else float(value == grade), float(z - r), float(1 / (1 + np.exp(r - z))))
+        for grade, z, r in zip((2, 3, 4), logits, rest, strict=True)
+    ]
+
+
+def _who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
+    return {
+        "case": row["case"],
+        "subject": row["subject"],
+        "site": row["site"],
+        "fold": experiment.parameters.fold,
+        "split": experiment.split[row["case"]],
+        "present": "+".join(name for name in experiment.modalities if not pd.isna(row[name])),
+    }

@@ -1,0 +1,345 @@
+"""`Experiment`: one method on one cohort and fold, from prepared arrays to tables and pictures.
+
+The same object serves notebook, command line and JupyterLab. Each step skips what is done, so that executing a notebook again
+resumes it. This is the only room that joins the others.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench.errors import ParameterError, RunError
+from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
+from workbench.experiments import evaluating, explaining, picturing, predicting, showing
+from workbench.experiments.headlines import HEADLINE_FILE, write_headline
+from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
+from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.progress import Progress, ReportingRecorder
+from workbench.experiments.validation import Validation
+from workbench.files import read_json, write_json, write_parquet
+from workbench.labels import LABEL_SET_CLASSES
+from workbench.models.catalogue import card
+from workbench.models.losses import inverse_frequency
+from workbench.models.registry import create_model
+from workbench.prepare.settings import PrepareSettings
+from workbench.prepare.store import PreparedCohort, prepare_cohort
+from workbench.sampling.batches import Sampler, SamplingSettings
+from workbench.training.checkpoints import load_weights
+from workbench.training.loop import train
+from workbench.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from workbench.models.method import MethodModule
+
+TRAINING_FILE = "training.json"
+HELD_OUT = ("validation", "test", "external")
+
+
+class Experiment:
+    """One method on one cohort and fold.
+
+    Args:
+        parameters: see `ExperimentParameters`.
+        progress: show bars here; default: unless a driver process (`workbench run`) already shows them.
+
+    Raises:
+        WorkbenchError: parameters, cohort and method do not go together; the message says why.
+
+    Attributes:
+        parameters: the resolved parameters.
+        cohort: the cohort.
+        run: the run folder.
+        split: index = case, values train, validation, test, external.
+        notes: remarks that belong beside the results, e.g. a marker left out because the training fold has one class only.
+    """
+
+    def __init__(self, parameters: ExperimentParameters, *, progress: bool | None = None) -> None:
+        self.parameters = parameters.resolve()
+        self.cohort, self.run = open_run(parameters)
+        self.driven = RUN_VARIABLE in os.environ
+        if self.driven and Path(os.environ[RUN_VARIABLE]).resolve() != self.run.folder.resolve():
+            raise RunError(
+                f"this kernel was started for {os.environ[RUN_VARIABLE]}, but cohort and parameters now lead to "
+                f"{self.run.folder}: the cohort changed since the run was started"
+            )
+        self.progress = Progress(self.run, bars=not self.driven if progress is None else progress)
+        self.split = open_split(self.cohort, self.parameters.fold)
+        self.notes: list[str] = []
+        torch.set_num_threads(int(self.run.spec["threads"]))
+
+    # -- what is used ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """The sequences the model is built for: those asked for, else all of the cohort."""
+        return self.parameters.modality_names() or self.cohort.modalities
+
+    @cached_property
+    def cases_by_split(self) -> dict[str, pd.DataFrame]:
+        """Rows of the cohort table per split; cases without any of the modalities are left out, and noted."""
+        table = self.cohort.cases
+        usable = table[list(self.modalities)].notna().any(axis=1)
+        if not usable.all():
+            left = ", ".join(table.loc[~usable, "case"].head(5))
+            self.notes.append(f"{int((~usable).sum())} cases have none of {'/'.join(self.modalities)} and are left out: {left}")
+        kept = table[usable]
+        return {name: kept[kept["case"].map(self.split) == name] for name in ("train", *HELD_OUT)}
+
+    @cached_property
+    def label_sets(self) -> tuple[str, ...]:
+        """What the annotators of the training cases could draw."""
+        return tuple(sorted(self.cases_by_split["train"]["labels"].dropna().unique()))
+
+    @cached_property
+    def markers(self) -> tuple[str, ...]:
+        """The markers to predict: those asked for that the training cases show in at least two classes."""
+        train_cases = self.cases_by_split["train"]
+        usable = []
+        for name in self.parameters.marker_names():
+            known = train_cases[name].dropna()
+            if known.nunique() >= 2:
+                usable.append(name)
+            else:
+                shown = "is known for no training case" if known.empty else f"is {known.iloc[0]} in every training case"
+                self.notes.append(f"marker '{name}' {shown}: it cannot be learned and is left out")
+        return tuple(usable)
+
+    @cached_property
+    def patch(self) -> tuple[int, int, int]:
+        """Training patch (X, Y, Z) in voxels of the prepared grid; of whole brains, at most `patch` along each axis."""
+        edge = self.parameters.patch
+        if self.parameters.sampling != "whole":
+            return (edge, edge, edge)
+        # whole brains: no larger than the largest brain needs, since every voxel costs time
+        largest = np.max([case.shape for case in self.prepared], axis=0)
+        model = self.model
+        x, y, z = (min(edge, max(model.minimum, -(-int(n) // model.divisor) * model.divisor)) for n in largest)
+        return (x, y, z)
+
+    @cached_property
+    def model(self) -> MethodModule:
+        """The model, with the weights of the best checkpoint once it is trained."""
+        if not self.label_sets and "segmentation" in card(self.parameters.method).tasks:
+            raise ParameterError(
+                f"no training case of cohort {self.cohort.info.name} (fold {self.parameters.fold}) has a mask: "
+                f"{self.parameters.method} cannot learn to segment"
+            )
+        model = create_model(
+            self.parameters.method,
+            modalities=self.modalities,
+            classes=max((LABEL_SET_CLASSES[name] for name in self.label_sets), default=2),
+            markers=self.markers,
+            seed=self.parameters.seed,
+            **self.parameters.options(),
+        )
+        for name in self.markers:  # rare classes weigh as much as common ones; counted on the training cases only
+            values = torch.tensor(self.cases_by_split["train"][name].astype("float64").to_numpy(na_value=float("nan")))
+            outputs = self.parameters.options().get("grade_classes", 2) if name == "grade" else 2
+            model.marker_weights[name] = inverse_frequency(values, name, 1 if outputs == 2 else outputs)
+        if self.trained:
+            load_weights(self.run.checkpoint(self.training["checkpoint"]), model)
+        return model
+
+    @property
+    def device(self) -> str:
+        """Where inference computes."""
+        if self.parameters.device != "auto":
+            return self.parameters.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Experiment:
+        """Bring all images onto the working grid (cached; a no-op when nothing changed)."""
+        _ = self.prepared
+        return self
+
+    @cached_property
+    def prepared(self) -> PreparedCohort:
+        """The prepared arrays."""
+        self.progress.say("preparing images", 0, len(self.cohort))
+        settings = PrepareSettings(spacing=self.parameters.spacing)
+        with self.run.beating():
+            prepared = prepare_cohort(self.cohort, settings, progress=self.progress.bars)
+        self.progress.say("preparing images", len(self.cohort), len(self.cohort))
+        return prepared
+
+    @property
+    def trained(self) -> bool:
+        """Whether training has ended (not merely been stopped)."""
+        return (self.run.folder / TRAINING_FILE).is_file()
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How training went: steps, best score, why it stopped, budget.
+
+        Raises:
+            RunError: it has not ended yet.
+        """
+        if not self.trained:
+            raise RunError(f"run {self.run.folder} is not trained yet: call .train()")
+        return read_json(self.run.folder / TRAINING_FILE)
+
+    def train(self) -> Experiment:
+        """Train, or resume training where it was interrupted; a finished training is left alone."""
+        if self.trained:
+            return self
+        self._begin()
+        settings = self._training_settings()
+        sampler = Sampler(
+            self.prepared, self.cases_by_split["train"], self._sampling_settings(), self.parameters.seed, self.modalities
+        )
+        total = settings.steps
+        recorder = ReportingRecorder(self.run, self.progress, total)
+        validation = Validation(self)
+        with self.run.beating():
+            result = train(
+                self.model,
+                sampler.batch,
+                settings,
+                recorder,
+                validation if len(validation) else None,
+                augment=sampler.augment if self.parameters.augment else None,
+                device=self.parameters.device,
+                progress=self.progress.bars,
+            )
+        if result.stopped == "cancelled":
+            raise RunError(f"run {self.run.folder} was cancelled at step {result.step}; run it again to resume")
+        best = "best" if len(validation) else "last"
+        write_json(
+            self.run.path(TRAINING_FILE),
+            {
+                "checkpoint": best, "steps": result.step, "stopped": result.stopped, "best_score": result.best_score,
+                "best_step": result.best_step, "score": validation.name, "budget": result.budget, "notes": self.notes,
+                "model": {"modalities": self.model.modalities, "classes": self.model.classes, "markers": self.model.markers,
+                          "patch": self.patch},
+            },
+        )  # fmt: skip
+        self.run.set_status("running", budget=result.budget)
+        self.__dict__.pop("model", None)  # the next use loads the best checkpoint
+        return self
+
+    def predict(self) -> Experiment:
+        """Predict every validation, test and external case; masks go to NIfTI on the native grid."""
+        if self.run.status["state"] != "completed":
+            predicting.predict_all(self)
+        return self
+
+    def evaluate(self) -> Experiment:
+        """Write the long tables `metrics.parquet` and `markers.parquet`."""
+        if self.run.metrics() is None:
+            self.predict()
+            write_parquet(self.run.path("markers.parquet"), evaluating.markers_table(self))
+            write_parquet(self.run.path("metrics.parquet"), evaluating.metrics_table(self))
+        if not (self.run.folder / HEADLINE_FILE).is_file():
+            write_headline(self.run, self.parameters.resamples)
+        if not self.driven and self.run.status["state"] == "running":
+            self.run.set_status("completed")
+        return self
+
+    def explain(self) -> Experiment:
+        """Write explanation maps of the first `maps` test cases."""
+        explaining.explain_all(self)
+        return self
+
+    def _begin(self) -> None:
+        if self.run.status["state"] == "completed":
+            raise RunError(f"run {self.run.folder} is completed: a finished run is immutable")
+        if not self.driven and self.run.status["state"] != "running":
+            self.run.claim()
+
+    def _sampling_settings(self) -> SamplingSettings:
+        p = self.parameters
+        return SamplingSettings(
+            patch=self.patch,
+            mode=p.sampling or "patch",
+            batch_size=p.batch_size,
+            modality_dropout=p.modality_dropout,
+            augment=p.augment,
+        )
+
+    def _training_settings(self) -> TrainingSettings:
+        p = self.parameters
+        cases = len(self.cases_by_split["train"])
+        if not cases:
+            raise ParameterError(f"fold {p.fold} of cohort {self.cohort.info.name} leaves no training case")
+        steps = p.steps_per_epoch if p.steps_per_epoch > 0 else max(1, cases // (p.batch_size * p.accumulate))
+        return TrainingSettings(
+            epochs=p.epochs, steps_per_epoch=steps, accumulate=p.accumulate, learning_rate=p.learning_rate,
+            weight_decay=p.weight_decay, warmup_share=p.warmup, clip=p.clip, ema=p.ema, patience=p.patience,
+            validate_every=p.validate_every, precision=p.precision, workers=p.workers, seed=p.seed, score="score",
+        )  # fmt: skip
+
+    # -- what came out ---------------------------------------------------------------------------------------------
+
+    @property
+    def results(self) -> dict[str, pd.DataFrame]:
+        """Tables with 95 % subject-bootstrap intervals: 'segmentation' and 'markers' (empty where there is no such task)."""
+        metrics, markers = self.run.metrics(), self.run.markers()
+        if metrics is None:
+            raise RunError(f"run {self.run.folder} is not evaluated yet: call .evaluate()")
+        n = self.parameters.resamples
+        return {
+            "segmentation": summarise_segmentation(metrics, by_present=False, resamples=n),
+            "markers": summarise_markers(markers, by_present=False, resamples=n) if markers is not None else pd.DataFrame(),
+        }
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """HoloViews objects for JupyterLab (after `holoviews.extension('bokeh')`): the training curves and, once evaluated,
+        the distribution of Dice. `show` gives stills."""
+        from workbench.experiments.interactive import run_figures
+
+        return run_figures(self)
+
+    def show(self, name: str) -> Any:
+        """A still picture for the notebook: 'training', 'segmentation' or 'markers'; also kept under `figures`."""
+        return showing.show(self, name)
+
+    def result_table(self, kind: str) -> pd.DataFrame:
+        """The results as text for a reader: 'segmentation' or 'markers'; `results` holds the numbers."""
+        return showing.result_table(self, kind)
+
+    def cohort_table(self) -> pd.DataFrame:
+        """Who trains, validates and tests."""
+        return showing.cohort_table(self)
+
+    def diagram(self) -> Any:
+        """The model as a drawing."""
+        return showing.diagram(self)
+
+    def model_table(self) -> pd.DataFrame:
+        """Parameters of the model by component."""
+        return showing.model_table(self)
+
+    def remarks(self) -> Any:
+        """What belongs beside the results: budget, notes, and that a phantom is a phantom."""
+        return showing.remarks(self)
+
+    def case_pictures(self, worst: int = 2, best: int = 2, split: str = "test") -> Any:
+        """Worst and best cases by mean Dice: sequences with truth and prediction outlined."""
+        return picturing.case_pictures(self, worst=worst, best=best, split=split)
+
+    def map_pictures(self) -> Any:
+        """The explanation maps of the explained cases."""
+        return picturing.map_pictures(self)
+
+    def cases(self) -> Any:
+        """A browser of the cases with truth and prediction (ipywidgets), for JupyterLab."""
+        from workbench.views.case_browser import browse
+
+        return browse(self.cohort, self.run.folder)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(rows)} {name}" for name, rows in self.cases_by_split.items())
+        return (
+            f"Experiment({self.parameters.method} on {self.cohort.info.name}, fold {self.parameters.fold}: {sizes}; "
+            f"{self.run.state}, {self.run.folder})"
+        )

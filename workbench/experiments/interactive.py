@@ -1,0 +1,34 @@
+"""HoloViews objects of a run, for JupyterLab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.evaluation.summaries import summarise_segmentation, with_available
+from workbench.views.results import metric_distribution
+from workbench.views.theme import cohort_title
+from workbench.views.training import training_curves
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+
+def run_figures(experiment: Experiment) -> dict[str, Any]:
+    """'loss' and 'score' of the training and, once evaluated, 'dice' of the test cases."""
+    run, info = experiment.run, experiment.cohort.info
+    subtitle = f"{cohort_title(info.name, info.phantom)}, fold {experiment.parameters.fold}"
+    figures: dict[str, Any] = training_curves(run.events(), title=experiment.parameters.method, subtitle=subtitle)
+    metrics = run.metrics()
+    if metrics is not None and len(metrics):
+        test = with_available(metrics[metrics["split"] == "test"])
+        name = f"{experiment.parameters.method} {run.folder.name[:6]}"
+        dice = test[test["metric"] == "dice"]
+        summary = summarise_segmentation(dice, by_present=False, resamples=experiment.parameters.resamples)
+        figures["dice"] = metric_distribution(
+            {name: dice},
+            {name: summary.rename(columns={"mean": "value"})},
+            metric="dice",
+            regions=list(dict.fromkeys(dice["region"])),
+            subtitle=subtitle,
+        )
+    return figures

@@ -1,0 +1,113 @@
+"""From parameters to a cohort, its split and a run folder; no torch: a run can be refused before anything heavy starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench import __version__
+from workbench.cohort.folds import make_folds, read_folds
+from workbench.cohort.table import FOLDS_FILE, INFO_FILE, Cohort
+from workbench.errors import ParameterError
+from workbench.experiments.parameters import ExperimentParameters
+from workbench.records.run_folder import RunFolder
+from workbench.records.spec import SCHEMA_VERSION, SPEC_FILE, run_id
+
+RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
+"""Environment variable by which the driver tells its kernel which run folder is being written."""
+
+_PHANTOM: dict[str, dict[str, Any]] = {"demo": {"subjects": 40, "spacing": 3.0}, "paper": {"subjects": 64, "spacing": 2.0}}
+
+
+def open_cohort(parameters: ExperimentParameters, *, progress: bool = True) -> Cohort:
+    """The cohort that the parameters name; the embedded phantom is made on first use where none is named."""
+    resolved = parameters.resolve()
+    folder = Path(resolved.cohort)
+    if not parameters.cohort and not (folder / INFO_FILE).is_file():
+        from workbench.cohort.phantom.writer import make_phantom
+
+        return make_phantom(folder, seed=0, workers=os.cpu_count() or 1, progress=progress, **_PHANTOM[resolved.size])
+    return Cohort.open(folder)
+
+
+def open_split(cohort: Cohort, fold: int) -> pd.Series:
+    """The split of a fold (index = case); folds are written once, on first use.
+
+    Raises:
+        ParameterError: the cohort has no such fold.
+    """
+    folds = read_folds(cohort) if (cohort.folder / FOLDS_FILE).is_file() else make_folds(cohort)
+    if fold >= len(folds):
+        raise ParameterError(f"parameter 'fold' = {fold}: cohort {cohort.info.name} has folds 0 to {len(folds) - 1}")
+    return folds.split(cohort, fold)
+
+
+def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tuple[Cohort, RunFolder]:
+    """Open or create the run folder of these parameters on this cohort.
+
+    Raises:
+        ParameterError: the cohort has no such fold or sequence.
+    """
+    cohort = open_cohort(parameters, progress=progress)
+    unknown = [name for name in parameters.modality_names() if name not in cohort.modalities]
+    if unknown:
+        raise ParameterError(
+            f"parameter 'modalities': cohort {cohort.info.name} has no {', '.join(unknown)}; "
+            f"it has {', '.join(cohort.modalities)}"
+        )
+    open_split(cohort, parameters.fold)
+    resolved = parameters.resolve()
+    fingerprint = cohort.fingerprint()
+    identity = run_id(resolved.identity(), fingerprint)
+    experiment = Path(resolved.runs) / resolved.experiment
+    folder = experiment / identity
+    if (folder / SPEC_FILE).is_file():
+        return cohort, RunFolder.open(folder)
+    spec: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run": identity,
+        "method": resolved.method,
+        "experiment": resolved.experiment,
+        "parameters": resolved.identity(),
+        "cohort": {
+            "name": cohort.info.name,
+            "path": os.path.relpath(cohort.folder.resolve(), folder.resolve()),
+            "fingerprint": fingerprint,
+            "phantom": cohort.info.phantom,
+            "external_sites": list(cohort.info.external_sites),
+            "cases": len(cohort),
+            "subjects": int(cohort.cases["subject"].nunique()),
+        },
+        "code_version": code_version(),
+        "threads": thread_count(resolved),
+    }
+    return cohort, RunFolder.create(experiment, spec)
+
+
+def thread_count(parameters: ExperimentParameters) -> int:
+    """CPU threads of a run: those asked for, else all this process may use."""
+    if parameters.threads > 0:
+        return parameters.threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def code_version() -> str:
+    """Version of the package, with the git commit and '+changes' where it runs from a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__} ({described})"

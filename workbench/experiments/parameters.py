@@ -1,0 +1,219 @@
+"""`ExperimentParameters`: the typed, flat list of settings of one experiment; the same list is a notebook's first cell.
+
+Types are str, int, float and bool only, since Papermill's inspection drops richer annotations; an empty string or -1 means
+"unset". `resolve()` replaces what is unset by what `size` says: `paper` is the published setting, `demo` scales width, patch,
+steps and epochs down together, so that every notebook runs in about a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from workbench.contracts import MARKERS
+from workbench.errors import ParameterError
+from workbench.models.catalogue import card
+from workbench.models.options import demo_options, options_class
+
+UNSET = -1
+
+DEFAULT_COHORT = {"demo": "cohorts/phantom", "paper": "cohorts/phantom-2mm"}
+"""Where the embedded phantom cohort is made when no cohort is named."""
+
+
+class ExperimentParameters(BaseModel):
+    """Settings that every method has; `for_method` adds the method's own. Order is the order of the notebook's cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: str = Field("", description="method, as in `workbench models`")
+    cohort: str = Field("", description="cohort folder; empty: the embedded phantom, made on first use")
+    runs: str = Field("runs", min_length=1, description="folder of all runs")
+    experiment: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the group of runs")
+    size: Literal["demo", "paper"] = Field("paper", description="demo: minutes on two cores; paper: the published setting")
+    seed: int = Field(0, ge=0, description="all randomness is drawn from (seed, purpose, step)")
+    fold: int = Field(0, ge=0, description="test fold; the next one is the validation fold")
+    modalities: str = Field("", description="comma-separated names; empty: all of the cohort")
+    markers: str = Field("", description="comma-separated markers to predict; empty: the method's; none: no markers")
+    spacing: float = Field(float(UNSET), description="isotropic working resolution in mm")
+    patch: int = Field(UNSET, description="edge of the training patch in voxels; the largest edge for whole brains")
+    sampling: Literal["", "patch", "whole", "tumour"] = Field("", description="patch, whole brain or tumour-centred crop")
+    batch_size: int = Field(UNSET, description="samples per optimiser step and device")
+    accumulate: int = Field(1, ge=1, description="batches per optimiser step")
+    epochs: int = Field(UNSET, description="passes of steps_per_epoch optimiser steps")
+    steps_per_epoch: int = Field(UNSET, description="optimiser steps per epoch; unset: one pass over the training cases")
+    learning_rate: float = Field(float(UNSET), description="peak learning rate")
+    weight_decay: float = Field(float(UNSET), description="decoupled weight decay")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with a linearly rising learning rate")
+    ema: float = Field(float(UNSET), lt=1, description="decay of the moving average of the weights; 0: none")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    patience: int = Field(UNSET, description="validations without improvement before stopping; unset: never")
+    validate_every: int = Field(UNSET, description="epochs between validations")
+    augment: bool = Field(True, description="random flips, affine, gamma, noise, bias field")
+    modality_dropout: float = Field(float(UNSET), description="probability with which a present modality is dropped in training")
+    precision: Literal["auto", "no", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else float32")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    threads: int = Field(UNSET, description="CPU threads; recorded, since results are bit-identical per thread count only")
+    workers: int = Field(0, ge=0, description="data loading processes")
+    overlap: float = Field(0.5, ge=0, lt=1, description="overlap of sliding windows at inference")
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples of subjects behind each interval")
+    maps: int = Field(4, ge=0, description="cases for which explanation maps are written")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        for name in ("spacing", "patch", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "validate_every", "threads"):
+            value = getattr(self, name)
+            if value <= 0 and value != UNSET:
+                raise ValueError(f"'{name}' must be positive, or {UNSET} for unset; found {value}")
+        for name in ("weight_decay", "patience", "modality_dropout", "ema"):
+            value = getattr(self, name)
+            if value < 0 and value != UNSET:
+                raise ValueError(f"'{name}' must be 0 or more, or {UNSET} for unset; found {value}")
+        if self.modality_dropout >= 1:
+            raise ValueError(f"'modality_dropout' must be below 1; found {self.modality_dropout}")
+        return self
+
+    @classmethod
+    def for_method(cls, method: str) -> type[Self]:
+        """The parameter class of one method: the shared fields and the method's options.
+
+        Raises:
+            ParameterError: no such method; the message lists those there are.
+        """
+        card(method)
+        return _class_for(method)  # type: ignore[return-value]
+
+    @classmethod
+    def build(cls, method: str, values: Mapping[str, Any]) -> Self:
+        """Check values (text or typed) and build the parameters of `method`.
+
+        Raises:
+            ParameterError: unknown or ill-typed parameters, each named, with the nearest known name.
+        """
+        chosen = cls.for_method(method)
+        known = chosen.model_fields
+        messages = []
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"see `workbench run {method} --list-parameters`"
+                messages.append(f"parameter '{name}' is unknown to {method}: {hint}")
+        if messages:
+            raise ParameterError("\n".join(messages))
+        try:
+            parameters = chosen(**{**values, "method": method})
+        except ValidationError as error:
+            raise ParameterError("\n".join(_explain(item) for item in error.errors())) from None
+        for name in parameters.marker_names():
+            if name not in MARKERS:
+                raise ParameterError(f"parameter 'markers': '{name}' is unknown; there are {', '.join(MARKERS)} and 'none'")
+        return parameters
+
+    @classmethod
+    def from_namespace(cls, method: str, namespace: Mapping[str, Any]) -> Self:
+        """Read a notebook's parameters cell: of all names in `namespace` those that are fields."""
+        known = cls.for_method(method).model_fields
+        return cls.build(method, {name: namespace[name] for name in known if name in namespace and name != "method"})
+
+    def resolve(self) -> Self:
+        """The same parameters with everything unset replaced by what `size` and the method say."""
+        values = self.model_dump()
+        resolved = values | {k: v for k, v in _size_defaults(self.method, self.size).items() if _unset(values.get(k))}
+        if self.size == "demo":
+            options = {name: field.default for name, field in options_class(self.method).model_fields.items()}
+            for name, value in demo_options(self.method).items():
+                if values.get(name) == options.get(name):  # an option the user did not touch
+                    resolved[name] = value
+        if not resolved["cohort"]:
+            resolved["cohort"] = DEFAULT_COHORT[self.size]
+        return type(self)(**resolved)
+
+    def identity(self) -> dict[str, Any]:
+        """The resolved parameters that make a run what it is: what is hashed into its id and written to `spec.json`.
+
+        Folders and the number of loading processes do not change a result and are left out.
+        """
+        outside = {"cohort", "runs", "experiment", "workers"}
+        return {name: value for name, value in self.resolve().model_dump().items() if name not in outside}
+
+    def options(self) -> dict[str, Any]:
+        """The method's own options, for `create_model`."""
+        return {name: getattr(self, name) for name in options_class(self.method).model_fields}
+
+    def modality_names(self) -> tuple[str, ...]:
+        """`modalities` as a tuple; empty = unset."""
+        return _names(self.modalities)
+
+    def marker_names(self) -> tuple[str, ...]:
+        """`markers` as a tuple; empty = unset or none."""
+        return () if self.markers.strip() == "none" else _names(self.markers)
+
+
+def cell_source(method: str) -> str:
+    """Source of a method notebook's parameters cell; a test holds every notebook's first cell equal to it."""
+    lines = []
+    for name, field in ExperimentParameters.for_method(method).model_fields.items():
+        if name != "method":
+            lines.append(f"{name}: {type(field.default).__name__} = {field.default!r}  # {field.description}")
+    return "\n".join(lines)
+
+
+def _explain(item: Any) -> str:
+    if not item["loc"]:  # a rule of the whole model names its parameter itself
+        return f"parameter {item['msg'].removeprefix('Value error, ')}"
+    return f"parameter '{'.'.join(map(str, item['loc']))}' = {item['input']!r}: {item['msg']}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _unset(value: Any) -> bool:
+    return value == "" or (not isinstance(value, bool) and value == UNSET)
+
+
+@cache
+def _class_for(method: str) -> type[ExperimentParameters]:
+    shared = ExperimentParameters.model_fields
+    fields: dict[str, Any] = {"method": (str, Field(method, description=shared["method"].description))}
+    for name, field in options_class(method).model_fields.items():
+        if name in shared:
+            raise TypeError(f"option '{name}' of {method} hides a shared parameter")
+        fields[name] = (field.annotation, field)
+    return create_model(f"Parameters_{method}", __base__=ExperimentParameters, **fields)
+
+
+def _size_defaults(method: str, size: str) -> dict[str, Any]:
+    """What `size` sets: paper values are those of the method's fact sheet (nnU-Net's recipe for `unet`)."""
+    tasks = card(method).tasks
+    markers = "idh,codel,grade" if "markers" in tasks else "none"
+    if size == "demo":
+        shared = {
+            "spacing": 3.0, "patch": 64, "sampling": "whole", "batch_size": 2, "modality_dropout": 0.1,
+            "validate_every": 4, "patience": 0, "weight_decay": 1e-5, "markers": markers, "ema": 0.95,
+        }  # fmt: skip
+        return shared | _DEMO.get(method, {"epochs": 4, "steps_per_epoch": 10, "learning_rate": 1e-3})
+    shared = {
+        "spacing": 1.0, "batch_size": 2, "modality_dropout": 0.0, "validate_every": 5, "patience": 0,
+        "weight_decay": 1e-5, "markers": markers, "steps_per_epoch": 250, "ema": 0.0,
+    }  # fmt: skip
+    return shared | _PAPER.get(method, {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4})
+
+
+_DEMO: dict[str, dict[str, Any]] = {
+    "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
+}
+_PAPER: dict[str, dict[str, Any]] = {
+    # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
+    "unet": {"patch": 128, "sampling": "patch", "epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
+    # the sheet's silent points: AdamW 1e-4, weight decay 1e-5, 100 epochs, patience 20, tumour-centred 96^3 crop at 1 mm
+    "mts_unet": {
+        "patch": 96, "sampling": "tumour", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
+        "validate_every": 1,
+    },
+}  # fmt: skip

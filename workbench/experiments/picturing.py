@@ -1,0 +1,53 @@
+"""Cases as pictures in a notebook: the worst and the best, and what the method attends to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from workbench.experiments.explaining import ATTRIBUTION_FILE, explained_cases
+from workbench.experiments.showing import picture
+from workbench.views.case_view import open_case
+from workbench.views.map_stills import map_figure
+from workbench.views.stills import figure_of
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+
+def ranked_cases(metrics: pd.DataFrame, split: str) -> pd.Series:
+    """Mean Dice over a case's regions that are not empty, worst first."""
+    rows = metrics[(metrics["split"] == split) & (metrics["metric"] == "dice") & (metrics["n_truth"] > 0)]
+    return rows.groupby("case")["value"].mean().sort_values(kind="stable")
+
+
+def case_pictures(experiment: Experiment, *, worst: int, best: int, split: str) -> None:
+    """Display the worst and best cases of a split, a row of sequences each."""
+    metrics = experiment.run.metrics()
+    ranks = ranked_cases(metrics, split) if metrics is not None else pd.Series(dtype=float)
+    if metrics is None or ranks.empty:
+        display(Markdown(f"*No {split} case has both truth and prediction.*"))
+        return
+    worst = min(worst, max(1, len(ranks) // 2))  # of few cases, none is both
+    best = min(best, len(ranks) - worst)
+    chosen = dict.fromkeys(ranks.index[:worst], "worst") | dict.fromkeys(ranks.index[len(ranks) - best :], "best")
+    for case, kind in chosen.items():
+        rows = metrics[(metrics["case"] == case) & (metrics["metric"] == "dice")]
+        scores = {f"Dice {row['region']}": float(row["value"]) for _, row in rows.iterrows()}
+        view = open_case(experiment.cohort, str(case), experiment.run.folder)
+        display(Markdown(f"**{kind}**: mean Dice {ranks[case]:.2f} over the regions that the case has"))
+        display(picture(experiment.run, f"case_{kind}_{case}", figure_of(view, metrics=scores)))
+
+
+def map_pictures(experiment: Experiment) -> pd.DataFrame | None:
+    """Display the maps of each explained case; the table is the mean share of each map inside ET, NCR and ED."""
+    for case in explained_cases(experiment):
+        view = open_case(experiment.cohort, case, experiment.run.folder)
+        display(picture(experiment.run, f"maps_{case}", map_figure(view)))
+    path = experiment.run.folder / ATTRIBUTION_FILE
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    if table.empty:
+        return None
+    return table.pivot_table(index="map", columns="region", values="share", aggfunc="mean").round(3)

@@ -1,0 +1,169 @@
+"""What an experiment shows in a notebook: tables and still pictures, kept in the run's `figures` folder as PNG and PDF."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import SVG, Image, Markdown
+from matplotlib.figure import Figure
+
+from workbench.cohort.table import Cohort
+from workbench.errors import ParameterError
+from workbench.evaluation.summaries import with_available
+from workbench.files import atomic_path
+from workbench.records.run_folder import RunFolder
+from workbench.views.printed import distribution_figure, marker_figure, training_figure
+from workbench.views.results import metric_title
+from workbench.views.theme import cohort_title, estimate_text
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+FIGURES = ("training", "segmentation", "markers")
+_SHOWN = {
+    "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
+    "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
+}
+"""Metrics of the notebook's tables; `experiment.results` holds all."""
+
+
+def cohort_table(experiment: Experiment) -> pd.DataFrame:
+    """Per split: cases, subjects, sites, masks, and how many cases carry each marker."""
+    rows = {}
+    for name, cases in experiment.cases_by_split.items():
+        row: dict[str, Any] = {
+            "cases": len(cases),
+            "subjects": cases["subject"].nunique(),
+            "sites": ", ".join(f"{site} {n}" for site, n in cases["site"].value_counts().items()),
+            "masks": int(cases["segmentation"].notna().sum()),
+        }
+        for marker in experiment.markers:
+            counts = cases[marker].value_counts().sort_index()
+            row[marker] = ", ".join(f"{value}: {n}" for value, n in counts.items()) or "unknown"
+        rows[name] = row
+    table = pd.DataFrame(rows).T
+    table.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    return table
+
+
+def diagram(experiment: Experiment) -> SVG:
+    """The model's diagram."""
+    return SVG(experiment.model.diagram())
+
+
+def model_table(experiment: Experiment) -> pd.DataFrame:
+    """Parameters per component and in all."""
+    counts = experiment.model.parameters_by_component()
+    table = pd.DataFrame({"parameters": [*counts.values(), experiment.model.parameter_count()]}, index=[*counts, "in all"])
+    table.index.name = f"{experiment.parameters.method} ({experiment.parameters.size})"
+    return table.map(lambda count: f"{count:,}")
+
+
+def show(experiment: Experiment, name: str) -> Any:
+    """One of `FIGURES` as a picture.
+
+    Raises:
+        ParameterError: no such figure.
+    """
+    run, info = experiment.run, experiment.cohort.info
+    title = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, fold {experiment.parameters.fold}"
+    if name == "training":
+        figure: Figure | None = training_figure(run.events(), title=title)
+    elif name == "segmentation":
+        metrics = run.metrics()
+        figure = distribution_figure(metrics, title=title) if metrics is not None and len(metrics) else None
+    elif name == "markers":
+        markers = run.markers()
+        rows = with_available(markers) if markers is not None else pd.DataFrame(columns=["split", "truth", "marker", "class"])
+        figure = marker_figure(rows, title=title, best=best_curves(experiment.cohort, rows))
+    else:
+        raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
+    return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
+
+
+def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
+    """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
+
+    Raises:
+        ParameterError: `kind` is neither 'segmentation' nor 'markers'.
+    """
+    if kind not in ("segmentation", "markers"):
+        raise ParameterError(f"there is no table '{kind}'; there are segmentation and markers")
+    table = experiment.results[kind]
+    info = experiment.cohort.info
+    if table.empty:
+        return pd.DataFrame()
+    value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
+    shown = table[table["metric"].isin(_SHOWN[kind])]
+    texts = [
+        "not estimable" if pd.isna(row[value]) else estimate_text(row[value], row["low"], row["high"])
+        for _, row in shown.iterrows()
+    ]
+    shown = shown.assign(text=texts, metric=shown["metric"].map(metric_title))
+    result = shown.pivot(index=rows, columns="metric", values="text")
+    result = result.reindex(
+        index=pd.MultiIndex.from_frame(shown[rows].drop_duplicates()), columns=list(dict.fromkeys(shown["metric"]))
+    )
+    counts = shown.groupby(rows, sort=False)
+    result.insert(0, "n", counts["n"].max())
+    if kind == "segmentation":
+        result.insert(1, "empty in truth", counts["n_empty_truth"].max())
+        nonempty = shown[shown["metric"] == metric_title("dice")].set_index(rows)
+        result["Dice where not empty"] = [
+            f"{estimate_text(row['mean_nonempty'], row['low_nonempty'], row['high_nonempty'])}, n {row['n_nonempty']}"
+            if row["n_nonempty"]
+            else "-"
+            for _, row in nonempty.iterrows()
+        ]
+    else:
+        result.insert(1, "positive", counts["n_positive"].max())
+    result.columns.name = cohort_title(info.name, info.phantom)
+    return result
+
+
+def best_curves(cohort: Cohort, markers: pd.DataFrame, split: str = "test") -> dict[tuple[str, str], np.ndarray]:
+    """(marker, class) -> best possible probabilities of a phantom, aligned with the rows of known truth of that split."""
+    truth = cohort.truth
+    if truth is None:
+        return {}
+    rows = markers[(markers["split"] == split) & markers["truth"].notna()]
+    found = {}
+    for (marker, name), group in rows.groupby(["marker", "class"], sort=False):
+        wanted = f"grade{name}" if marker == "grade" else str(marker)
+        if f"posterior_{wanted}" in truth.columns:
+            found[str(marker), str(name)] = (
+                truth.set_index("case").loc[group["case"], f"posterior_{wanted}"].to_numpy(dtype=float)
+            )
+    return found
+
+
+def picture(run: RunFolder, name: str, figure: Figure) -> Image:
+    """Keep a figure as PNG and PDF under `figures` and return it for display."""
+    for suffix in ("png", "pdf"):
+        with atomic_path(run.path("figures", f"{name}.{suffix}")) as temporary:
+            figure.savefig(
+                temporary, format=suffix, facecolor="white", metadata={"CreationDate": None} if suffix == "pdf" else None
+            )
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return Image(buffer.getvalue(), alt=name)
+
+
+def remarks(experiment: Experiment) -> Markdown:
+    """What belongs beside the results: notes, budget, phantom notice."""
+    training = experiment.training
+    budget = training["budget"]
+    lines = [
+        f"Best checkpoint: step {training['best_step']} of {training['steps']} ({training['score']}).",
+        f"Budget: {budget['steps']} optimiser steps, {budget['samples']} samples, {budget['seconds']:.0f} s "
+        f"on {budget['device']} with {budget['threads']} threads.",
+        *dict.fromkeys([*training["notes"], *experiment.notes]),
+    ]
+    if experiment.cohort.info.phantom:
+        lines.append("Phantom results: synthetic images, never clinical evidence.")
+    if experiment.parameters.size == "demo":
+        lines.append("Demo size: a small network trained briefly; it shows that everything works, not how good the method is.")
+    return Markdown("\n".join(f"- {line}" for line in lines))

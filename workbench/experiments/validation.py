@@ -1,0 +1,73 @@
+"""The score by which training chooses its checkpoint; the second of training's two inversions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from workbench.inference.predict import predict_case
+from workbench.labels import region_mask, regions_of
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+
+class Validation:
+    """Callable that scores a model on the validation cases: mean Dice over regions, plus mean AUC where it can be had.
+
+    On the prepared grid, hence quick and close to, but not equal to, the Dice reported on the native grid. A region counts
+    where its truth is not empty; a marker counts where the validation cases show both classes.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.rows = experiment.cases_by_split["validation"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def name(self) -> str:
+        """Name of the score."""
+        return "mean Dice + mean AUC" if self.experiment.markers else "mean Dice"
+
+    def __call__(self, model: Any) -> float:
+        """The score; higher is better."""
+        experiment = self.experiment
+        dice: list[float] = []
+        logits: dict[str, list[tuple[float, float]]] = {name: [] for name in experiment.markers}
+        for _, row in self.rows.iterrows():
+            case = experiment.prepared.case(row["case"])
+            predicted = predict_case(
+                model, case, modalities=experiment.modalities, patch=experiment.patch, overlap=0.25,
+                device=experiment.device, whole=experiment.parameters.sampling == "whole",
+                precision=experiment.parameters.precision,
+            )  # fmt: skip
+            truth = case.labels()
+            if truth is not None and predicted.logits is not None:
+                labels = predicted.logits.argmax(axis=0).astype(np.uint8)
+                dice += [
+                    _dice(labels, truth, region) for region in regions_of(case.label_set) if region_mask(truth, region).any()
+                ]
+            for name in experiment.markers:
+                value = row[name]
+                if name in predicted.markers and value is not None and value == value:  # null and NaN differ from themselves
+                    positive = float(value == 4) if name == "grade" else float(value)
+                    logits[name].append((positive, float(np.ravel(predicted.markers[name])[-1])))
+        parts = [float(np.mean(dice))] if dice else []
+        areas = [area for pairs in logits.values() if (area := _auc(pairs)) is not None]
+        if areas:
+            parts.append(float(np.mean(areas)))
+        return float(np.sum(parts))
+
+
+def _dice(labels: np.ndarray, truth: np.ndarray, region: str) -> float:
+    a, b = region_mask(labels, region), region_mask(truth, region)
+    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
+
+
+def _auc(pairs: list[tuple[float, float]]) -> float | None:
+    truth = [truth for truth, _ in pairs]
+    return float(roc_auc_score(truth, [logit for _, logit in pairs])) if len(set(truth)) == 2 else None

@@ -1,0 +1,67 @@
+"""What a method attends to: Grad-CAM beside the gates and attentions that it computes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.explain.gradcam import gradcam
+from workbench.labels import REGIONS
+from workbench.models.method import MethodModule
+
+
+def attention_maps(model: MethodModule, images: Tensor, present: Tensor, modalities: Sequence[str]) -> dict[str, np.ndarray]:
+    """The method's own maps for one case, on the grid of its images.
+
+    Args:
+        model: any method; left as it was found.
+        images: (1, M, X, Y, Z).
+        present: (1, M) bool.
+        modalities: names of the M channels.
+
+    Returns:
+        name -> float32 (X, Y, Z); a map of k channels becomes `name_0` ... `name_k-1`. None of its own: an empty dictionary.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            maps = model(images, present, tuple(modalities), maps=True).maps
+    finally:
+        model.train(training)
+    found: dict[str, np.ndarray] = {}
+    for name, values in maps.items():
+        if values.shape[2:] != images.shape[2:]:
+            values = F.interpolate(values.float(), size=images.shape[2:], mode="trilinear")
+        channels = np.asarray(values[0].detach().float().cpu())
+        found |= {name if len(channels) == 1 else f"{name}_{k}": channel for k, channel in enumerate(channels)}
+    return found
+
+
+def explain_case(
+    model: MethodModule, images: Tensor, present: Tensor, modalities: Sequence[str], marker: str = ""
+) -> dict[str, np.ndarray]:
+    """Everything there is to show of one case and one marker ('' = the segmented tumour).
+
+    Returns:
+        'gradcam_<marker>' (or 'gradcam_tumour') in [0, 1] where the method has a layer for it, and its own maps, e.g. 'gate'
+        and 'cmd_attention'; each float32 (X, Y, Z) on the grid of `images`.
+    """
+    maps = {}
+    if model.cam_layers():
+        maps[f"gradcam_{marker or 'tumour'}"] = gradcam(model, images, present, modalities, marker)
+    return maps | attention_maps(model, images, present, modalities)
+
+
+def attribution_shares(values: np.ndarray, labels: np.ndarray, regions: Sequence[str] = ("ET", "NCR", "ED")) -> dict[str, float]:
+    """Share of a map's sum inside each region, and 'outside' all of them; NaN where the map is zero everywhere."""
+    total = float(values.sum(dtype=np.float64))
+    masks = {region: np.isin(labels, REGIONS[region]) for region in regions}
+    masks["outside"] = ~np.logical_or.reduce(list(masks.values()))
+    return {
+        name: float(values[mask].sum(dtype=np.float64)) / total if total > 0 else float("nan") for name, mask in masks.items()
+    }

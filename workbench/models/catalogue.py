@@ -1,0 +1,141 @@
+"""What each method is, without torch: the app, the command line and the parameters read it. Parameter counts are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workbench.contracts import MARKER_TASK, SEGMENTATION
+from workbench.errors import ParameterError
+
+_GLIOMA = ("t1", "t1c", "t2", "flair")
+_BOTH = (SEGMENTATION, MARKER_TASK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One method as a reader meets it first."""
+
+    name: str
+    title: str
+    paper: str
+    """Where it was published."""
+    tasks: tuple[str, ...]
+    """'segmentation', 'markers' or both."""
+    modalities: tuple[str, ...]
+    """The sequences it was published with; empty = any."""
+    status: Literal["available", "planned"] = "planned"
+    input: tuple[int, int, int] = (128, 128, 128)
+    """Training patch at the paper's size, voxels."""
+    markers: tuple[str, ...] = ()
+    """Markers that `parameters` counts the heads of."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options at the paper's size, where they differ from the defaults."""
+    parameters: int | None = None
+    """Parameters at the paper's size (these modalities, markers and options, four classes); None until it is built."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "paper": self.paper,
+            "tasks": list(self.tasks),
+            "modalities": list(self.modalities),
+            "status": self.status,
+            "parameters": self.parameters,
+            "input": [max(1, len(self.modalities)), *self.input],
+        }
+
+
+_CARDS = (
+    ModelCard(
+        name="unet",
+        title="U-Net (nnU-Net recipe)",
+        paper="Isensee et al., Nature Methods 2021; MONAI DynUNet",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+        status="available",
+        parameters=31_195_156,
+    ),
+    ModelCard(
+        name="mts_unet",
+        title="MTS-UNET",
+        paper="Farahani et al., arXiv 2503.06828",
+        tasks=_BOTH,
+        modalities=_GLIOMA,
+        status="available",
+        input=(96, 96, 96),
+        markers=("idh",),
+        parameters=124_456_708,
+    ),
+    ModelCard(name="mgmt_net", title="MGMT-Net", paper="Bioengineering 2025, 12(9), 979", tasks=_BOTH, modalities=_GLIOMA),
+    ModelCard(
+        name="mome",
+        title="MoME (mixture of modality experts)",
+        paper="MICCAI 2024, arXiv 2405.10246",
+        tasks=(SEGMENTATION,),
+        modalities=("t1", "t1c", "t2", "flair", "dwi"),
+    ),
+    ModelCard(
+        name="masm",
+        title="MASM (modality-aware and shift mixer)",
+        paper="Huang et al., arXiv 2403.02074",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+    ),
+    ModelCard(name="brainfm", title="BrainFM-MRI", paper="arXiv 2511.03014", tasks=_BOTH, modalities=()),
+    ModelCard(
+        name="mmformer", title="mmFormer", paper="MICCAI 2022, arXiv 2206.02425", tasks=(SEGMENTATION,), modalities=_GLIOMA
+    ),
+    ModelCard(name="amaes", title="AMAES", paper="ADSMI 2024, arXiv 2408.00640", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(name="m4oe", title="M4oE", paper="MICCAI 2024, arXiv 2405.09446", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(name="segresnet", title="SegResNet", paper="Myronenko, arXiv 1810.11654", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(
+        name="swin_unetr", title="Swin UNETR", paper="Hatamizadeh et al., arXiv 2201.01266", tasks=(SEGMENTATION,), modalities=()
+    ),
+    ModelCard(name="unetr", title="UNETR", paper="Hatamizadeh et al., arXiv 2103.10504", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(
+        name="attention_unet",
+        title="Attention U-Net",
+        paper="Oktay et al., arXiv 1804.03999",
+        tasks=(SEGMENTATION,),
+        modalities=(),
+    ),
+    ModelCard(name="mednext", title="MedNeXt", paper="Roy et al., arXiv 2303.09975", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(
+        name="densenet121",
+        title="DenseNet-121 (3-D)",
+        paper="Huang et al., arXiv 1608.06993",
+        tasks=(MARKER_TASK,),
+        modalities=(),
+    ),
+    ModelCard(
+        name="radiomics",
+        title="Radiomics and age baselines",
+        paper="classical features with scikit-learn",
+        tasks=(MARKER_TASK,),
+        modalities=(),
+    ),
+)
+CARDS: dict[str, ModelCard] = {entry.name: entry for entry in _CARDS}
+
+
+def list_models(include_planned: bool = False) -> list[ModelCard]:
+    """The methods that are built; with `include_planned` also those that are only named."""
+    return [entry for entry in _CARDS if include_planned or entry.status == "available"]
+
+
+def card(name: str) -> ModelCard:
+    """The card of one method, built or planned.
+
+    Raises:
+        ParameterError: no such method; the message lists those there are.
+    """
+    try:
+        return CARDS[name]
+    except KeyError:
+        built = ", ".join(entry.name for entry in list_models())
+        planned = ", ".join(entry.name for entry in _CARDS if entry.status == "planned")
+        raise ParameterError(f"method '{name}' is unknown; there are: {built} (planned: {planned})") from None

@@ -1,0 +1,147 @@
+"""Loss terms that know what each case's annotators could draw and which markers are known.
+
+Every term is a mean over the samples that support it; where none does, it is a zero that keeps the graph, so that the
+optimiser, DDP and the event log see the same terms at every step. Losses are computed in float32 whatever the precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.errors import ParameterError
+from workbench.labels import LABEL_SET_CLASSES
+
+SUPPORTED_CLASSES = (2, 4, 5)
+"""Background and lesion; background, NCR, ED, ET; the same with RC."""
+
+_TUMOUR = (1, 2, 3)
+
+
+def class_groups(label_set: str, classes: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Which classes of a `classes`-way model a case with this label set can tell apart.
+
+    Returns the groups of model classes whose probabilities are summed before the loss, background's group first, and for
+    each canonical label 0..4 the index of its group. What the annotators could not draw is part of what they left blank:
+
+    - 'glioma' and a 5-class model: RC joins the background. 'glioma_post' and a 4-class model: RC voxels are background.
+    - 'WT', and 'lesion' with a model of tumour classes (our choice): the sum of NCR, ED and ET, which is 1 - p(background)
+      for a 4-class model, against the rest. RC stays outside, as in `labels.REGIONS`.
+    - any label set and a 2-class model: NCR, ED and ET are the foreground.
+    """
+    if classes not in SUPPORTED_CLASSES:
+        raise ParameterError(f"a model of {classes} classes has no canonical labels; choose one of {SUPPORTED_CLASSES}")
+    if label_set not in LABEL_SET_CLASSES:
+        raise ParameterError(f"label set '{label_set}' is unknown; there are: {', '.join(LABEL_SET_CLASSES)}")
+    told_apart = min(classes, LABEL_SET_CLASSES[label_set])
+    if told_apart == 2:
+        foreground = tuple(c for c in _TUMOUR if c < classes)
+        background = tuple(c for c in range(classes) if c not in foreground)
+        return [background, foreground], [0, 1, 1, 1, 0]
+    background = (0, *range(told_apart, classes))
+    return [background, *((c,) for c in range(1, told_apart))], [c if c < told_apart else 0 for c in range(5)]
+
+
+def merge_logits(logits: Tensor, groups: Sequence[tuple[int, ...]]) -> Tensor:
+    """(B, C, ...) logits -> (B, groups, ...) logits whose softmax is the sum of probabilities within each group."""
+    if all(len(group) == 1 for group in groups):
+        return logits
+    merged = [logits[:, list(group)].logsumexp(1) if len(group) > 1 else logits[:, group[0]] for group in groups]
+    return torch.stack(merged, dim=1)
+
+
+def segmentation_loss(
+    logits: Tensor, labels: Tensor | None, label_set: Sequence[str], class_weights: Sequence[float] | None = None
+) -> Tensor:
+    """Dice (without background, over the batch) plus cross-entropy, by label set; a scalar.
+
+    Args:
+        logits: (B, C, X, Y, Z).
+        labels: (B, X, Y, Z) canonical labels, or None where no case has a mask.
+        label_set: per sample a key of `labels.LABEL_SETS`; '' = no mask, the sample contributes nothing.
+        class_weights: of cross-entropy, one per class; a merged group takes the mean of its classes.
+
+    Dice is taken over the batch, not per sample: patches without one of the classes are common, and MONAI's per-sample Dice
+    of an absent class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
+    """
+    logits = logits.float()
+    kinds: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]], list[int]] = {}
+    if labels is not None:
+        for index, name in enumerate(label_set):
+            if name:
+                groups, lookup = class_groups(name, logits.shape[1])
+                kinds.setdefault((tuple(groups), tuple(lookup)), []).append(index)
+    if labels is None or not kinds:
+        return nothing(logits)
+    total, count = logits.new_zeros(()), 0
+    for (kind, lookup_values), indices in kinds.items():
+        samples = logits[indices] if len(indices) < len(logits) else logits
+        target = torch.tensor(lookup_values, device=labels.device)[labels[indices].long()]
+        weight = None
+        if class_weights is not None:
+            weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind])
+        loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
+        if weight is not None:
+            # MONAI weighs Dice with the same weights; here they are cross-entropy's alone
+            loss.dice.class_weight = None
+        total = total + len(indices) * loss(merge_logits(samples, kind), target[:, None])
+        count += len(indices)
+    return total / count
+
+
+def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, X, Y, Z) labels on a coarser grid by nearest neighbour, for deep supervision."""
+    if tuple(labels.shape[1:]) == tuple(shape):
+        return labels
+    return F.interpolate(labels[:, None].float(), size=tuple(shape), mode="nearest-exact")[:, 0].long()
+
+
+def marker_loss(logits: Tensor, values: Tensor, marker: str, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of one marker over the samples in which it is known; a scalar.
+
+    Args:
+        logits: (B, 1) for a binary marker and for grade 4 against the rest, (B, 3) for grades 2, 3, 4.
+        values: (B,) 0/1, or 2/3/4 for grade; NaN = unknown.
+        marker: its name.
+        weights: one per class, e.g. from `inverse_frequency`. The mean is over samples, not over weights: with two samples
+            a batch, a weighted mean would undo the weighting.
+    """
+    logits = logits.float()
+    known = torch.isfinite(values)
+    if not bool(known.any()):
+        return nothing(logits)
+    logits, target = logits[known], class_index(values[known], marker, logits.shape[1])
+    if logits.shape[1] == 1:
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction="none")
+    else:
+        losses = F.cross_entropy(logits, target, reduction="none")
+    if weights is not None:
+        losses = losses * weights.to(losses)[target]
+    return losses.mean()
+
+
+def class_index(values: Tensor, marker: str, outputs: int) -> Tensor:
+    """Known marker values (n,) -> class indices (n,) long for a head with this many outputs."""
+    if marker != "grade":
+        return (values > 0.5).long()
+    return (values > 3.5).long() if outputs == 1 else (values.round() - 2).long().clamp(0, outputs - 1)
+
+
+def inverse_frequency(values: Tensor, marker: str, outputs: int = 1) -> Tensor:
+    """Class weights n / (classes x n_class) over the known values (n,); take them from training cases only.
+
+    A class without any case gets weight 1: it never occurs in training, so its weight is never used.
+    """
+    classes = max(2, outputs)
+    counts = torch.bincount(class_index(values[torch.isfinite(values)], marker, outputs), minlength=classes).double()
+    weights = counts.sum() / (classes * counts.clamp(min=1))
+    return torch.where(counts > 0, weights, torch.ones_like(weights)).float()
+
+
+def nothing(tensor: Tensor) -> Tensor:
+    """Zero with `tensor`'s graph: every parameter behind it gets a gradient of exactly zero."""
+    return (tensor.float() * 0.0).sum()

@@ -1,0 +1,168 @@
+"""`MethodModule`: what every registered method shares. Tensors in, `Prediction` out; it knows no cohort and no run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from workbench.contracts import MARKER_TASK, MARKERS, SEGMENTATION, Batch, Prediction, Stage
+from workbench.errors import ParameterError
+from workbench.models.losses import SUPPORTED_CLASSES, marker_loss, segmentation_loss
+from workbench.models.options import MethodOptions
+
+BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
+
+
+class MethodModule(nn.Module):
+    """Base of all methods. A subclass sets `name`, implements `predict`, and overrides `loss` or `stages` where its paper does.
+
+    Args:
+        modalities: the sequences it is built for, in the order of its input channels.
+        classes: segmentation classes including background: 2, 4 or 5.
+        markers: the markers it predicts.
+        options: the method's own settings.
+    """
+
+    name: str = ""
+    divisor: int = 1
+    """Every side of the input must be a multiple of this."""
+    minimum: int = 1
+    """The smallest side it takes."""
+
+    def __init__(
+        self, *, modalities: Sequence[str], classes: int = 4, markers: Sequence[str] = (), options: MethodOptions
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.classes = int(classes)
+        self.markers = tuple(markers)
+        self.options = options
+        self.notes: tuple[str, ...] = ()
+        """What this build does otherwise than its options say, and why; shown beside the diagram."""
+        self.marker_weights: dict[str, Tensor] = {}
+        """Class weights of the marker losses, from `losses.inverse_frequency` over the training cases; empty = none."""
+        _check_names("modality", self.modalities, None)
+        _check_names("marker", self.markers, MARKERS)
+        if not self.modalities:
+            raise ParameterError(f"{self.name} needs at least one modality")
+        if self.classes not in SUPPORTED_CLASSES:
+            raise ParameterError(f"{self.name} has no {self.classes}-class form; choose 'classes' of {SUPPORTED_CLASSES}")
+
+    def forward(
+        self,
+        images: Tensor,
+        present: Tensor,
+        modalities: Sequence[str] | None = None,
+        *,
+        tasks: Sequence[str] = BOTH_TASKS,
+        maps: bool = False,
+    ) -> Prediction:
+        """Predict.
+
+        Args:
+            images: (B, M, X, Y, Z) z-scored intensities; what stands in an absent modality's channel is never read.
+            present: (B, M) bool.
+            modalities: names of the M channels; None = `self.modalities`. Unknown ones are left out, missing ones are absent.
+            tasks: what to compute: a sliding-window pass asks for 'segmentation' alone.
+            maps: also return attention and gate maps.
+
+        Raises:
+            ParameterError: sides that do not suit `divisor` and `minimum`, or names that do not suit the channels.
+        """
+        self.check_size(images.shape[2:])
+        images, present = self.arrange(images, present, modalities)
+        return self.predict(images, present, tasks=tuple(tasks), maps=maps)
+
+    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+        """The method itself: arranged images (B, M, X, Y, Z) and present (B, M) in, prediction out."""
+        raise TypeError(f"{type(self).__name__} must implement predict")
+
+    def arrange(self, images: Tensor, present: Tensor, given: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """Channels into the method's own order, by name; absent modalities become exactly zero, whatever they held."""
+        given = self.modalities if given is None else tuple(given)
+        if images.shape[1] != len(given) or tuple(present.shape) != tuple(images.shape[:2]):
+            raise ParameterError(
+                f"{self.name} was given {len(given)} modality names ({', '.join(given)}) for images of shape "
+                f"{tuple(images.shape)} and a presence table of shape {tuple(present.shape)}; the second sizes must agree"
+            )
+        _check_names("modality", given, None)
+        present = present.bool()
+        if given != self.modalities:
+            if not set(given) & set(self.modalities):
+                raise ParameterError(f"{self.name} was built for {', '.join(self.modalities)} and given only {', '.join(given)}")
+            index = [given.index(name) if name in given else -1 for name in self.modalities]
+            has = torch.tensor([i >= 0 for i in index], device=present.device)
+            images, present = images[:, index], present[:, index] & has
+        return torch.where(
+            present[:, :, None, None, None], images, torch.zeros((), dtype=images.dtype, device=images.device)
+        ), present
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        """Refuse sides that the method cannot take, naming the nearest that it can."""
+        if all(side % self.divisor == 0 and side >= self.minimum for side in shape):
+            return
+        good = [max(self.minimum, -(-side // self.divisor) * self.divisor) for side in shape]
+        raise ParameterError(
+            f"{self.name} needs sides that are multiples of {self.divisor} and at least {self.minimum} voxels; found "
+            f"{'x'.join(str(side) for side in shape)}: pad, or choose a patch of {'x'.join(str(side) for side in good)}"
+        )
+
+    def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Named terms whose sum is the objective; `progress` in [0, 1] is the share of the run that is done."""
+        terms: dict[str, Tensor] = {}
+        if prediction.segmentation is not None:
+            terms["segmentation"] = segmentation_loss(prediction.segmentation, batch.labels, batch.label_set)
+        return terms | self.marker_terms(prediction, batch)
+
+    def marker_terms(self, prediction: Prediction, batch: Batch, weight: float = 1.0) -> dict[str, Tensor]:
+        """One masked loss term per predicted marker; a marker the batch does not list is unknown everywhere."""
+        terms = {}
+        for marker, logits in prediction.markers.items():
+            values = batch.markers.get(marker)
+            if values is None:
+                values = torch.full((len(logits),), float("nan"), device=logits.device)
+            terms[marker] = weight * marker_loss(logits, values, marker, self.marker_weights.get(marker))
+        return terms
+
+    def stages(self) -> list[Stage]:
+        """The recipe: one joint stage, unless the method says otherwise."""
+        return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
+
+    def parameter_count(self) -> int:
+        """All parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def parameters_by_component(self) -> dict[str, int]:
+        """Parameters of each part; they add up to `parameter_count`."""
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
+        own = sum(parameter.numel() for parameter in self.parameters(recurse=False))
+        return {name: count for name, count in counts.items() if count} | ({"own": own} if own else {})
+
+    def cam_layers(self) -> tuple[str, ...]:
+        """Names of the modules whose output Grad-CAM can read, the one to prefer first; () = none."""
+        return ()
+
+    def diagram(self) -> str:
+        """The architecture as inline SVG, readable on light and dark pages."""
+        raise TypeError(f"{type(self).__name__} must implement diagram")
+
+    def architecture(self) -> Mapping[str, object]:
+        """What a checkpoint must record to be refused by another architecture: JSON-able."""
+        return {
+            "method": self.name,
+            "modalities": list(self.modalities),
+            "classes": self.classes,
+            "markers": list(self.markers),
+            "options": self.options.model_dump(),
+        }
+
+
+def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | None) -> None:
+    doubled = sorted({name for name in names if list(names).count(name) > 1})
+    if doubled:
+        raise ParameterError(f"{kind} {', '.join(doubled)} is named more than once in {', '.join(names)}")
+    unknown = [name for name in names if known is not None and name not in known]
+    if unknown:
+        raise ParameterError(f"{kind} {', '.join(unknown)} is unknown; there are: {', '.join(known or ())}")

@@ -1,0 +1,138 @@
+"""All runs under one folder, as rows. Derived and disposable: always read from the run folders themselves.
+
+A folder that cannot be read becomes a row that says why; it never hides the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+from workbench.records.spec import SPEC_FILE, read_spec
+from workbench.records.status import STALE_AFTER, effective_state, read_status
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as a list shows it."""
+
+    run: str
+    """Path relative to the runs folder, `<experiment>/<run id>`: what names the run in links and on the command line."""
+    experiment: str
+    state: str
+    """A state of the run folder, or 'unreadable'."""
+    reason: str = ""
+    """Why it is unreadable, failed or interrupted; empty otherwise."""
+    method: str = ""
+    cohort: str = ""
+    phantom: bool = False
+    fingerprint: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    started: str = ""
+    finished: str = ""
+    host: str = ""
+    device: str = ""
+    budget: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the run folder could be read."""
+        return self.state != UNREADABLE
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from start to end, or until now for a run in progress; None where it has not started."""
+        try:
+            started = datetime.fromisoformat(self.started)
+            ended = datetime.now(UTC) if self.state == "running" else datetime.fromisoformat(self.finished)
+        except ValueError:
+            return None
+        return max(0.0, (ended - started).total_seconds())
+
+    @property
+    def title(self) -> str:
+        """Short name for legends: method and run id."""
+        return f"{self.method or '?'} · {Path(self.run).name[:6]}"
+
+
+def list_runs(runs: str | Path, stale_after: float = STALE_AFTER) -> list[RunRow]:
+    """Every run folder under `runs`, newest first; unreadable ones last.
+
+    Args:
+        runs: folder of experiments, each holding run folders; it need not exist.
+        stale_after: seconds of silence after which a running run counts as interrupted.
+    """
+    root = Path(runs)
+    rows = [read_row(root, relative, stale_after) for relative in _run_folders(root)]
+    rows.sort(key=lambda row: row.run)
+    rows.sort(key=lambda row: row.started or row.created, reverse=True)
+    rows.sort(key=lambda row: not row.readable)
+    return rows
+
+
+def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> RunRow:
+    """The row of one run folder, whatever state the folder is in."""
+    experiment = relative.split("/")[0]
+    folder = root / relative
+    try:
+        spec = read_spec(folder)
+        status = read_status(folder)
+        state = effective_state(folder, status, stale_after)
+    except (RunError, OSError) as error:
+        return RunRow(relative, experiment, UNREADABLE, str(error))
+    reason = str(status.get("error", ""))
+    if state == "interrupted" and not reason:
+        reason = "its process is gone or silent; run it again to resume"
+    budget = status.get("budget")
+    return RunRow(
+        relative,
+        experiment,
+        state,
+        reason,
+        method=spec["method"],
+        cohort=spec["cohort"]["name"],
+        phantom=spec["cohort"]["phantom"],
+        fingerprint=spec["cohort"]["fingerprint"],
+        parameters=spec["parameters"],
+        created=str(status.get("created", "")),
+        started=str(status.get("started", "")),
+        finished=str(status.get("finished", "")),
+        host=str(status.get("host", "")),
+        device=str(status.get("device", "")),
+        budget=budget if isinstance(budget, dict) else {},
+    )
+
+
+def _run_folders(root: Path) -> Iterator[str]:
+    for experiment in _folders(root):
+        if (root / experiment / SPEC_FILE).exists():  # a run folder copied here without its experiment
+            yield experiment
+            continue
+        try:
+            os.scandir(root / experiment).close()
+        except OSError:
+            yield experiment  # read_row finds out and says why
+            continue
+        for name in _folders(root / experiment):
+            yield f"{experiment}/{name}"
+
+
+def _folders(folder: Path) -> list[str]:
+    """Names of the visible folders in a folder (dangling links included, since they hide a run)."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if not e.name.startswith(".") and (e.is_dir() or _dangling(e)))
+    except OSError:
+        return []
+
+
+def _dangling(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()

@@ -1,0 +1,309 @@
+"""One run, one folder: what was asked (`spec.json`), where it stands (`status.json`) and everything it produced.
+
+Only relative paths stand inside, every document is replaced atomically, and events are appended: a folder can be read while it is
+written, copied with rsync while it is written, and is never half there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from workbench.errors import RunError
+from workbench.files import write_json
+from workbench.records.spec import SPEC_FILE, RunSpec, read_spec, run_id
+from workbench.records.status import (
+    HEARTBEAT_FILE,
+    STALE_AFTER,
+    STATUS_FILE,
+    TRANSITIONS,
+    effective_state,
+    is_mine,
+    now,
+    process_created,
+    read_status,
+)
+
+__all__ = ["EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "RunFolder", "read_events", "read_table", "run_id"]
+
+EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
+METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"
+CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
+
+
+class RunFolder:
+    """A run folder, opened. Also the `Recorder` that training is given.
+
+    Use `RunFolder.create` or `RunFolder.open`. The driver process writes status, notebook and log; the kernel writes the
+    rest and the heartbeat.
+
+    Attributes:
+        folder: the folder.
+        spec: the content of `spec.json` as plain dictionary (see `RunSpec` for the keys).
+    """
+
+    def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
+        self.folder = folder
+        self.spec = spec
+        self._beat = 0.0
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, experiment: str | Path, spec: dict[str, Any] | RunSpec) -> RunFolder:
+        """Create `experiment/<run id>`, queued; or open it where the same run is already there.
+
+        Args:
+            experiment: folder of the experiment, `runs/<experiment>`.
+            spec: see `RunSpec`.
+
+        Raises:
+            RunError: the spec is not one, or the folder holds a run of other parameters.
+        """
+        try:
+            spec = spec if isinstance(spec, RunSpec) else RunSpec(**spec)
+        except (ValidationError, TypeError) as error:
+            raise RunError(f"this does not describe a run: {error}") from error
+        document = spec.model_dump(mode="json")
+        parent = Path(experiment)
+        folder = parent / spec.run
+        if not folder.exists():
+            temporary = parent / f".{uuid.uuid4().hex[:12]}.tmp"
+            try:
+                write_json(temporary / SPEC_FILE, document)
+                write_json(temporary / STATUS_FILE, {"state": "queued", "created": now(), "since": now()})
+                with contextlib.suppress(OSError):  # somebody else was quicker: theirs is opened below
+                    temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        opened = cls.open(folder)
+        for key in ("method", "parameters"):
+            if opened.spec[key] != document[key]:
+                raise RunError(
+                    f"{folder} holds another run (its {key} differ); remove the folder or choose another --runs folder"
+                )
+        return opened
+
+    @classmethod
+    def open(cls, folder: str | Path) -> RunFolder:
+        """Open a run folder.
+
+        Raises:
+            RunError: it is missing, or its `spec.json` cannot be used; the message says why.
+        """
+        folder = Path(folder)
+        return cls(folder, read_spec(folder))
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.folder)!r}, {self.spec['method']})"
+
+    # -- where things are ------------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the run folder; its parent folder is made."""
+        path = self.folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def cohort_path(self) -> Path:
+        """Where the run's cohort was, from the path relative to the run folder; it may have moved since."""
+        return Path(os.path.normpath(self.folder.resolve() / self.spec["cohort"]["path"]))
+
+    # -- status ----------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The content of `status.json`, read afresh: state, since, created, started,
+        finished, host, pid, pgid, kernel_pid, device, error, budget ...
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return read_status(self.folder)
+
+    @property
+    def state(self) -> str:
+        """The state as it stands in `status.json`; see `effective_state` for what a reader should believe."""
+        return str(self.status["state"])
+
+    def effective_state(self, stale_after: float = STALE_AFTER) -> str:
+        """The state, or 'interrupted' where a run says that it is running but its process is gone or silent."""
+        return effective_state(self.folder, self.status, stale_after)
+
+    def set_status(self, state: str, **info: Any) -> None:
+        """Replace `status.json`: the new state, and `info` merged into what stood there (None removes a key).
+
+        For `pid` and `kernel_pid` the process' start time is noted too, so that a later process of the same number is
+        never mistaken for it.
+
+        Raises:
+            RunError: the state may not follow the present one.
+        """
+        with self._lock():
+            self._write_status(state, info)
+
+    def claim(self, *, stale_after: float = STALE_AFTER, **info: Any) -> None:
+        """Become the one process that runs this run: state 'running' with host, pid and process group.
+
+        Raises:
+            RunError: it is completed, or another live process runs it.
+        """
+        with self._lock():
+            status = self.status
+            if status["state"] == "running" and not is_mine(status):
+                if effective_state(self.folder, status, stale_after) == "running":
+                    raise RunError(
+                        f"{self.folder} is being run by process {status.get('pid')} on {status.get('host')}; "
+                        "wait for it, or cancel it first"
+                    )
+                self._write_status("interrupted", {})
+            (self.folder / CANCEL_FILE).unlink(missing_ok=True)
+            (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
+            mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp()}
+            gone = dict.fromkeys(("finished", "error", "kernel_pid", "kernel_pid_created"))
+            self._write_status("running", {**gone, "started": now(), **mine, **info})
+
+    def _write_status(self, state: str, info: dict[str, Any]) -> None:
+        if state not in TRANSITIONS:
+            raise RunError(f"a run has no state '{state}'; there are: {', '.join(TRANSITIONS)}")
+        status = self.status
+        before = status["state"]
+        if state != before:
+            if state not in TRANSITIONS[before]:
+                allowed = ", ".join(TRANSITIONS[before]) or "nothing: a finished run is immutable"
+                raise RunError(f"{self.folder} is {before}; it cannot become {state} (allowed: {allowed})")
+            status["since"] = now()
+            if state not in ("queued", "running"):
+                status["finished"] = now()
+        status.update(info)
+        for key in ("pid", "kernel_pid"):
+            if info.get(key):
+                status[f"{key}_created"] = process_created(int(info[key]))
+        write_json(
+            self.folder / STATUS_FILE, {"state": state} | {k: v for k, v in status.items() if k != "state" and v is not None}
+        )
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with (self.folder / _LOCK_FILE).open("a") as handle:
+            with contextlib.suppress(OSError):  # some network file systems know no locks; writes are atomic all the same
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    # -- heartbeat and cancelling ----------------------------------------------------------------------------------
+
+    def heartbeat(self) -> None:
+        """Say that the run is alive (touches `heartbeat`, at most once a second)."""
+        moment = time.monotonic()
+        if moment - self._beat >= 1.0:
+            self._beat = moment
+            (self.folder / HEARTBEAT_FILE).touch()
+
+    @contextlib.contextmanager
+    def beating(self, interval: float = 10.0) -> Iterator[None]:
+        """Heartbeats from a thread for as long as the block lasts: for long steps that record nothing."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(interval):
+                with contextlib.suppress(OSError):
+                    self.heartbeat()
+
+        self.heartbeat()
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(timeout=1.0)
+
+    def request_cancel(self) -> None:
+        """Ask the run to stop at its next step, keeping a checkpoint."""
+        (self.folder / CANCEL_FILE).touch()
+
+    # -- Recorder --------------------------------------------------------------------------------------------------
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Append one number to `events.jsonl`; not-a-number is written as null. Also a heartbeat."""
+        value = float(value)
+        line = json.dumps({"name": name, "step": int(step), "value": value if math.isfinite(value) else None, "time": now()})
+        with (self.folder / EVENTS_FILE).open("ab+") as handle:
+            # a killed process may have left half a line: it must not swallow this one
+            if handle.seek(0, os.SEEK_END) > 0:
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    line = "\n" + line
+            handle.write(line.encode() + b"\n")
+        self.heartbeat()
+
+    def checkpoint(self, name: str) -> Path:
+        """Path stem of the checkpoint of this name."""
+        return self.path("checkpoints", name)
+
+    def should_stop(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return (self.folder / CANCEL_FILE).exists()
+
+    # -- what was recorded -----------------------------------------------------------------------------------------
+
+    def events(self) -> pd.DataFrame:
+        """All scalars: columns name, step, value; the last per (name, step), in the order of first appearance.
+
+        A torn or foreign line is left out.
+        """
+        return read_events(self.folder / EVENTS_FILE)
+
+    def metrics(self) -> pd.DataFrame | None:
+        """The table `metrics.parquet`, None where there is none yet."""
+        return read_table(self.folder / METRICS_FILE)
+
+    def markers(self) -> pd.DataFrame | None:
+        """The table `markers.parquet`, None where there is none yet."""
+        return read_table(self.folder / MARKERS_FILE)
+
+
+def read_events(path: Path) -> pd.DataFrame:
+    """The scalars of one `events.jsonl`; see `RunFolder.events`."""
+    last: dict[tuple[str, int], float] = {}
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as handle:
+            for line in handle:
+                try:
+                    event = json.loads(line)
+                    value = event["value"]
+                    last[str(event["name"]), int(event["step"])] = math.nan if value is None else float(value)
+                except (ValueError, KeyError, TypeError):
+                    continue
+    names, steps = zip(*last, strict=True) if last else ((), ())
+    frame = pd.DataFrame({"name": list(names), "step": list(steps), "value": list(last.values())})
+    return frame.astype({"name": "str", "step": "int64", "value": "float64"})
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A parquet table, None where there is none.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as a table: {error}") from error

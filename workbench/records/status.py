@@ -1,0 +1,91 @@
+"""Where a run stands: `status.json`, the states it may go through, and whether its processes are still there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from workbench.errors import RunError, WorkbenchError
+from workbench.files import read_json
+
+STATUS_FILE, HEARTBEAT_FILE = "status.json", "heartbeat"
+
+STALE_AFTER = 60.0
+"""Seconds without a heartbeat after which a running run counts as interrupted."""
+
+TRANSITIONS: dict[str, tuple[str, ...]] = {
+    "queued": ("running", "failed", "cancelled", "interrupted"),
+    "running": ("completed", "failed", "cancelled", "interrupted"),
+    "completed": (),
+    "failed": ("queued", "running"),
+    "cancelled": ("queued", "running"),
+    "interrupted": ("queued", "running", "failed", "cancelled"),
+}
+"""State -> states that may follow it. A state may always be written again, to add information; a completed run is immutable."""
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Read and check `status.json`.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        status = read_json(folder / STATUS_FILE)
+    except WorkbenchError as error:
+        raise RunError(str(error)) from error
+    if not isinstance(status, dict) or status.get("state") not in TRANSITIONS:
+        raise RunError(f"{folder / STATUS_FILE} does not hold a run's status")
+    return status
+
+
+def process_created(pid: int) -> float | None:
+    """Start time of a process, seconds since the epoch; None where there is none of this number."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def is_alive(pid: int | None, created: float | None) -> bool:
+    """Whether the process of this number, started at this time, lives on this machine (a zombie does not)."""
+    if not pid:
+        return False
+    try:
+        process = psutil.Process(pid)
+        same = created is None or abs(process.create_time() - created) < 2.0
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def effective_state(folder: Path, status: dict[str, Any], stale_after: float = STALE_AFTER) -> str:
+    """The state a reader should believe: 'interrupted' for a running run whose driver died or that has been silent too long."""
+    state = str(status["state"])
+    if state != "running":
+        return state
+    here = status.get("host") == socket.gethostname() and status.get("pid")
+    if here and not is_alive(status.get("pid"), status.get("pid_created")):
+        return "interrupted"
+    beats = []
+    for name in (HEARTBEAT_FILE, STATUS_FILE):
+        with contextlib.suppress(OSError):
+            beats.append((folder / name).stat().st_mtime)
+    return state if beats and time.time() - max(beats) <= stale_after else "interrupted"
+
+
+def is_mine(status: dict[str, Any]) -> bool:
+    """Whether this very process is the run's driver."""
+    return status.get("host") == socket.gethostname() and status.get("pid") == os.getpid()

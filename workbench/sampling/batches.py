@@ -1,0 +1,258 @@
+"""Arrays become batches: a pure function of (seed, step), so that a resumed run sees what an undisturbed one would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.utils.data import Dataset
+
+from workbench.contracts import MARKERS, Batch
+from workbench.errors import InputError, ParameterError, Problem
+from workbench.prepare.store import PreparedCase, PreparedCohort
+from workbench.sampling import augmentation
+from workbench.sampling.augmentation import AugmentationSettings
+from workbench.sampling.dropout import drop_each, drop_subset
+from workbench.sampling.patches import Voxel, box_centre, foreground_centre, random_centre, read_patch, tumour_centre
+from workbench.seeding import stream
+
+
+class SamplingSettings(BaseModel):
+    """How batches are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patch: tuple[int, int, int] = Field(default=(96, 96, 96), description="voxels along X, Y, Z")
+    mode: Literal["patch", "whole", "tumour"] = Field(
+        default="patch", description="random patches, the brain box, or around the tumour"
+    )
+    batch_size: int = Field(default=2, ge=1)
+    foreground: float = Field(
+        default=1 / 3, ge=0, le=1, description="patch mode: share of samples that are sure to hold foreground"
+    )
+    jitter: int = Field(
+        default=8, ge=0, description="tumour mode: largest shift from the mask's centroid, in voxels along each axis"
+    )
+    modality_dropout: float = Field(
+        default=0.0, ge=0, le=1, description="probability, see dropout_mode; at least one modality stays"
+    )
+    dropout_mode: Literal["each", "subset"] = Field(default="each", description="drop each modality, or draw a subset uniformly")
+    augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what no single field's rule says."""
+        if min(self.patch) < 1:
+            raise ValueError(f"patch: expected three sizes of at least 1 voxel, found {self.patch}")
+
+
+class Sampler:
+    """Draws batches of prepared cases.
+
+    Samples are numbered through: sample k is position k mod n of epoch k // n's permutation of the n cases, so every case
+    comes up equally often whatever the batch size. With share f of foreground, sample k is centred on foreground where
+    floor((k + 1) f) > floor(k f): exactly that share, not only on average.
+
+    Args:
+        prepared: the prepared cohort.
+        cases: rows of the cohort's table; the cases to draw from, with their markers.
+        settings: how.
+        seed: of everything that is drawn.
+        modalities: the channels wanted, by name and in order; empty = the prepared ones. One that the cohort lacks is
+            zero and not present.
+
+    Raises:
+        InputError: a case has none of the wanted modalities, or there is no case.
+        WorkbenchError: a case was not prepared.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedCohort,
+        cases: pd.DataFrame,
+        settings: SamplingSettings,
+        seed: int,
+        modalities: Sequence[str] = (),
+    ) -> None:
+        self.prepared = prepared
+        self.settings = settings
+        self.seed = seed
+        self.modalities = tuple(modalities) or prepared.modalities
+        self.names = [str(name) for name in cases["case"]]
+        if not self.names:
+            raise InputError(Problem(message="there is no case to draw from", remedy="check the split and the filter of cases"))
+        problems = [problem for name in self.names if (problem := _without_images(prepared.case(name), self.modalities))]
+        if problems:
+            raise InputError(*problems)
+        self.markers = {str(row["case"]): _marker_values(row) for _, row in cases.iterrows()}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which every case has come up at least once."""
+        return -(-len(self.names) // self.settings.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: CPU tensors, images float32, not yet augmented.
+
+        `target` is None, or, where modalities were dropped, the images before that. `record` says what was drawn.
+        """
+        size = self.settings.batch_size
+        return _collate([self._sample(step * size + index) for index in range(size)], self.modalities, step)
+
+    def augment(self, batch: Batch, step: int) -> Batch:
+        """The batch augmented as the settings say, on its device; unchanged where they say not to."""
+        if not self.settings.augment:
+            return batch
+        return augmentation.apply(batch, augmentation.draw(self.seed, step, batch, self.settings.augmentation))
+
+    def _sample(self, number: int) -> dict[str, Any]:
+        name = self.names[_order(self.seed, number // len(self.names), len(self.names))[number % len(self.names)]]
+        case = self.prepared.case(name)
+        rng = stream(self.seed, "sample", number)
+        centre, kind = self._centre(case, number, rng)
+        sample = _read(case, centre, self.settings.patch, self.modalities, self.markers[name])
+        sample["record"] = {"case": name, "sample": number, "centre": list(centre), "kind": kind}
+        if self.settings.modality_dropout:
+            drop = drop_each if self.settings.dropout_mode == "each" else drop_subset
+            kept = drop(sample["present"], self.settings.modality_dropout, stream(self.seed, "dropout", number))
+            gone = np.asarray(sample["present"]) & ~np.asarray(kept)
+            sample["record"]["dropped"] = [m for m, out in zip(self.modalities, gone, strict=True) if out]
+            if gone.any():
+                sample["target"] = sample["images"]
+                sample["images"] = np.where(gone[:, None, None, None], np.float16(0), sample["images"])
+                sample["present"] = kept
+        return sample
+
+    def _centre(self, case: PreparedCase, number: int, rng: np.random.Generator) -> tuple[Voxel, str]:
+        settings = self.settings
+        if settings.mode == "whole":
+            return box_centre(case.shape), "whole"
+        if settings.mode == "tumour":
+            return tumour_centre(case, settings.jitter, rng), "tumour"
+        share = settings.foreground
+        if int((number + 1) * share + 1e-9) > int(number * share + 1e-9):
+            found = foreground_centre(case, settings.patch, rng)
+            if found is not None:
+                return found, "foreground"
+        return random_centre(case.shape, settings.patch, rng), "random"
+
+
+class StepDataset(Dataset[Batch]):
+    """The batches of steps `start` up to `stop`, for `DataLoader(dataset, batch_size=None, num_workers=...)`.
+
+    Batches do not depend on the number of workers.
+    """
+
+    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
+        self.sampler = sampler
+        self.start = start
+        self.stop = stop
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.sampler.batch(self.start + index)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+def whole_brain_batch(
+    prepared: PreparedCohort,
+    case: str,
+    *,
+    modalities: Sequence[str] = (),
+    patch: Sequence[int] | None = None,
+    divisor: int = 1,
+    minimum: int = 1,
+    row: pd.Series | None = None,
+) -> Batch:
+    """One case's whole brain box as a batch of one, not augmented, nothing dropped.
+
+    Args:
+        prepared: the prepared cohort.
+        case: its name.
+        modalities: the channels wanted; empty = the prepared ones.
+        patch: size to pad or crop to centrally; None = the box, padded to what `divisor` and `minimum` ask for.
+        divisor: every size is a multiple of it.
+        minimum: smallest size.
+        row: the case's row of the cohort's table, for its markers; None = all unknown.
+
+    Raises:
+        InputError: the case has none of the modalities.
+        ParameterError: `divisor` or `minimum` below 1.
+    """
+    if divisor < 1 or minimum < 1:
+        raise ParameterError(f"divisor and minimum: expected at least 1, found {divisor} and {minimum}")
+    wanted = tuple(modalities) or prepared.modalities
+    found = prepared.case(case)
+    problem = _without_images(found, wanted)
+    if problem:
+        raise InputError(problem)
+    size = tuple(patch) if patch is not None else tuple(-(-max(n, minimum) // divisor) * divisor for n in found.shape)
+    markers = dict.fromkeys(MARKERS, float("nan")) if row is None else _marker_values(row)
+    sample = _read(found, box_centre(found.shape), size, wanted, markers)
+    sample["record"] = {"case": case, "centre": list(sample["centre"]), "kind": "whole"}
+    return _collate([sample], wanted, None)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(int(v) for v in stream(seed, "order", epoch).permutation(count))
+
+
+def _read(
+    case: PreparedCase, centre: Voxel, patch: Sequence[int], modalities: tuple[str, ...], markers: dict[str, float]
+) -> dict[str, Any]:
+    images, labels = read_patch(case, centre, patch, modalities)
+    there = dict(zip(case.modalities, case.present, strict=True))
+    return {
+        "case": case.name, "images": images, "labels": labels, "label_set": case.label_set, "centre": centre,
+        "present": [there.get(name, False) for name in modalities], "markers": markers,
+    }  # fmt: skip
+
+
+def _collate(samples: list[dict[str, Any]], modalities: tuple[str, ...], step: int | None) -> Batch:
+    images = torch.from_numpy(np.stack([s["images"] for s in samples])).float()
+    labels = None
+    if any(s["labels"] is not None for s in samples):
+        empty = np.zeros(samples[0]["images"].shape[1:], np.uint8)
+        labels = torch.from_numpy(np.stack([empty if s["labels"] is None else s["labels"] for s in samples])).long()
+    target = None
+    if any("target" in s for s in samples):
+        target = torch.from_numpy(np.stack([s.get("target", s["images"]) for s in samples])).float()
+    return Batch(
+        modalities=modalities,
+        images=images,
+        present=torch.tensor([s["present"] for s in samples], dtype=torch.bool),
+        labels=labels,
+        label_set=tuple(s["label_set"] for s in samples),
+        markers={m: torch.tensor([s["markers"][m] for s in samples], dtype=torch.float32) for m in MARKERS},
+        cases=tuple(s["case"] for s in samples),
+        target=target,
+        centre=torch.tensor([s["centre"] for s in samples], dtype=torch.long),
+        record={"step": step, "samples": [s["record"] for s in samples]},
+    )
+
+
+def _marker_values(row: pd.Series) -> dict[str, float]:
+    return {m: float("nan") if m not in row.index or pd.isna(row[m]) else float(row[m]) for m in MARKERS}
+
+
+def _without_images(case: PreparedCase, wanted: Sequence[str]) -> Problem | None:
+    present = [name for name, there in zip(case.modalities, case.present, strict=True) if there]
+    if set(present) & set(wanted):
+        return None
+    return Problem(
+        case=case.name,
+        message=f"expected at least one of {', '.join(wanted)}, found only {', '.join(present) or 'no image'}",
+        remedy="leave the case out, or choose modalities that it has",
+    )

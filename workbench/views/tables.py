@@ -1,0 +1,167 @@
+"""Tables that people read: runs, and numbers that always carry their interval and their n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from workbench.contracts import MARKER_TITLES
+from workbench.evaluation.intervals import Interval
+from workbench.records.index import RunRow
+from workbench.views.results import metric_title
+from workbench.views.theme import STATE_SIGNS, cohort_title, estimate_text, state_colour
+
+HEADLINES = (
+    "dice WT", "dice lesion", "dice TC", "dice ET", "auc idh", "auc codel", "auc tert", "auc mgmt", "auc grade 4",
+)  # fmt: skip
+"""Which of a run's headline numbers a list of runs has room for, in this order."""
+
+_MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
+
+
+def interval_text(interval: Interval, digits: int = 2) -> str:
+    """'0.87 (0.84 to 0.90), n = 60', or why there is no number."""
+    if not interval.estimable:
+        return f"not estimable, n = {interval.n}"
+    return f"{estimate_text(interval.value, interval.low, interval.high, digits)}, n = {interval.n}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """'6 min 31 s'; empty for None."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def budget_text(budget: Mapping[str, Any]) -> list[str]:
+    """What a run spent, one phrase each: optimiser steps, samples, operations."""
+    found = []
+    for key, title in (("steps", "steps"), ("samples", "samples")):
+        if isinstance(budget.get(key), int | float):
+            found.append(f"{budget[key]:,.0f} {title}")
+    if isinstance(budget.get("flops"), int | float) and budget["flops"]:
+        found.append(f"{budget['flops']:.1e} FLOPs")
+    return found
+
+
+def unequal_budgets(rows: Iterable[RunRow]) -> str:
+    """A sentence where the runs did not spend the same effort (optimiser steps or samples differ by over 5 %), else empty."""
+    rows = list(rows)
+    for key, title in (("steps", "optimiser steps"), ("samples", "samples")):
+        spent = {row.title: row.budget[key] for row in rows if isinstance(row.budget.get(key), int | float)}
+        if len(spent) > 1 and max(spent.values()) > 1.05 * min(spent.values()):
+            listed = ", ".join(f"{title_} {value:,.0f}" for title_, value in spent.items())
+            return f"Unequal effort: these runs took different numbers of {title} ({listed})."
+    return ""
+
+
+def time_text(moment: str) -> str:
+    """'21 Nov 2026, 02:11' in local time from ISO 8601; the text itself where it is no time."""
+    try:
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return moment
+
+
+def headline_title(key: str) -> str:
+    """Column title of a headline: 'dice WT' -> 'Dice WT', 'auc codel' -> 'AUC 1p/19q'."""
+    metric, _, what = key.partition(" ")
+    marker, _, name = what.partition(" ")
+    return f"{metric_title(metric)} {f'{_MARKER_SHORT.get(marker, marker)} {name}'.strip()}"
+
+
+def runs_table(
+    rows: Sequence[RunRow], headlines: Mapping[str, Mapping[str, Interval] | None], *, name: str = "light", columns: int = 5
+) -> pd.DataFrame:
+    """The list of runs as HTML cells of one or two lines, indexed by run.
+
+    Args:
+        rows: from `records.index.list_runs`.
+        headlines: run -> its headline numbers (`evaluation.summaries.headline`); None: not computed yet; absent: has none.
+        name: 'light' or 'dark', for the colours of the states.
+        columns: how many headline columns there is room for.
+
+    Returns:
+        Index run; columns Status, Run, Cohort, Started, Budget and a column per headline. All text from disk is escaped.
+    """
+    found = {key for numbers in headlines.values() if numbers for key in numbers}
+    shown = [key for key in HEADLINES if key in found][:columns]
+    records = []
+    for row in rows:
+        numbers = headlines.get(row.run, {})
+        record = {
+            "Status": state_cell(row, name),
+            "Run": two_lines(row.method or "unknown method", row.run),
+            "Cohort": two_lines(cohort_title(row.cohort, row.phantom), row.device) if row.readable else "",
+            "Started": two_lines(time_text(row.started), duration_text(row.seconds)),
+            "Budget": two_lines(*[*budget_text(row.budget), "", ""][:2]),
+        }
+        for key in shown:
+            record[headline_title(key)] = "…" if numbers is None else _headline_cell(numbers.get(key))
+        records.append(record)
+    titles = ["Status", "Run", "Cohort", "Started", "Budget", *map(headline_title, shown)]
+    return pd.DataFrame(records, index=pd.Index([row.run for row in rows], name="run"), columns=titles)
+
+
+def two_lines(first: str, second: str = "") -> str:
+    """A cell with a line and a smaller one below it; both are escaped."""
+    if not first and not second:
+        return ""
+    return f"<div>{escape(first)}</div><small>{escape(second)}</small>"
+
+
+def state_cell(row: RunRow, name: str) -> str:
+    """A run's state: sign, word and colour; the reason as second line and tooltip."""
+    sign = STATE_SIGNS.get(row.state, "")
+    reason = f'<small title="{escape(row.reason, quote=True)}">{escape(row.reason)}</small>' if row.reason else "<small></small>"
+    return f'<div style="color:{state_colour(row.state, name)};font-weight:600">{sign} {escape(row.state)}</div>{reason}'
+
+
+def _headline_cell(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    if not interval.estimable:
+        return two_lines("not estimable", f"n = {interval.n}")
+    bounds = f"{interval.low:.2f}–{interval.high:.2f}, " if interval.low == interval.low else ""
+    return two_lines(f"{interval.value:.2f}", f"{bounds}n = {interval.n}")
+
+
+def marker_title(marker: str, name: str) -> str:
+    """'IDH mutation', 'WHO grade: 4 against the rest'."""
+    title = MARKER_TITLES.get(marker, marker)
+    return f"{title}: grade {name} against the rest" if marker == "grade" else title
+
+
+def marker_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Marker metrics of several runs beside each other.
+
+    Args:
+        tables: run title -> what `evaluation.markers.marker_metrics` gives.
+
+    Returns:
+        One row per metric, one column per run; every number with its interval, the counts in the first row.
+    """
+    columns = {}
+    for title, table in tables.items():
+        first = table.iloc[0]
+        positive, total = int(first["n_positive"]), int(first["n"])
+        cells = {"Cases": f"n = {total}: {positive} positive, {total - positive} negative"}
+        for row in table.to_dict("records"):
+            number = estimate_text(row["value"], row["low"], row["high"]) if row["estimable"] else "not estimable"
+            cells[metric_title(str(row["metric"]))] = number
+        columns[title] = cells
+    return pd.DataFrame(columns).rename_axis("Metric").reset_index()
+
+
+def too_few_text(n_positive: int, n_negative: int) -> str:
+    """What stands in place of a number where a class has fewer than `evaluation.markers.MIN_PER_CLASS` cases."""
+    return f"not estimable: n+ = {n_positive}, n− = {n_negative}"
