@@ -12,7 +12,7 @@ from workbench.errors import ParameterError
 from workbench.explain.attention import attention_maps, attribution_shares, explain_case
 from workbench.explain.gradcam import gradcam
 from workbench.models.method import MethodModule
-from workbench.models.options import MethodOptions
+from workbench.models.options_base import MethodOptions
 from workbench.models.registry import create_model
 
 GIVEN = ("t1", "flair")

@@ -11,7 +11,8 @@ import torch
 from workbench.errors import ParameterError
 from workbench.experiments import parameters as experiment_parameters
 from workbench.models.catalogue import ModelCard, card, list_models
-from workbench.models.options import OPTIONS, build_options, demo_options, nnunet_levels, options_class
+from workbench.models.options import OPTIONS, build_options, demo_options, options_class
+from workbench.models.options_networks import nnunet_levels
 from workbench.models.registry import create_model, model_options
 
 DESIGN_NAMES = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from workbench.contracts import MARKER_TASK, MARKERS, SEGMENTATION, Batch, Prediction, Stage
 from workbench.errors import ParameterError
 from workbench.models.losses import SUPPORTED_CLASSES, marker_loss, segmentation_loss
-from workbench.models.options import MethodOptions
+from workbench.models.options_base import MethodOptions
 
 BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
 

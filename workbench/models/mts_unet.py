@@ -44,7 +44,7 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction, St
 from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
 from workbench.models.method import BOTH_TASKS, MethodModule
-from workbench.models.options import MtsUNetOptions
+from workbench.models.options_glioma import MtsUNetOptions
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.models.catalogue import ModelCard, card, list_models
 from workbench.models.method import MethodModule
-from workbench.models.options import MethodOptions, build_options, options_class
+from workbench.models.options import build_options, options_class
+from workbench.models.options_base import MethodOptions
 from workbench.seeding import derive_seed
 
 BUILDERS: dict[str, str] = {"unet": "workbench.models.unet:UNet", "mts_unet": "workbench.models.mts_unet:MtsUNet"}

@@ -25,7 +25,7 @@ from workbench.contracts import SEGMENTATION, Batch, Prediction
 from workbench.models.diagram import Box, draw
 from workbench.models.losses import downsample_labels, segmentation_loss
 from workbench.models.method import MethodModule
-from workbench.models.options import UNetOptions
+from workbench.models.options_networks import UNetOptions
 
 
 class UNet(MethodModule):
