@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import panel.models.tabulator  # noqa: F401 - registers the models that the session is made of
 import pytest
+from bokeh.client import pull_session
+from bokeh.models import ImportedStyleSheet
 
 from workbench.records.index import list_runs
 
@@ -100,6 +104,22 @@ def test_no_runs_says_what_to_do(serve: Callable[..., Any], visit: Any, tmp_path
     keep(page, tmp_path, "overview-empty")
     assert visit.strangers(server.url) == []
     assert server.errors() == ""
+
+
+def style_sheets(url: str) -> set[str]:
+    session = pull_session(url=url)
+    try:
+        return {sheet.url for sheet in session.document.select({"type": ImportedStyleSheet})}
+    finally:
+        session.close()
+
+
+def test_a_session_of_another_process_takes_its_style_sheets_from_here(app: Any) -> None:
+    """With --num-procs the websocket may reach a process that never rendered the page; here it is opened without any page."""
+    with ThreadPoolExecutor(1) as thread:  # Playwright's own event loop runs in this one
+        sheets = thread.submit(style_sheets, app.url).result()
+    assert len(sheets) > 3
+    assert [url for url in sheets if "//" in url] == []
 
 
 @pytest.mark.slow
