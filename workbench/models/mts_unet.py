@@ -1,9 +1,9 @@
 """MTS-UNET: segmentation, IDH, 1p/19q and grade in one network (Farahani et al., arXiv 2503.06828).
 
-Two streams. TAFE (tumour-aware feature encoding) is a SwinUNETR, BrainSegFounder-Tiny's shape, whose pooled encoder states
-feed classifiers. CMD (cross-modality differential) looks at the T2-FLAIR mismatch inside the tumour: T2 and FLAIR, gated by
-the predicted tumour, are convolved, subtracted and turned into an attention over both. DSF (dual-stream fusion) joins the
-two for IDH; 1p/19q and grade are read from TAFE alone. The authors' code is GPL-3.0; this is written from the facts.
+Two streams. TAFE (tumour-aware feature encoding) is a SwinUNETR (`models.swin`, BrainSegFounder-Tiny's shape), whose pooled
+encoder states feed classifiers. CMD (cross-modality differential) looks at the T2-FLAIR mismatch inside the tumour: T2 and
+FLAIR, gated by the predicted tumour, are convolved, subtracted and turned into an attention over both. DSF (dual-stream fusion)
+joins the two for IDH; 1p/19q and grade are read from TAFE alone. The authors' code is GPL-3.0; this is written from the facts.
 
     G(P)   = m + (1 - m) P                         gate, P = tumour probability, m = 0.1
     D      = gamma (conv(G T2) - conv(G FLAIR))    difference, gamma = 2
@@ -36,7 +36,6 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,42 +44,9 @@ from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
 from workbench.models.method import BOTH_TASKS, MethodModule
 from workbench.models.options_glioma import MtsUNetOptions
+from workbench.models.swin import SwinBackbone
 
 logger = logging.getLogger(__name__)
-
-
-class SwinBackbone(SwinUNETR):
-    """MONAI's SwinUNETR (patch-merging order of MONAI >= 1.5) with its encoder and decoder as separate steps; same keys."""
-
-    def __init__(self, modalities: int, classes: int, feature_size: int, window: int, checkpointing: bool) -> None:
-        super().__init__(
-            in_channels=modalities,
-            out_channels=classes,
-            feature_size=feature_size,
-            depths=(2, 2, 2, 2),
-            num_heads=(3, 6, 12, 24),
-            window_size=window,
-            use_checkpoint=checkpointing,
-            use_flash_attention=True,  # without gradients only: half the time on a CPU, equal to about 1e-6
-        )
-
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """(B, M, X, Y, Z) -> five states (B, f 2^i, X / 2^(i+1), ...), not normalised."""
-        return list(self.swinViT(images, False))
-
-    def layer_norm(self, state: Tensor) -> Tensor:
-        """Affine-free layer norm over channels: what SwinUNETR hands to its decoder."""
-        return self.swinViT.proj_out(state, True)
-
-    def decode(self, images: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Images and states -> logits (B, C, X, Y, Z)."""
-        s0, s1, s2, s3, s4 = (self.layer_norm(state) for state in states)
-        x = self.encoder10(s4)
-        x = self.decoder5(x, s3)
-        x = self.decoder4(x, self.encoder4(s2))
-        x = self.decoder3(x, self.encoder3(s1))
-        x = self.decoder2(x, self.encoder2(s0))
-        return self.out(self.decoder1(x, self.encoder1(images)))
 
 
 def tumour_probability(logits: Tensor) -> Tensor:
@@ -189,8 +155,7 @@ class MtsUNet(MethodModule):
             logger.warning("mts_unet: %s", self.notes[0])
         size = options.feature_size
         width = sum(size * 2**stage for stage in (4, 3, 2, 1)[: options.tafe_stages])  # 768, 1152, 1344, 1440 at size 48
-        make_backbone = (len(self.modalities), self.classes, size, options.window, options.checkpointing)
-        self.backbone = SwinBackbone(*make_backbone)
+        self.backbone = SwinBackbone.from_options(len(self.modalities), self.classes, options)
 
         self.has_cmd = "idh" in self.markers and self.streams != "tafe"
         fuses = self.has_cmd and self.streams == "dsf"
@@ -202,7 +167,9 @@ class MtsUNet(MethodModule):
                 if marker != "idh" or own_idh_head
             }
         )
-        self.cmd_backbone = SwinBackbone(*make_backbone) if self.has_cmd and options.backbones == 2 else None
+        self.cmd_backbone = None
+        if self.has_cmd and options.backbones == 2:
+            self.cmd_backbone = SwinBackbone.from_options(len(self.modalities), self.classes, options)
         self.cmd = self.cmd_head = self.dsf = None
         if self.has_cmd:
             cmd_width = 2 * options.cmd_channels

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from workbench.models.options_base import MethodOptions
+from workbench.models.options_swin import PretrainedSwinOptions
 
 
-class MtsUNetOptions(MethodOptions):
+class MtsUNetOptions(PretrainedSwinOptions):
     """`mts_unet`: TAFE, CMD and DSF on the BrainSegFounder-Tiny backbone."""
 
-    feature_size: int = Field(48, ge=12, description="width of the SwinUNETR backbone; a multiple of 12")
-    window: int = Field(7, ge=2, le=16, description="side of Swin's attention windows")
     backbones: int = Field(2, ge=1, le=2, description="2: TAFE and CMD each have one (paper); 1: shared, a light variant of ours")
     tafe_stages: int = Field(1, ge=1, le=4, description="deepest Swin stages that TAFE pools and concatenates")
     streams: Literal["dsf", "tafe", "cmd"] = Field("dsf", description="what IDH is read from: both streams fused, or one alone")
@@ -48,7 +46,6 @@ class MtsUNetOptions(MethodOptions):
     segmentation_first: float = Field(
         0.0, ge=0, lt=1, description="share of the steps that train the segmentation alone, before joint"
     )
-    checkpointing: bool = Field(True, description="recompute Swin activations in the backward pass: less memory, slower")
     demo: ClassVar[Mapping[str, Any]] = {
         "feature_size": 12,
         "window": 4,
@@ -56,10 +53,3 @@ class MtsUNetOptions(MethodOptions):
         "cmd_channels": 16,
         "checkpointing": False,
     }
-
-    @field_validator("feature_size")
-    @classmethod
-    def _multiple_of_twelve(cls, value: int) -> int:
-        if value % 12:
-            raise ValueError(f"SwinUNETR needs a multiple of 12; found {value}")
-        return value
