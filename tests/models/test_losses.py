@@ -7,14 +7,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from monai.losses import FocalLoss
 from torch import Tensor
 
 from workbench.errors import ParameterError
 from workbench.models.losses import (
+    class_balance,
     class_groups,
     class_index,
     downsample_labels,
-    inverse_frequency,
     marker_loss,
     merge_logits,
     segmentation_loss,
@@ -186,10 +187,46 @@ def test_grade_is_four_against_the_rest_or_three_classes() -> None:
     torch.testing.assert_close(marker_loss(logits, values, "grade"), expected)
 
 
-def test_inverse_frequency_balances_the_classes() -> None:
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_focal_loss_is_monais(outputs: int) -> None:
+    logits = torch.randn(6, outputs, generator=torch.Generator().manual_seed(0))
+    values = torch.tensor([2.0, 3.0, 4.0, 4.0, 2.0, float("nan")])
+    found = marker_loss(logits, values, "grade", focal_gamma=2.0)
+    target = class_index(values[:5], "grade", outputs)
+    oracle = FocalLoss(gamma=2.0, use_softmax=outputs > 1, to_onehot_y=outputs > 1)
+    expected = oracle(logits[:5], target[:, None].float()) * outputs  # MONAI's mean is over the zeros of the other classes too
+    torch.testing.assert_close(found, expected)
+    assert float(found) < float(marker_loss(logits, values, "grade"))
+
+
+def test_focal_loss_and_its_gradient_stay_finite_where_the_network_is_sure() -> None:
+    logits = torch.tensor([[200.0], [-200.0]], requires_grad=True)
+    loss = marker_loss(logits, torch.tensor([1.0, 1.0]), "idh", focal_gamma=2.0)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert float(loss.detach()) == pytest.approx(100.0)  # the right one costs nothing, the wrong one its full 200
+    assert bool(torch.isfinite(gradient).all())
+
+
+def test_label_smoothing_moves_the_targets() -> None:
+    logits, values = torch.tensor([[0.3], [-1.2]]), torch.tensor([1.0, 0.0])
+    smoothed = values * 0.9 + 0.05
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], smoothed)
+    torch.testing.assert_close(marker_loss(logits, values, "idh", label_smoothing=0.1), expected)
+
+
+def test_class_balance_balances_the_classes() -> None:
     values = torch.tensor([1.0, 0, 0, 0, float("nan")])
-    weights = inverse_frequency(values, "idh")
+    weights = class_balance(values, "idh")
     assert weights.tolist() == pytest.approx([4 / 6, 2.0])
     assert float(weights[[1, 0, 0, 0]].mean()) == pytest.approx(1)
-    assert inverse_frequency(torch.zeros(3), "idh").tolist() == pytest.approx([0.5, 1.0])
-    assert len(inverse_frequency(torch.tensor([2.0, 4.0]), "grade", 3)) == 3
+    assert class_balance(torch.zeros(3), "idh").tolist() == pytest.approx([1.0, 1.0])
+    assert len(class_balance(torch.tensor([2.0, 4.0]), "grade", 3)) == 3
+    with pytest.raises(ParameterError, match="'sqrt' are unknown"):
+        class_balance(values, "idh", rule="sqrt")
+
+
+def test_effective_numbers_are_milder() -> None:
+    """Cui et al.: E_n = (1 - b^n) / (1 - b); here 4 known cases, b = 3/4: E_1 = 1, E_3 = 1 + 3/4 + 9/16."""
+    weights = class_balance(torch.tensor([1.0, 0, 0, 0]), "idh", rule="effective_number")
+    assert float(weights[1] / weights[0]) == pytest.approx(1 + 3 / 4 + 9 / 16)
+    assert float(weights[[1, 0, 0, 0]].mean()) == pytest.approx(1)

@@ -202,3 +202,18 @@ def test_settings_out_of_range_are_refused():
     for wrong in ({"patch": (0, 4, 4)}, {"foreground": 1.5}, {"batch_size": 0}, {"mode": "slices"}, {"patches": 3}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             settings(**wrong)
+
+
+def test_oversampling_draws_every_class_of_the_marker_equally_often(tiny_cohort, prepared):
+    rows = tiny_cohort.cases.copy()
+    rows["idh"] = [1, 1, 1] + [0] * 7 + [None] * (len(rows) - 10)
+    sampler = Sampler(prepared, rows, settings(batch_size=1, oversample="idh"), 3)
+    drawn = Counter(sampler.batch(step).cases[0] for step in range(len(sampler.names)))
+    value = dict(zip(rows["case"], rows["idh"], strict=True))
+    assert sum(n for case, n in drawn.items() if value[case] == 1) == 7
+    assert all(n == 1 for case, n in drawn.items() if value[case] != 1), "the common class and the unknown stay as they are"
+    assert sorted(n for case, n in drawn.items() if value[case] == 1) == [2, 2, 3]
+    again = Sampler(prepared, rows, settings(batch_size=1, oversample="idh"), 3)
+    assert again.names == sampler.names
+    with pytest.raises(WorkbenchError, match="marker 'grey' is unknown"):
+        Sampler(prepared, rows, settings(oversample="grey"), 3)

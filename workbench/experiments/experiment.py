@@ -26,7 +26,7 @@ from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json, write_parquet
 from workbench.labels import LABEL_SET_CLASSES
 from workbench.models.catalogue import card
-from workbench.models.losses import inverse_frequency
+from workbench.models.losses import class_balance
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
@@ -139,13 +139,20 @@ class Experiment:
             seed=self.parameters.seed,
             **self.parameters.options(),
         )
-        for name in self.markers:  # rare classes weigh as much as common ones; counted on the training cases only
-            values = torch.tensor(self.cases_by_split["train"][name].astype("float64").to_numpy(na_value=float("nan")))
-            outputs = self.parameters.options().get("grade_classes", 2) if name == "grade" else 2
-            model.marker_weights[name] = inverse_frequency(values, name, 1 if outputs == 2 else outputs)
+        self._balance(model)
         if self.trained:
             load_weights(self.run.checkpoint(self.training["checkpoint"]), model)
         return model
+
+    def _balance(self, model: MethodModule) -> None:
+        """What the parameters say about rare classes; weights are counted on the training cases only."""
+        p = self.parameters
+        model.focal_gamma = p.focal_gamma if p.marker_loss == "focal" else 0.0
+        model.label_smoothing = p.label_smoothing
+        for name in self.markers if p.class_weights != "none" else ():
+            values = torch.tensor(self.cases_by_split["train"][name].astype("float64").to_numpy(na_value=float("nan")))
+            outputs = p.options().get("grade_classes", 2) if name == "grade" else 2
+            model.marker_weights[name] = class_balance(values, name, 1 if outputs == 2 else outputs, p.class_weights)
 
     @property
     def device(self) -> str:
@@ -263,6 +270,7 @@ class Experiment:
             batch_size=p.batch_size,
             modality_dropout=p.modality_dropout,
             augment=p.augment,
+            oversample=p.oversample if p.oversample in self.markers else "",
         )
 
     def _training_settings(self) -> TrainingSettings:

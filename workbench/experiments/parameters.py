@@ -55,6 +55,13 @@ class ExperimentParameters(BaseModel):
     validate_every: int = Field(UNSET, description="epochs between validations")
     augment: bool = Field(True, description="random flips, affine, gamma, noise, bias field")
     modality_dropout: float = Field(float(UNSET), description="probability with which a present modality is dropped in training")
+    marker_loss: Literal["", "cross_entropy", "focal"] = Field("", description="loss of the markers; unset: cross-entropy")
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="focusing exponent of the focal loss")
+    class_weights: Literal["", "none", "inverse_frequency", "effective_number"] = Field(
+        "", description="weights of a marker's classes, from the training cases; unset: inverse_frequency"
+    )
+    label_smoothing: float = Field(float(UNSET), lt=1, description="share of each marker label that is spread over all classes")
+    oversample: str = Field("", description="marker whose classes are drawn equally often in training; empty: none")
     precision: Literal["auto", "no", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else float32")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     threads: int = Field(UNSET, description="CPU threads; recorded, since results are bit-identical per thread count only")
@@ -69,7 +76,7 @@ class ExperimentParameters(BaseModel):
             value = getattr(self, name)
             if value <= 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be positive, or {UNSET} for unset; found {value}")
-        for name in ("weight_decay", "patience", "modality_dropout", "ema"):
+        for name in ("weight_decay", "patience", "modality_dropout", "ema", "label_smoothing"):
             value = getattr(self, name)
             if value < 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be 0 or more, or {UNSET} for unset; found {value}")
@@ -111,6 +118,8 @@ class ExperimentParameters(BaseModel):
         for name in parameters.marker_names():
             if name not in MARKERS:
                 raise ParameterError(f"parameter 'markers': '{name}' is unknown; there are {', '.join(MARKERS)} and 'none'")
+        if parameters.oversample and parameters.oversample not in MARKERS:
+            raise ParameterError(f"parameter 'oversample': '{parameters.oversample}' is unknown; there are {', '.join(MARKERS)}")
         return parameters
 
     @classmethod
@@ -195,15 +204,16 @@ def _size_defaults(method: str, size: str) -> dict[str, Any]:
         shared = {
             "spacing": 3.0, "patch": 64, "sampling": "whole", "batch_size": 2, "modality_dropout": 0.1,
             "validate_every": 4, "patience": 0, "weight_decay": 1e-5, "markers": markers, "ema": 0.95,
-        }  # fmt: skip
+        } | _IMBALANCE  # fmt: skip
         return shared | _DEMO.get(method, {"epochs": 4, "steps_per_epoch": 10, "learning_rate": 1e-3})
     shared = {
         "spacing": 1.0, "batch_size": 2, "modality_dropout": 0.0, "validate_every": 5, "patience": 0,
         "weight_decay": 1e-5, "markers": markers, "steps_per_epoch": 250, "ema": 0.0,
-    }  # fmt: skip
+    } | _IMBALANCE  # fmt: skip
     return shared | _PAPER.get(method, {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4})
 
 
+_IMBALANCE = {"marker_loss": "cross_entropy", "class_weights": "inverse_frequency", "label_smoothing": 0.0}
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},

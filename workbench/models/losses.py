@@ -100,25 +100,38 @@ def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(labels[:, None].float(), size=tuple(shape), mode="nearest-exact")[:, 0].long()
 
 
-def marker_loss(logits: Tensor, values: Tensor, marker: str, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of one marker over the samples in which it is known; a scalar.
+def marker_loss(
+    logits: Tensor,
+    values: Tensor,
+    marker: str,
+    weights: Tensor | None = None,
+    *,
+    focal_gamma: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy or focal loss of one marker over the samples in which it is known; a scalar.
 
     Args:
         logits: (B, 1) for a binary marker and for grade 4 against the rest, (B, 3) for grades 2, 3, 4.
         values: (B,) 0/1, or 2/3/4 for grade; NaN = unknown.
         marker: its name.
-        weights: one per class, e.g. from `inverse_frequency`. The mean is over samples, not over weights: with two samples
-            a batch, a weighted mean would undo the weighting.
+        weights: one per class, from `class_balance`. The mean is over samples, not over weights: with two samples a batch, a
+            weighted mean would undo the weighting.
+        focal_gamma: each sample weighs (1 - p)^gamma, p the probability given to its class (Lin et al., arXiv 1708.02002);
+            0 = cross-entropy. Easy cases count less, which shifts the probabilities towards 1/2: calibrate them afterwards.
+        label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al., arXiv 1512.00567).
     """
     logits = logits.float()
     known = torch.isfinite(values)
     if not bool(known.any()):
         return nothing(logits)
     logits, target = logits[known], class_index(values[known], marker, logits.shape[1])
-    if logits.shape[1] == 1:
-        losses = F.binary_cross_entropy_with_logits(logits[:, 0], target.to(logits.dtype), reduction="none")
-    else:
-        losses = F.cross_entropy(logits, target, reduction="none")
+    if logits.shape[1] == 1:  # the same loss as with two outputs, of which the first is always zero
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    if focal_gamma > 0:
+        others = logits.scatter(1, target[:, None], float("-inf")).logsumexp(1)  # log of 1 - p, up to the same constant
+        losses = losses * torch.exp(focal_gamma * (others - logits.logsumexp(1)))
     if weights is not None:
         losses = losses * weights.to(losses)[target]
     return losses.mean()
@@ -131,14 +144,31 @@ def class_index(values: Tensor, marker: str, outputs: int) -> Tensor:
     return (values > 3.5).long() if outputs == 1 else (values.round() - 2).long().clamp(0, outputs - 1)
 
 
-def inverse_frequency(values: Tensor, marker: str, outputs: int = 1) -> Tensor:
-    """Class weights n / (classes x n_class) over the known values (n,); take them from training cases only.
+def class_balance(values: Tensor, marker: str, outputs: int = 1, rule: str = "inverse_frequency") -> Tensor:
+    """One weight per class, so that rare classes are not drowned by common ones; from training cases only.
 
-    A class without any case gets weight 1: it never occurs in training, so its weight is never used.
+    Args:
+        values: (n,) the marker in the training cases; NaN = unknown.
+        marker: its name.
+        outputs: logits of its head.
+        rule: 'inverse_frequency': n / (classes x n_class), with which all classes weigh the same in all. 'effective_number':
+            proportional to (1 - b) / (1 - b^n_class) with b = 1 - 1/n (Cui et al., arXiv 1901.05555), which is milder.
+
+    Returns:
+        (classes,) weights whose mean over the known cases is 1. A class without any case gets weight 1: it never occurs in
+        training, so its weight is never used.
     """
     classes = max(2, outputs)
     counts = torch.bincount(class_index(values[torch.isfinite(values)], marker, outputs), minlength=classes).double()
-    weights = counts.sum() / (classes * counts.clamp(min=1))
+    total = counts.sum()
+    if rule == "effective_number":
+        b = 1 - 1 / total.clamp(min=2)
+        weights = (1 - b) / (1 - b ** counts.clamp(min=1))
+    elif rule == "inverse_frequency":
+        weights = 1 / counts.clamp(min=1)
+    else:
+        raise ParameterError(f"class weights '{rule}' are unknown; there are inverse_frequency and effective_number")
+    weights = weights * total / (weights * counts).sum().clamp(min=torch.finfo(torch.float64).tiny)
     return torch.where(counts > 0, weights, torch.ones_like(weights)).float()
 
 

@@ -42,7 +42,11 @@ class MethodModule(nn.Module):
         self.notes: tuple[str, ...] = ()
         """What this build does otherwise than its options say, and why; shown beside the diagram."""
         self.marker_weights: dict[str, Tensor] = {}
-        """Class weights of the marker losses, from `losses.inverse_frequency` over the training cases; empty = none."""
+        """Class weights of the marker losses, from `losses.class_balance` over the training cases; empty = none."""
+        self.focal_gamma = 0.0
+        """Focusing exponent of the marker losses; 0 = cross-entropy."""
+        self.label_smoothing = 0.0
+        """Share of each marker label that is spread over all classes."""
         _check_names("modality", self.modalities, None)
         _check_names("marker", self.markers, MARKERS)
         if not self.modalities:
@@ -123,7 +127,10 @@ class MethodModule(nn.Module):
             values = batch.markers.get(marker)
             if values is None:
                 values = torch.full((len(logits),), float("nan"), device=logits.device)
-            terms[marker] = weight * marker_loss(logits, values, marker, self.marker_weights.get(marker))
+            terms[marker] = weight * marker_loss(
+                logits, values, marker, self.marker_weights.get(marker),
+                focal_gamma=self.focal_gamma, label_smoothing=self.label_smoothing,
+            )  # fmt: skip
         return terms
 
     def stages(self) -> list[Stage]:

@@ -42,6 +42,7 @@ class SamplingSettings(BaseModel):
         default=0.0, ge=0, le=1, description="probability, see dropout_mode; at least one modality stays"
     )
     dropout_mode: Literal["each", "subset"] = Field(default="each", description="drop each modality, or draw a subset uniformly")
+    oversample: str = Field(default="", description="marker whose classes are to come up equally often; empty: every case does")
     augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
     augmentation: AugmentationSettings = AugmentationSettings()
 
@@ -90,6 +91,28 @@ class Sampler:
         if problems:
             raise InputError(*problems)
         self.markers = {str(row["case"]): _marker_values(row) for _, row in cases.iterrows()}
+        if settings.oversample:
+            self.names += self._repeats(settings.oversample)
+
+    def _repeats(self, marker: str) -> list[str]:
+        """Cases to draw again, so that each class of `marker` is as frequent as its most frequent one; unknown ones are not.
+
+        Whole rounds of a class, and for the rest a random choice from it.
+        """
+        if marker not in MARKERS:
+            raise ParameterError(f"oversample: marker '{marker}' is unknown; there are {', '.join(MARKERS)}")
+        classes: dict[float, list[str]] = {}
+        for name in self.names:
+            value = self.markers[name][marker]
+            if value == value:  # NaN differs from itself
+                classes.setdefault(value, []).append(name)
+        largest = max((len(names) for names in classes.values()), default=0)
+        repeats = []
+        for value, names in sorted(classes.items()):
+            rounds, rest = divmod(largest - len(names), len(names))
+            chosen = stream(self.seed, "oversample", int(value)).permutation(len(names))[:rest]
+            repeats += names * rounds + [names[i] for i in sorted(chosen)]
+        return repeats
 
     @property
     def steps_per_epoch(self) -> int:
