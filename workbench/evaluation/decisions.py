@@ -90,11 +90,8 @@ def calibrations(validation: Sample) -> dict[str, Temperature | Platt | None]:
     """The maps fitted on one marker class's validation cases: none, temperature, platt."""
     if not validation.truth.size:
         return {"none": None}
-    fits = {
-        "temperature": fit_temperature(validation.logit, validation.truth),
-        "platt": fit_platt(validation.logit, validation.truth),
-    }
-    return {"none": None, **fits}
+    logit, truth = validation.logit, validation.truth
+    return {"none": None, "temperature": fit_temperature(logit, truth), "platt": fit_platt(logit, truth)}
 
 
 def calibrated(sample: Sample, fitted: Temperature | Platt | None) -> Sample:
@@ -155,7 +152,8 @@ def _metrics(sample: Sample, names: tuple[str, ...], threshold: float, resamples
     table = table[table["metric"].isin(names)]
     if not np.isfinite(threshold):
         table = table.assign(value=np.nan, low=np.nan, high=np.nan, estimable=False)
-    return table[["metric", "value", "low", "high", "n", "n_positive", "estimable"]].to_dict("records")
+    columns = ["metric", "value", "low", "high", "n", "n_positive", "estimable"]
+    return [dict(zip(columns, row, strict=True)) for row in table[columns].itertuples(index=False, name=None)]
 
 
 def _fit_text(fitted: Temperature | Platt | None) -> str:

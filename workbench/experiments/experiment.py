@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from workbench.errors import ParameterError, RunError
+from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
 from workbench.experiments import evaluating, explaining, picturing, predicting, showing
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from workbench.models.method import MethodModule
 
 TRAINING_FILE = "training.json"
+FITTED_FILE = "fitted.json"
+"""Thresholds and calibration maps, fitted on the run's validation cases."""
 HELD_OUT = ("validation", "test", "external")
 
 
@@ -243,7 +246,9 @@ class Experiment:
         """Write the long tables `metrics.parquet` and `markers.parquet`."""
         if self.run.metrics() is None:
             self.predict()
-            write_parquet(self.run.path("markers.parquet"), evaluating.markers_table(self))
+            markers = evaluating.markers_table(self)
+            write_parquet(self.run.path("markers.parquet"), markers)
+            write_json(self.run.path(FITTED_FILE), fitted_artefact(markers, self.run.spec["run"]))
             write_parquet(self.run.path("metrics.parquet"), evaluating.metrics_table(self))
         if not (self.run.folder / HEADLINE_FILE).is_file():
             write_headline(self.run, self.parameters.resamples)
@@ -312,7 +317,7 @@ class Experiment:
         return showing.show(self, name)
 
     def result_table(self, kind: str) -> pd.DataFrame:
-        """The results as text for a reader: 'segmentation' or 'markers'; `results` holds the numbers."""
+        """The results as text for a reader: 'segmentation', 'markers', 'decisions' or 'calibration'; `results` holds numbers."""
         return showing.result_table(self, kind)
 
     def cohort_table(self) -> pd.DataFrame:

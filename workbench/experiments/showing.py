@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError
+from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
 from workbench.files import atomic_path
 from workbench.records.run_folder import RunFolder
@@ -22,6 +23,7 @@ from workbench.views.theme import cohort_title, estimate_text
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
+TABLES = ("segmentation", "markers", "decisions", "calibration")
 FIGURES = ("training", "segmentation", "markers")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
@@ -87,11 +89,15 @@ def show(experiment: Experiment, name: str) -> Any:
 def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
+    `kind` is segmentation, markers, decisions (thresholds chosen on validation) or calibration (maps fitted there).
+
     Raises:
-        ParameterError: `kind` is neither 'segmentation' nor 'markers'.
+        ParameterError: there is no such table.
     """
-    if kind not in ("segmentation", "markers"):
-        raise ParameterError(f"there is no table '{kind}'; there are segmentation and markers")
+    if kind not in TABLES:
+        raise ParameterError(f"there is no table '{kind}'; there are {', '.join(TABLES)}")
+    if kind in ("decisions", "calibration"):
+        return _fitted_table(experiment, kind)
     table = experiment.results[kind]
     info = experiment.cohort.info
     if table.empty:
@@ -121,6 +127,35 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     else:
         result.insert(1, "positive", counts["n_positive"].max())
     result.columns.name = cohort_title(info.name, info.phantom)
+    return result
+
+
+def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
+    """Rows split, marker, class and rule (or calibration); columns: what was fitted, on how many, and the metrics."""
+    markers = experiment.run.markers()
+    if markers is None or markers.empty:
+        return pd.DataFrame()
+    make, name, fit = (
+        (decision_table, "rule", "threshold") if kind == "decisions" else (calibration_table, "calibration", "fit")
+    )
+    table = make(markers, resamples=experiment.parameters.resamples)
+    rows = ["split", "marker", "class", name]
+    texts = [
+        "not estimable" if pd.isna(row["value"]) else estimate_text(row["value"], row["low"], row["high"])
+        for _, row in table.iterrows()
+    ]
+    shown = table.assign(text=texts, metric=table["metric"].map(metric_title))
+    result = shown.pivot(index=rows, columns="metric", values="text")
+    result = result.reindex(
+        index=pd.MultiIndex.from_frame(shown[rows].drop_duplicates()), columns=list(dict.fromkeys(shown["metric"]))
+    )
+    first = shown.groupby(rows, sort=False).first()
+    fitted = first[fit] if kind == "calibration" else first[fit].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    trust = first["trusted"].map(lambda trusted: "" if trusted else ", too few to trust")
+    result.insert(0, fit, fitted)
+    result.insert(1, "validation cases", first["n_validation"].astype(str) + trust)
+    result.insert(2, "n", first["n"])
+    result.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
     return result
 
 
