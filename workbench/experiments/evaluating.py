@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -51,17 +52,24 @@ def metrics_table(experiment: Experiment) -> pd.DataFrame:
 
 def markers_table(experiment: Experiment) -> pd.DataFrame:
     """One row per case, marker and class, with the truth (NaN unknown), the logit and the uncalibrated probability."""
-    rows = []
+    tables = []
     for row in held_out(experiment):
         path = marker_file(experiment.run, row["case"])
         if not path.is_file():
             continue
-        for marker, logits in read_json(path)["markers"].items():
-            for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float)):
-                rows.append(
-                    _who(experiment, row)
-                    | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
-                )
+        found = marker_rows(experiment, row, read_json(path)["markers"])
+        if len(found):
+            tables.append(found)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MARKER_COLUMNS)
+
+
+def marker_rows(experiment: Experiment, row: pd.Series, markers: Mapping[str, Any]) -> pd.DataFrame:
+    """One case's rows of markers.parquet from its logits (1,) or (classes,) per marker."""
+    rows = [
+        _who(experiment, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
+        for marker, logits in markers.items()
+        for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float))
+    ]
     return pd.DataFrame(rows, columns=MARKER_COLUMNS)
 
 

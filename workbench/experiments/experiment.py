@@ -317,7 +317,7 @@ class Experiment:
         return showing.show(self, name)
 
     def result_table(self, kind: str) -> pd.DataFrame:
-        """The results as text for a reader: 'segmentation', 'markers', 'decisions' or 'calibration'; `results` holds numbers."""
+        """The results as text for a reader: one of `showing.TABLES`, e.g. 'markers'; `results` holds numbers."""
         return showing.result_table(self, kind)
 
     def cohort_table(self) -> pd.DataFrame:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.experiments.predicting import marker_file, reference_image
+from workbench.experiments.marker_window import marker_window
+from workbench.experiments.predicting import reference_image
 from workbench.explain.attention import attention_maps, attribution_shares
 from workbench.explain.gradcam import gradcam
-from workbench.files import atomic_path, read_json
+from workbench.files import atomic_path
 from workbench.inference.export import save_nifti
-from workbench.inference.windows import centred_start, crop, paste, whole_shape
+from workbench.inference.windows import paste
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
 
@@ -54,18 +55,8 @@ def explain_all(experiment: Experiment) -> None:
 def _maps(experiment: Experiment, model: MethodModule, case: PreparedCase) -> dict[str, np.ndarray]:
     """All maps of a case on its prepared grid, from the window in which its markers are read."""
     modalities = experiment.modalities
-    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(experiment.device)
-    acquired = dict(zip(case.modalities, case.present, strict=True))
-    present = torch.tensor([[acquired.get(name, False) for name in modalities]], device=experiment.device)
-    if experiment.parameters.sampling == "whole":
-        window = whole_shape(case.shape, experiment.patch, model.divisor, model.minimum)
-        start = centred_start(case.shape, window)
-    else:
-        window = experiment.patch
-        centre = read_json(marker_file(experiment.run, case.name)).get("centre") or case.brain_centre
-        x, y, z = (c - w // 2 for c, w in zip(centre, window, strict=True))
-        start = (x, y, z)
-    seen = crop(images, start, window)
+    window = marker_window(experiment, case)
+    seen, present, start = window.images, window.present, window.start
     found = attention_maps(model, seen, present, modalities)
     for marker in ("", *experiment.markers) if model.cam_layers() else ():
         found[f"gradcam_{marker or 'tumour'}"] = gradcam(model, seen, present, modalities, marker)

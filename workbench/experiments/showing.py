@@ -14,6 +14,7 @@ from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
+from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.files import atomic_path
 from workbench.records.run_folder import RunFolder
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
@@ -23,7 +24,7 @@ from workbench.views.theme import cohort_title, estimate_text
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-TABLES = ("segmentation", "markers", "decisions", "calibration")
+TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity")
 FIGURES = ("training", "segmentation", "markers")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
@@ -89,7 +90,8 @@ def show(experiment: Experiment, name: str) -> Any:
 def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
-    `kind` is segmentation, markers, decisions (thresholds chosen on validation) or calibration (maps fitted there).
+    `kind` is segmentation, markers, decisions (thresholds chosen on validation), calibration (maps fitted there) or
+    sensitivity (what misregistration and a wrong tumour gate do to the markers).
 
     Raises:
         ParameterError: there is no such table.
@@ -98,6 +100,8 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
         raise ParameterError(f"there is no table '{kind}'; there are {', '.join(TABLES)}")
     if kind in ("decisions", "calibration"):
         return _fitted_table(experiment, kind)
+    if kind == "sensitivity":
+        return _sensitivity_table(experiment)
     table = experiment.results[kind]
     info = experiment.cohort.info
     if table.empty:
@@ -135,9 +139,7 @@ def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     markers = experiment.run.markers()
     if markers is None or markers.empty:
         return pd.DataFrame()
-    make, name, fit = (
-        (decision_table, "rule", "threshold") if kind == "decisions" else (calibration_table, "calibration", "fit")
-    )
+    make, name, fit = (decision_table, "rule", "threshold") if kind == "decisions" else (calibration_table, "calibration", "fit")
     table = make(markers, resamples=experiment.parameters.resamples)
     rows = ["split", "marker", "class", name]
     texts = [
@@ -155,6 +157,27 @@ def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     result.insert(0, fit, fitted)
     result.insert(1, "validation cases", first["n_validation"].astype(str) + trust)
     result.insert(2, "n", first["n"])
+    result.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    return result
+
+
+def _sensitivity_table(experiment: Experiment) -> pd.DataFrame:
+    """Rows marker and disturbance; AUC beside that of the same cases left alone, change of the logit, flipped decisions."""
+    table = sensitivity_table(sensitivity_rows(experiment), resamples=experiment.parameters.resamples)
+    if table.empty:
+        return pd.DataFrame()
+    rows = []
+    for _, row in table.iterrows():
+        unknown = pd.isna(row["auc"])
+        rows.append(
+            {
+                "marker": row["marker"], "class": row["class"], "disturbance": row["disturbance"], "n": row["n"],
+                "AUC": "not estimable" if unknown else estimate_text(row["auc"], row["low"], row["high"]),
+                "AUC undisturbed": "-" if unknown else f"{row['undisturbed']:.3f}",
+                "change of the logit": f"{row['change']:.3f}", "decisions changed": f"{row['flipped']:.0%}",
+            }
+        )  # fmt: skip
+    result = pd.DataFrame(rows).set_index(["marker", "class", "disturbance"])
     result.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
     return result
 

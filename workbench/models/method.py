@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class MethodModule(nn.Module):
     """Every side of the input must be a multiple of this."""
     minimum: int = 1
     """The smallest side it takes."""
+    gated: bool = False
+    """Whether markers are read through a tumour gate, so that `gate_change` means something."""
 
     def __init__(
         self, *, modalities: Sequence[str], classes: int = 4, markers: Sequence[str] = (), options: MethodOptions
@@ -47,6 +49,9 @@ class MethodModule(nn.Module):
         """Focusing exponent of the marker losses; 0 = cross-entropy."""
         self.label_smoothing = 0.0
         """Share of each marker label that is spread over all classes."""
+        self.gate_change: Callable[[Tensor], Tensor] | None = None
+        """What is done to the tumour probability (B, 1, x, y, z) before it becomes a gate: explanations and sensitivity studies
+        set it for a while. Methods without a gate ignore it."""
         _check_names("modality", self.modalities, None)
         _check_names("marker", self.markers, MARKERS)
         if not self.modalities:

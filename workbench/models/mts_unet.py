@@ -158,6 +158,7 @@ class MtsUNet(MethodModule):
         self.backbone = SwinBackbone.from_options(len(self.modalities), self.classes, options)
 
         self.has_cmd = "idh" in self.markers and self.streams != "tafe"
+        self.gated = self.has_cmd and options.gate != "none"
         fuses = self.has_cmd and self.streams == "dsf"
         own_idh_head = not fuses or options.fusion == "published" or options.fallback == "head"
         self.tafe_heads = nn.ModuleDict(
@@ -222,10 +223,15 @@ class MtsUNet(MethodModule):
         return available
 
     def gate(self, logits: Tensor) -> Tensor:
-        """Segmentation logits (B, C, X, Y, Z) -> gate (B, 1, X, Y, Z) in [min_gate, 1]."""
+        """Segmentation logits (B, C, X, Y, Z) -> gate (B, 1, X, Y, Z) in [min_gate, 1]; 1 everywhere for `gate="none"`."""
         if self.options.gate == "detached":
             logits = logits.detach()
-        return self.options.min_gate + (1 - self.options.min_gate) * tumour_probability(logits)
+        probability = tumour_probability(logits)
+        if self.gate_change is not None:
+            probability = self.gate_change(probability)
+        if self.options.gate == "none":
+            return torch.ones_like(probability)
+        return self.options.min_gate + (1 - self.options.min_gate) * probability
 
     def _differential(self, images: Tensor, gate_logits: Tensor, maps: bool) -> tuple[Tensor, dict[str, Tensor]]:
         assert self.cmd is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from workbench.models.options_base import MethodOptions
 from workbench.models.options_swin import PretrainedSwinOptions
 
 
@@ -32,8 +33,9 @@ class MtsUNetOptions(PretrainedSwinOptions):
     cmd_channels: int = Field(64, ge=4, description="feature channels of CMD")
     gamma: float = Field(2.0, gt=0, description="amplification of the T2-FLAIR difference")
     min_gate: float = Field(0.1, ge=0, le=1, description="m in the gate m + (1 - m) P(tumour)")
-    gate: Literal["attached", "detached"] = Field(
-        "attached", description="whether the IDH loss reaches the segmentation through the gate (attached: published code)"
+    gate: Literal["attached", "detached", "none"] = Field(
+        "attached",
+        description="whether the IDH loss reaches the segmentation through the gate (attached: published code); none: no gate",
     )
     cmd_dropout: float = Field(
         0.2, ge=0, lt=1, description="share of training samples whose CMD stream is dropped: trains the fallback"
@@ -53,3 +55,54 @@ class MtsUNetOptions(PretrainedSwinOptions):
         "cmd_channels": 16,
         "checkpointing": False,
     }
+
+
+class MgmtNetOptions(MethodOptions):
+    """`mgmt_net`: CMAF, a CNN and a Swin branch, gated attention pooling."""
+
+    modality_channels: int = Field(16, ge=2, description="channels of each embedded sequence and of their mixture (C')")
+    width: int = Field(32, ge=4, description="features of the CNN branch at half resolution; twice, four times as many below")
+    embed: int = Field(48, ge=3, description="width of the Swin branch's first stage; a multiple of 3")
+    window: int = Field(8, ge=2, le=16, description="side of Swin's attention windows")
+    norm: Literal["instance", "batch"] = Field("instance", description="batch: as the paper says, wants larger batches than two")
+    fusion: Literal["cmaf", "concat"] = Field(
+        "cmaf", description="sequences mixed by voxel-wise weights (paper) or concatenated (ablation)"
+    )
+    branch: Literal["swin", "cnn"] = Field(
+        "swin", description="beside the CNN a Swin branch (paper), or about its parameters spent on a deeper CNN (ablation)"
+    )
+    pooling: Literal["attention", "average"] = Field(
+        "attention", description="how markers pool the features: attention (paper) or the average (ablation); both are gated"
+    )
+    gate: Literal["soft", "hard", "none"] = Field(
+        "soft", description="tumour mask on the pooling: probability, yes or no per cell, or no mask"
+    )
+    gate_detached: float = Field(
+        0.1, ge=0, le=1, description="first share of the run in which no marker's gradient passes the soft gate; 1: never"
+    )
+    squeeze_excitation: bool = Field(True, description="squeeze-and-excitation in the last stage of the decoder")
+    attention_gates: bool = Field(False, description="attention gates on the decoder's skips")
+    deep_supervision: bool = Field(True, description="supervise the decoder at 1/2 and 1/4 too, weights 1, 1/2, 1/4 normalised")
+    fusion_dropout: float = Field(0.2, ge=0, lt=1, description="dropout inside CMAF's weighting")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout before each marker's head")
+    head_width: int = Field(64, ge=1, description="features of each marker head's dense layer")
+    grade_classes: int = Field(2, ge=2, le=3, description="2: grade 4 against 2 and 3; 3: grades 2, 3, 4")
+    beta: float = Field(1.0, ge=0, description="weight of the mean of the markers' losses")
+    checkpointing: bool = Field(
+        True, description="recompute CMAF and Swin activations in the backward pass: less memory, slower"
+    )
+    demo: ClassVar[Mapping[str, Any]] = {
+        "modality_channels": 8,
+        "width": 12,
+        "embed": 12,
+        "window": 4,
+        "head_width": 16,
+        "checkpointing": False,
+    }
+
+    @field_validator("embed")
+    @classmethod
+    def _multiple_of_three(cls, value: int) -> int:
+        if value % 3:
+            raise ValueError(f"the stages have 3, 6, 12 and 12 attention heads, hence a multiple of 3; found {value}")
+        return value

@@ -1,0 +1,48 @@
+"""The window of a case in which its markers were read: what explanations and sensitivity studies look at again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.experiments.predicting import marker_file
+from workbench.files import read_json
+from workbench.inference.windows import centred_start, crop, whole_shape
+from workbench.prepare.store import PreparedCase
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class MarkerWindow:
+    """Part of a prepared case, as the model saw it."""
+
+    images: Tensor
+    """(1, M, x, y, z) on the experiment's device."""
+    present: Tensor
+    """(1, M) bool."""
+    start: tuple[int, int, int]
+    """Its first voxel in the prepared array; may be negative, where it was padded."""
+    shape: tuple[int, int, int]
+
+
+def marker_window(experiment: Experiment, case: PreparedCase) -> MarkerWindow:
+    """The window around the predicted tumour, or the whole brain where the experiment works on whole brains."""
+    modalities, model = experiment.modalities, experiment.model
+    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(experiment.device)
+    acquired = dict(zip(case.modalities, case.present, strict=True))
+    present = torch.tensor([[acquired.get(name, False) for name in modalities]], device=experiment.device)
+    if experiment.parameters.sampling == "whole":
+        shape = whole_shape(case.shape, experiment.patch, model.divisor, model.minimum)
+        start = centred_start(case.shape, shape)
+    else:
+        shape = experiment.patch
+        centre = read_json(marker_file(experiment.run, case.name)).get("centre") or case.brain_centre
+        x, y, z = (c - w // 2 for c, w in zip(centre, shape, strict=True))
+        start = (x, y, z)
+    return MarkerWindow(crop(images, start, shape), present, start, shape)
