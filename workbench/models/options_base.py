@@ -14,3 +14,5 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     demo: ClassVar[Mapping[str, Any]] = {}
     """Options that `size=demo` changes."""
+    paper: ClassVar[Mapping[str, Any]] = {}
+    """What an option that is unset (-1) means, where the published value differs between methods that share an option."""
