@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +14,10 @@ from workbench.contracts import MARKER_TASK, MARKERS, SEGMENTATION, Batch, Predi
 from workbench.errors import ParameterError
 from workbench.models.losses import SUPPORTED_CLASSES, marker_loss, segmentation_loss
 from workbench.models.options_base import MethodOptions
+from workbench.models.seen import Seen
+
+if TYPE_CHECKING:
+    from workbench.models.pretrained import Coverage
 
 BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
 
@@ -43,6 +50,8 @@ class MethodModule(nn.Module):
         self.options = options
         self.notes: tuple[str, ...] = ()
         """What this build does otherwise than its options say, and why; shown beside the diagram."""
+        self.seen = Seen()
+        """What its weights were trained on before: written into every checkpoint."""
         self.marker_weights: dict[str, Tensor] = {}
         """Class weights of the marker losses, from `losses.class_balance` over the training cases; empty = none."""
         self.focal_gamma = 0.0
@@ -138,6 +147,15 @@ class MethodModule(nn.Module):
             )  # fmt: skip
         return terms
 
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Start from a file of pretrained weights; the account says what became of every tensor, `coverage.seen` what they saw.
+
+        Raises:
+            ParameterError: this method takes none.
+            InputError: the file cannot be read or does not fit.
+        """
+        raise ParameterError(f"{self.name} takes no pretrained weights: leave 'pretrained' empty")
+
     def stages(self) -> list[Stage]:
         """The recipe: one joint stage, unless the method says otherwise."""
         return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
@@ -167,7 +185,8 @@ class MethodModule(nn.Module):
             "modalities": list(self.modalities),
             "classes": self.classes,
             "markers": list(self.markers),
-            "options": self.options.model_dump(),
+            "options": self.options.model_dump(exclude={"pretrained"}),  # a path of one machine; `seen` says what was in it
+            "seen": self.seen.model_dump(mode="json"),
         }
 
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
 from workbench.models.method import BOTH_TASKS, MethodModule
 from workbench.models.options_glioma import MtsUNetOptions
+from workbench.models.pretrained import Coverage, load_swin
 from workbench.models.swin import SwinBackbone
 
 logger = logging.getLogger(__name__)
@@ -181,6 +183,11 @@ class MtsUNet(MethodModule):
             if fuses:
                 inputs = width + cmd_width if options.fusion == "features" else 4
                 self.dsf = nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Dropout(options.dropout), nn.Linear(32, 2))
+
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Fill the backbone, and CMD's own where there are two, from a BrainSegFounder or MONAI file or our own encoder."""
+        backbones = [self.backbone] if self.cmd_backbone is None else [self.backbone, self.cmd_backbone]
+        return load_swin(backbones, path, modalities=self.modalities, options=self.options)
 
     def encode(self, images: Tensor, present: Tensor, modalities: Sequence[str] | None = None) -> list[Tensor]:
         """The five Swin states (B, f 2^i, X / 2^(i+1), ...) of TAFE's backbone."""

@@ -46,3 +46,6 @@ class PretrainedSwinOptions(SwinOptions):
         description="first convolution of sequences that the file does not know: random (BrainSegFounder's code), the mean of "
         "the file's channels divided over the sequences, or that mean undivided for each sequence",
     )
+    pretrained_partial: bool = Field(
+        False, description="also load a file of another depth: blocks that fit are loaded, others are left out or stay random"
+    )
