@@ -9,11 +9,12 @@ import papermill
 import pytest
 
 from workbench.experiments.execution import check_notebook
-from workbench.experiments.parameters import ExperimentParameters, cell_source
-from workbench.models.catalogue import list_models
+from workbench.experiments.parameters import ExperimentParameters, cell_fields, cell_source
+from workbench.models.catalogue import card, list_models
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
-METHODS = [card.name for card in list_models()]
+METHODS = [entry.name for entry in list_models()]
+SHARED = {entry.name for entry in list_models() if sum(entry.notebook_name == other.notebook_name for other in list_models()) > 1}
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
@@ -21,9 +22,13 @@ def read(name: str) -> nbformat.NotebookNode:
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
+def notebook_of(method: str) -> nbformat.NotebookNode:
+    return read(card(method).notebook_name)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_parameters_cell_is_the_model(method: str) -> None:
-    code = [cell for cell in read(method).cells if cell.cell_type == "code"]
+    code = [cell for cell in notebook_of(method).cells if cell.cell_type == "code"]
     assert code[0].metadata.get("tags") == ["parameters"]
     assert code[0].source == cell_source(method)
 
@@ -31,14 +36,29 @@ def test_parameters_cell_is_the_model(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_papermill_reads_every_parameter_with_type_and_default(method: str) -> None:
     """Its inspection is a regular expression that drops lines it does not understand, e.g. with '=' in the comment."""
-    seen = papermill.inspect_notebook(str(FOLDER / f"{method}.ipynb"))
-    fields = ExperimentParameters.for_method(method).model_fields
-    assert set(seen) == set(fields) - {"method"}
+    path = FOLDER / f"{card(method).notebook_name}.ipynb"
+    seen = papermill.inspect_notebook(str(path))
+    fields = cell_fields(method)
+    own = ExperimentParameters.for_method(method).model_fields
+    assert set(seen) == set(fields)
+    assert ("method" in seen) == (method in SHARED)
+    assert set(own) - {"method"} <= set(seen), "a parameter that the notebook does not list"
+    if method not in SHARED:
+        assert set(own) - {"method"} == set(seen)
     for name, entry in seen.items():
         assert entry["default"] == repr(fields[name].default)
         assert entry["inferred_type_name"] == type(fields[name].default).__name__
         assert entry["help"] == fields[name].description
-    check_notebook(FOLDER / f"{method}.ipynb", method)
+    check_notebook(path, method)
+
+
+@pytest.mark.parametrize("method", sorted(SHARED))
+def test_a_shared_cell_gives_every_method_its_own_defaults(method: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(cell_source(method), namespace)
+    found = ExperimentParameters.from_namespace(method, namespace | {"method": method})
+    assert found == ExperimentParameters.build(method, {})
+    assert found.resolve().identity() == ExperimentParameters.build(method, {}).resolve().identity()
 
 
 def test_method_notebooks_share_their_common_cells_word_for_word() -> None:
@@ -46,10 +66,11 @@ def test_method_notebooks_share_their_common_cells_word_for_word() -> None:
     own = {"title", "parameters", "open", "model-text", "limits-text"}
     first = {cell.id: cell.source for cell in read("unet").cells}
     for method in METHODS:
-        cells = {cell.id: cell.source for cell in read(method).cells}
+        cells = {cell.id: cell.source for cell in notebook_of(method).cells}
         assert set(first) <= set(cells)
         assert {key: cells[key] for key in first if key not in own} == {key: first[key] for key in first if key not in own}
-        assert cells["open"].replace(f'"{method}"', "METHOD") == first["open"].replace('"unet"', "METHOD")
+        named = "method," if method in SHARED else f'"{method}",'
+        assert cells["open"].replace(named, "METHOD") == first["open"].replace('"unet",', "METHOD")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -26,8 +26,9 @@ from papermill.exceptions import PapermillExecutionError
 
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.opening import RUN_VARIABLE, open_run
-from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
+from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import is_alive
 
@@ -41,7 +42,7 @@ def notebook_path(method: str) -> Path:
     Raises:
         RunError: there is none.
     """
-    path = Path(__file__).resolve().parents[2] / "notebooks" / f"{method}.ipynb"
+    path = Path(__file__).resolve().parents[2] / "notebooks" / f"{card(method).notebook_name}.ipynb"
     if not path.is_file():
         raise RunError(f"method '{method}' has no notebook: {path.name} is missing from the notebooks folder")
     return path
@@ -54,7 +55,7 @@ def check_notebook(path: Path, method: str) -> None:
         ParameterError: the cell lists a name that the model does not have.
     """
     listed = set(papermill.inspect_notebook(str(path)))
-    unknown = listed - set(ExperimentParameters.for_method(method).model_fields)
+    unknown = listed - set(cell_fields(method))
     if unknown:
         raise ParameterError(f"{path.name}: its parameters cell lists {', '.join(sorted(unknown))}, unknown to {method}")
 
@@ -108,7 +109,8 @@ def _end_orphan(run: RunFolder) -> None:
 
 def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeout: float) -> None:
     partial = run.path(".notebook.partial.ipynb")
-    given = {name: getattr(parameters, name) for name in parameters.model_fields_set if name != "method"}
+    listed = cell_fields(parameters.method)  # `method` itself only where several share the notebook
+    given = {name: getattr(parameters, name) for name in parameters.model_fields_set if name in listed}
     given["runs"] = str(Path(parameters.runs))
     kernel = _Kernel(run, timeout)
     failure: str | None = None

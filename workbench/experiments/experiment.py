@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
 from workbench.experiments import evaluating, explaining, picturing, predicting, showing
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
+from workbench.experiments.neighbours import comparison_table
 from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.progress import Progress, ReportingRecorder
@@ -129,7 +131,7 @@ class Experiment:
     @cached_property
     def model(self) -> MethodModule:
         """The model, with the weights of the best checkpoint once it is trained."""
-        if not self.label_sets and "segmentation" in card(self.parameters.method).tasks:
+        if not self.label_sets and SEGMENTATION in card(self.parameters.method).tasks:
             raise ParameterError(
                 f"no training case of cohort {self.cohort.info.name} (fold {self.parameters.fold}) has a mask: "
                 f"{self.parameters.method} cannot learn to segment"
@@ -143,6 +145,11 @@ class Experiment:
             **self.parameters.options(),
         )
         self._balance(model)
+        if SEGMENTATION not in card(self.parameters.method).tasks and self.parameters.sampling != "whole":
+            self.notes.append(
+                f"sampling={self.parameters.sampling}: without a segmentation, held-out cases are read in a crop around the "
+                "brain's centre, which is not what the network was trained on; sampling=whole is the fair choice"
+            )
         if self.trained:
             load_weights(self.run.checkpoint(self.training["checkpoint"]), model)
         return model
@@ -316,9 +323,13 @@ class Experiment:
         """A still picture for the notebook: 'training', 'segmentation' or 'markers'; also kept under `figures`."""
         return showing.show(self, name)
 
-    def result_table(self, kind: str) -> pd.DataFrame:
+    def result_table(self, kind: str) -> Any:
         """The results as text for a reader: one of `showing.TABLES`, e.g. 'markers'; `results` holds numbers."""
         return showing.result_table(self, kind)
+
+    def comparison(self, split: str = "test") -> Any:
+        """This run beside the other evaluated runs of its experiment, cohort and fold: paired differences on the same cases."""
+        return comparison_table(self, split)
 
     def cohort_table(self) -> pd.DataFrame:
         """Who trains, validates and tests."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.contracts import SEGMENTATION
 from workbench.experiments.marker_window import marker_window
 from workbench.experiments.predicting import reference_image
 from workbench.explain.attention import attention_maps, attribution_shares
@@ -15,6 +16,7 @@ from workbench.explain.gradcam import gradcam
 from workbench.files import atomic_path
 from workbench.inference.export import save_nifti
 from workbench.inference.windows import paste
+from workbench.models.catalogue import card
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
 
@@ -58,7 +60,8 @@ def _maps(experiment: Experiment, model: MethodModule, case: PreparedCase) -> di
     window = marker_window(experiment, case)
     seen, present, start = window.images, window.present, window.start
     found = attention_maps(model, seen, present, modalities)
-    for marker in ("", *experiment.markers) if model.cam_layers() else ():
+    targets = ("", *experiment.markers) if SEGMENTATION in card(experiment.parameters.method).tasks else experiment.markers
+    for marker in targets if model.cam_layers() else ():
         found[f"gradcam_{marker or 'tumour'}"] = gradcam(model, seen, present, modalities, marker)
     brain = case.brain()
     return {key: paste(torch.from_numpy(values), start, case.shape).numpy() * brain for key, values in found.items()}

@@ -13,10 +13,11 @@ from functools import cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from workbench.contracts import MARKERS
 from workbench.errors import ParameterError
-from workbench.models.catalogue import card
+from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
 
 UNSET = -1
@@ -137,6 +138,7 @@ class ExperimentParameters(BaseModel):
             for name, value in demo_options(self.method).items():
                 if values.get(name) == options.get(name):  # an option the user did not touch
                     resolved[name] = value
+        resolved |= {name: value for name, value in options_class(self.method).paper.items() if _unset(resolved[name])}
         if not resolved["cohort"]:
             resolved["cohort"] = DEFAULT_COHORT[self.size]
         return type(self)(**resolved)
@@ -162,13 +164,30 @@ class ExperimentParameters(BaseModel):
         return () if self.markers.strip() == "none" else _names(self.markers)
 
 
+def cell_fields(method: str) -> dict[str, FieldInfo]:
+    """What the parameters cell of the method's notebook lists, in order.
+
+    Where several methods share a notebook, these are `method`, and the options of all of them: an option is read by the methods
+    that have it, and refused by name when it is given to another.
+    """
+    sharing = [entry.name for entry in list_models() if entry.notebook_name == card(method).notebook_name]
+    fields: dict[str, FieldInfo] = {}
+    for mate in sharing:
+        for name, field in ExperimentParameters.for_method(mate).model_fields.items():
+            first = fields.setdefault(name, field)
+            if name != "method" and (first.default, first.description) != (field.default, field.description):
+                raise TypeError(f"option '{name}' of {mate} differs from the one of that name in the same notebook")
+    if len(sharing) == 1:
+        del fields["method"]
+    return fields
+
+
 def cell_source(method: str) -> str:
     """Source of a method notebook's parameters cell; a test holds every notebook's first cell equal to it."""
-    lines = []
-    for name, field in ExperimentParameters.for_method(method).model_fields.items():
-        if name != "method":
-            lines.append(f"{name}: {type(field.default).__name__} = {field.default!r}  # {field.description}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"{name}: {type(field.default).__name__} = {field.default!r}  # {field.description}"
+        for name, field in cell_fields(method).items()
+    )
 
 
 def _explain(item: Any) -> str:
@@ -217,10 +236,29 @@ _IMBALANCE = {"marker_loss": "cross_entropy", "class_weights": "inverse_frequenc
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
+    "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "swin_unetr": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
+    "unetr": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3},
+    "attention_unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "mednext": {"epochs": 6, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "densenet121": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 1e-3},
 }
 _PAPER: dict[str, dict[str, Any]] = {
     # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
     "unet": {"patch": 128, "sampling": "patch", "epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
+    # Myronenko: Adam 1e-4, weight decay 1e-5, 300 epochs, batch 1
+    "segresnet": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
+    "swin_unetr": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
+    # Hatamizadeh: AdamW 1e-4, 20,000 steps of 6 patches
+    "unetr": {"patch": 128, "sampling": "patch", "epochs": 80, "learning_rate": 1e-4, "batch_size": 6},
+    "attention_unet": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4},
+    # Roy: nnU-Net's 1000 epochs of 250 steps of 2 patches, AdamW 1e-3
+    "mednext": {"patch": 128, "sampling": "patch", "epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
+    # no recipe for markers is published for it: as `mts_unet`, on whole brains
+    "densenet121": {
+        "patch": 192, "sampling": "whole", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
+        "validate_every": 1,
+    },
     # the sheet's silent points: AdamW 1e-4, weight decay 1e-5, 100 epochs, patience 20, tumour-centred 96^3 crop at 1 mm
     "mts_unet": {
         "patch": 96, "sampling": "tumour", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,

@@ -11,11 +11,13 @@ from IPython.display import SVG, Image, Markdown
 from matplotlib.figure import Figure
 
 from workbench.cohort.table import Cohort
+from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
 from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.files import atomic_path
+from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
 from workbench.views.results import metric_title
@@ -87,7 +89,19 @@ def show(experiment: Experiment, name: str) -> Any:
     return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
 
 
-def result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
+def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
+    """As `_result_table`; a sentence where there is nothing to tabulate, e.g. the markers of a method that only segments."""
+    table = _result_table(experiment, kind)
+    if not table.empty:
+        return table
+    entry = card(experiment.parameters.method)
+    task = SEGMENTATION if kind == SEGMENTATION else MARKER_TASK
+    if task not in entry.tasks:
+        return Markdown(f"*{entry.title} predicts no {task}: there is no table of {kind}.*")
+    return Markdown(f"*Nothing to tabulate for {kind}: no held-out case has both prediction and truth.*")
+
+
+def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
     `kind` is segmentation, markers, decisions (thresholds chosen on validation), calibration (maps fitted there) or

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from workbench.contracts import SEGMENTATION
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask, regions_of
+from workbench.models.catalogue import card
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
@@ -18,12 +21,16 @@ class Validation:
     """Callable that scores a model on the validation cases: mean Dice over regions, plus mean AUC where it can be had.
 
     On the prepared grid, hence quick and close to, but not equal to, the Dice reported on the native grid. A region counts
-    where its truth is not empty; a marker counts where the validation cases show both classes.
+    where its truth is not empty; a marker counts where the validation cases show both classes. Where nothing can be scored, e.g.
+    a marker method whose validation cases are all of one class, its length is 0 and the last checkpoint is taken.
     """
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.rows = experiment.cases_by_split["validation"]
+        rows = experiment.cases_by_split["validation"]
+        self.segments = SEGMENTATION in card(experiment.parameters.method).tasks
+        both = any(_positive(rows[name], name).nunique() == 2 for name in experiment.markers)
+        self.rows = rows if both or (self.segments and rows["segmentation"].notna().any()) else rows.iloc[:0]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -31,7 +38,8 @@ class Validation:
     @property
     def name(self) -> str:
         """Name of the score."""
-        return "mean Dice + mean AUC" if self.experiment.markers else "mean Dice"
+        parts = ["mean Dice"] * self.segments + ["mean AUC"] * bool(self.experiment.markers)
+        return " + ".join(parts)
 
     def __call__(self, model: Any) -> float:
         """The score; higher is better."""
@@ -61,6 +69,12 @@ class Validation:
         if areas:
             parts.append(float(np.mean(areas)))
         return float(np.sum(parts))
+
+
+def _positive(values: pd.Series, marker: str) -> pd.Series:
+    """Known values as 0 or 1; grade 4 against the others."""
+    known = values.dropna().astype(float)
+    return known == (4 if marker == "grade" else 1)
 
 
 def _dice(labels: np.ndarray, truth: np.ndarray, region: str) -> float:

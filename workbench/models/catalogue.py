@@ -33,7 +33,17 @@ class ModelCard:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options at the paper's size, where they differ from the defaults."""
     parameters: int | None = None
-    """Parameters at the paper's size (these modalities, markers and options, four classes); None until it is built."""
+    """Parameters at the paper's size (these modalities, markers and options, four classes); None until it is built, and where
+    there is no network."""
+    network: bool = True
+    """Whether it is a torch network; False: fitted in one go, without training steps (`experiments.radiomics`)."""
+    notebook: str = ""
+    """Name of its notebook where several methods share one; empty: its own name."""
+
+    @property
+    def notebook_name(self) -> str:
+        """Stem of the notebook that `workbench run` executes."""
+        return self.notebook or self.name
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -91,25 +101,68 @@ _CARDS = (
     ),
     ModelCard(name="amaes", title="AMAES", paper="ADSMI 2024, arXiv 2408.00640", tasks=(SEGMENTATION,), modalities=()),
     ModelCard(name="m4oe", title="M4oE", paper="MICCAI 2024, arXiv 2405.09446", tasks=(SEGMENTATION,), modalities=()),
-    ModelCard(name="segresnet", title="SegResNet", paper="Myronenko, arXiv 1810.11654", tasks=(SEGMENTATION,), modalities=()),
     ModelCard(
-        name="swin_unetr", title="Swin UNETR", paper="Hatamizadeh et al., arXiv 2201.01266", tasks=(SEGMENTATION,), modalities=()
+        name="segresnet",
+        title="SegResNet",
+        paper="Myronenko, arXiv 1810.11654",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        input=(160, 192, 128),
+        parameters=18_798_660,
     ),
-    ModelCard(name="unetr", title="UNETR", paper="Hatamizadeh et al., arXiv 2103.10504", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(
+        name="swin_unetr",
+        title="Swin UNETR",
+        paper="Hatamizadeh et al., arXiv 2201.01266",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        parameters=62_191_990,
+    ),
+    ModelCard(
+        name="unetr",
+        title="UNETR",
+        paper="Hatamizadeh et al., arXiv 2103.10504",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        parameters=102_449_732,
+    ),
     ModelCard(
         name="attention_unet",
         title="Attention U-Net",
         paper="Oktay et al., arXiv 1804.03999",
         tasks=(SEGMENTATION,),
-        modalities=(),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        parameters=5_910_460,
     ),
-    ModelCard(name="mednext", title="MedNeXt", paper="Roy et al., arXiv 2303.09975", tasks=(SEGMENTATION,), modalities=()),
+    ModelCard(
+        name="mednext",
+        title="MedNeXt",
+        paper="Roy et al., arXiv 2303.09975",
+        tasks=(SEGMENTATION,),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        parameters=61_730_772,
+    ),
     ModelCard(
         name="densenet121",
         title="DenseNet-121 (3-D)",
         paper="Huang et al., arXiv 1608.06993",
         tasks=(MARKER_TASK,),
-        modalities=(),
+        modalities=_GLIOMA,
+        status="available",
+        notebook="baselines",
+        input=(160, 192, 160),
+        markers=("idh",),
+        parameters=11_309_505,
     ),
     ModelCard(
         name="radiomics",

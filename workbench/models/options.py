@@ -17,9 +17,26 @@ from workbench.errors import ParameterError
 from workbench.models.catalogue import card
 from workbench.models.options_base import MethodOptions
 from workbench.models.options_glioma import MtsUNetOptions
-from workbench.models.options_networks import UNetOptions
+from workbench.models.options_networks import (
+    AttentionUNetOptions,
+    DenseNetOptions,
+    MedNeXtOptions,
+    SegResNetOptions,
+    SwinUNETROptions,
+    UNetOptions,
+    UNETROptions,
+)
 
-OPTIONS: dict[str, type[MethodOptions]] = {"unet": UNetOptions, "mts_unet": MtsUNetOptions}
+OPTIONS: dict[str, type[MethodOptions]] = {
+    "unet": UNetOptions,
+    "mts_unet": MtsUNetOptions,
+    "segresnet": SegResNetOptions,
+    "swin_unetr": SwinUNETROptions,
+    "unetr": UNETROptions,
+    "attention_unet": AttentionUNetOptions,
+    "mednext": MedNeXtOptions,
+    "densenet121": DenseNetOptions,
+}
 
 
 def options_class(method: str) -> type[MethodOptions]:

@@ -15,7 +15,16 @@ from workbench.models.options import build_options, options_class
 from workbench.models.options_base import MethodOptions
 from workbench.seeding import derive_seed
 
-BUILDERS: dict[str, str] = {"unet": "workbench.models.unet:UNet", "mts_unet": "workbench.models.mts_unet:MtsUNet"}
+BUILDERS: dict[str, str] = {
+    "unet": "workbench.models.unet:UNet",
+    "mts_unet": "workbench.models.mts_unet:MtsUNet",
+    "segresnet": "workbench.models.segresnet:SegResNet",
+    "swin_unetr": "workbench.models.swin_unetr:SwinUNETR",
+    "unetr": "workbench.models.unetr:UNETR",
+    "attention_unet": "workbench.models.attention_unet:AttentionUNet",
+    "mednext": "workbench.models.mednext:MedNeXt",
+    "densenet121": "workbench.models.densenet:DenseNet121",
+}
 """Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
 
 __all__ = ["BUILDERS", "create_model", "flops", "list_models", "model_options", "paper_model"]

@@ -1,0 +1,82 @@
+"""A run beside the others of its experiment: same cohort, same fold, other methods or other settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from workbench.errors import RunError, WorkbenchError
+from workbench.evaluation.comparison import holm
+from workbench.experiments.comparison import compare
+from workbench.records.run_folder import RunFolder
+from workbench.records.spec import SPEC_FILE
+from workbench.views.results import metric_title
+from workbench.views.theme import cohort_title, estimate_text
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+
+
+def neighbours(run: RunFolder) -> list[RunFolder]:
+    """The evaluated runs of the same experiment, cohort and fold, by method; without the run itself."""
+    found = []
+    for spec in sorted(run.folder.parent.glob(f"*/{SPEC_FILE}")):
+        try:
+            other = RunFolder.open(spec.parent)
+            same = _question(other) == _question(run) and other.folder.resolve() != run.folder.resolve()
+            if same and other.metrics() is not None:
+                found.append(other)
+        except WorkbenchError:  # an unreadable run is `workbench runs`' matter
+            continue
+    return sorted(found, key=lambda other: (other.spec["method"], other.folder.name))
+
+
+def _question(run: RunFolder) -> tuple[str, int]:
+    """What two runs must agree in to be compared: the cohort, to the byte, and who is tested."""
+    return str(run.spec["cohort"]["fingerprint"]), int(run.spec["parameters"].get("fold", 0))
+
+
+def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFrame | Markdown:
+    """This run minus each of its neighbours, on the same cases.
+
+    Rows: the other run, region or marker, metric; the difference with its 95 % interval and the p value after Holm's correction
+    over the whole table. A sentence where there is nothing to compare with.
+    """
+    others = neighbours(experiment.run)
+    info = experiment.cohort.info
+    if not others:
+        where = f"experiment `{experiment.parameters.experiment}`, fold {experiment.parameters.fold}"
+        return Markdown(
+            f"*No other evaluated run on {cohort_title(info.name, info.phantom)} in {where}: run another method with the same "
+            "cohort, fold and experiment to compare.*"
+        )
+    tables, left_out = [], []
+    for other in others:
+        try:
+            tables.append(compare(experiment.run, other, split=split, resamples=experiment.parameters.resamples))
+        except (RunError, WorkbenchError) as error:
+            left_out.append(f"{other.spec['method']} {other.folder.name}: {error}")
+    if not tables:
+        return Markdown("\n".join(f"- not compared with {line}" for line in left_out))
+    table = pd.concat(tables, ignore_index=True)
+    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    result = pd.DataFrame([_row(row) for _, row in table.iterrows()]).set_index(["minus", "of", "metric"])
+    result.columns.name = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, {split}"
+    return result
+
+
+def _row(row: pd.Series) -> dict[str, Any]:
+    unknown = pd.isna(row["difference"])
+    return {
+        "minus": row["second"],
+        "of": row["of"],
+        "metric": metric_title(row["metric"]),
+        "this run": "not estimable" if unknown else f"{row['value_first']:.3f}",
+        "the other": "not estimable" if unknown else f"{row['value_second']:.3f}",
+        "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),
+        "n": row["n"],
+        "p (Holm)": "-" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.3f}",
+        "remark": row["remark"],
+    }
