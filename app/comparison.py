@@ -15,7 +15,7 @@ from workbench.evaluation.summaries import summarise_segmentation, with_availabl
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
 from workbench.views.results import METRIC_TITLES, forest, metric_distribution
-from workbench.views.tables import headline_title, unequal_budgets
+from workbench.views.tables import cautions, headline_title, unequal_budgets
 from workbench.views.theme import cohort_title
 
 SEGMENTATION_METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
@@ -92,7 +92,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         if len({row.fingerprint for row in rows}) > 1:
             notes.append("These runs were made from different cohorts: their numbers are not comparable.")
         budget = unequal_budgets(rows)
-        return [*notes, budget] if budget else notes
+        return [*notes, *([budget] if budget else []), *cautions(rows)]
 
     def _tables(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
         tables, problems = {}, []

@@ -90,6 +90,9 @@ def cohort_import(
     labels: Annotated[str, typer.Option(help="label convention of the masks, e.g. brats2015, lesion")] = "",
     name: Annotated[str, typer.Option(help="name of the cohort; default: name of the output folder")] = "",
     external_site: Annotated[list[str] | None, typer.Option(help="site never used for training")] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="public collection the images come from, e.g. tcga-gbm, ucsf-pdgm; or private")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="replace a cohort that is already there")] = False,
 ) -> None:
     """Import a folder of images as a cohort; the images stay where they are."""
@@ -100,7 +103,8 @@ def cohort_import(
     images |= _pairs(image or [], "--image")
     cohort = import_cohort(
         reader, folder, out, images=images, brain_mask=brain_mask, segmentation=segmentation, subjects=subjects, labels=labels,
-        name=name or out.name, external_sites=tuple(external_site or ()), overwrite=overwrite,
+        name=name or out.name, external_sites=tuple(external_site or ()), collections=tuple(collection or ()),
+        overwrite=overwrite,
     )  # fmt: skip
     if len(set(cohort.cases["subject"]) - external_subjects(cohort)) > 1:
         make_folds(cohort, overwrite=overwrite)
@@ -263,7 +267,8 @@ def list_all_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     if as_json:
         _print([
             {"run": row.run, "experiment": row.experiment, "method": row.method, "cohort": row.cohort, "status": row.state,
-             "reason": row.reason, "metrics": headline(runs / row.run) if row.readable else {}}
+             "reason": row.reason, "pretrained": row.pretrained.as_dict(),
+             "metrics": headline(runs / row.run) if row.readable else {}}
             for row in rows
         ])  # fmt: skip
         return
@@ -272,7 +277,8 @@ def list_all_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     for row in rows:
         values = headline(runs / row.run) if row.readable else {}
         numbers = ", ".join(_number(name, value) for name, value in values.items())
-        _print(f"{row.run}  {row.method or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}")
+        caution = f"  [{row.pretrained.mark}: {row.pretrained.caution}]" if row.pretrained.mark else ""
+        _print(f"{row.run}  {row.method or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
 
 
 def _number(name: str, value: dict[str, Any]) -> str:

@@ -301,8 +301,8 @@ def test_damage_inside_is_refused(tmp_path: Path) -> None:
     wrong = with_change("nan.pt", lambda s: s.update({key: s[key] * float("nan")}))
     less = with_change("less.pt", lambda s: [s.pop(name) for name in [n for n in s if ".attn." in n]])
     for path, message in (
-        (flat, "2-D network"), (other, "another shape 1"), (second, "1 encoder tensors that this one has not"), (wrong, "not finite"),
-        (less, "incomplete: 48 tensors"),
+        (flat, "2-D network"), (other, "another shape 1"), (second, "1 encoder tensors that this one has not"),
+        (wrong, "not finite"), (less, "incomplete: 48 tensors"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             load(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.cohort import brats, generic
+from workbench.cohort.collections import COLLECTIONS, check_collections
 from workbench.cohort.discovery import Discovery, nifti_stem, walk_files
 from workbench.cohort.subjects import add_subjects
 from workbench.cohort.table import Cohort, CohortInfo, normalise_cases
@@ -58,6 +59,7 @@ def import_cohort(
     labels: str = "",
     name: str = "",
     external_sites: Sequence[str] = (),
+    collections: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Cohort:
     """Make a cohort of a folder of images. The images stay where they are; the cohort folder holds the table.
@@ -73,6 +75,7 @@ def import_cohort(
         labels: key of `labels.CONVENTIONS`; default the reader's own.
         name: name of the cohort; default the name of `out`.
         external_sites: sites whose subjects are never trained on or validated with.
+        collections: named collections that the images come from, see `collections.COLLECTIONS`; default the reader's own.
         overwrite: replace a cohort that is already in `out`.
 
     Warns:
@@ -84,6 +87,7 @@ def import_cohort(
         WorkbenchError: `out` holds a cohort already, or cannot be written. In every case nothing half-written is left.
     """
     source, out, globs = Path(source), Path(out), dict(images or {})
+    collections = check_collections(collections)
     refuse_existing(out, overwrite)
     if not source.is_dir():
         raise InputError(Problem(file=str(source), message="the folder of images does not exist"))
@@ -116,6 +120,7 @@ def import_cohort(
         who_edition="",
         external_sites=tuple(external_sites),
         phantom=False,
+        collections=collections or ((chosen.name,) if chosen.name in COLLECTIONS else ()),
     )
     sites = set(normalise_cases(cases, info)["site"])
     if missing := [site for site in external_sites if site not in sites]:

@@ -50,6 +50,7 @@ class CohortInfo(BaseModel):
     who_edition: str = Field("", description="edition of the WHO classification behind grade and class, e.g. 2021")
     external_sites: tuple[str, ...] = Field((), description="sites never used for training or validation")
     phantom: bool = Field(False, description="synthetic: never presented as clinical evidence")
+    collections: tuple[str, ...] = Field((), description="what it is made of, keys of collections.COLLECTIONS; empty: not said")
     schema_version: int = 1
 
 
@@ -157,6 +158,8 @@ class Cohort:
         digests = _file_digests(self)
         table = self.cases.astype(object).where(self.cases.notna(), None).to_dict("records")
         info = self.info.model_dump(mode="json") | {"image_root": ""}
+        if not info["collections"]:  # a cohort from before there was such a field stays what it was
+            del info["collections"]
         return value_digest([info, [{k: _plain(v) for k, v in row.items()} for row in table], digests], 16)
 
 

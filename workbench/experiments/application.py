@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError
+from workbench.experiments.contamination import judge
 from workbench.experiments.evaluating import class_rows
 from workbench.experiments.experiment import TRAINING_FILE
 from workbench.experiments.parameters import ExperimentParameters
@@ -19,6 +21,7 @@ from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json
 from workbench.inference.predict import predict_case
 from workbench.models.registry import create_model
+from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import RunFolder
@@ -32,6 +35,9 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         run_folder: a trained run.
         cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as missing.
         out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated.
+
+    Warns:
+        UserWarning: the run's weights have seen, or may have seen, subjects of this cohort.
 
     Raises:
         RunError: the run is not trained.
@@ -55,7 +61,10 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         markers=tuple(built["markers"]),
         **parameters.options(),
     )
-    load_weights(run.checkpoint(training["checkpoint"]), model)
+    described = load_weights(run.checkpoint(training["checkpoint"]), model)["model"]
+    verdict = judge(Seen.model_validate(described.get("seen", {})), cohort.info, map(str, cohort.cases["subject"]))
+    if verdict.verdict != "clean":
+        warnings.warn(f"run {run.folder.name} on cohort {cohort.info.name}: {verdict.sentence}", stacklevel=2)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters.spacing), progress=True)

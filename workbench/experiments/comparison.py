@@ -12,6 +12,7 @@ from workbench.evaluation.comparison import holm
 from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import validation_thresholds
+from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
 
 COMPARED = ("dice", "hd95", "auc", "accuracy", "brier")
@@ -29,7 +30,8 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
     Returns:
         One row per pair, region or marker class, and metric: both values, their difference (first minus second) with its 95 %
         interval, n, p (Wilcoxon for voxel metrics, DeLong for AUC, McNemar for accuracy at each run's Youden threshold from its
-        validation cases), p after Holm's correction over the whole table, and a remark where the budgets differ.
+        validation cases), p after Holm's correction over the whole table, and a remark where the budgets differ
+        or a run's pretrained weights had seen, or may have seen, the test subjects.
 
     Raises:
         RunError: fewer than two runs, one that is not evaluated, or two with no region or marker in common.
@@ -79,7 +81,7 @@ def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd
         "p",
         "remark",
     ]
-    return table.assign(first=names[0], second=names[1], split=split, remark=_budget_remark(first, second))[columns]
+    return table.assign(first=names[0], second=names[1], split=split, remark=_remark(first, second))[columns]
 
 
 def _youden(markers: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -96,8 +98,10 @@ def _table(run: RunFolder, name: str) -> pd.DataFrame:
     return table
 
 
-def _budget_remark(first: RunFolder, second: RunFolder) -> str:
+def _remark(first: RunFolder, second: RunFolder) -> str:
     samples = [run.status.get("budget", {}).get("samples") for run in (first, second)]
-    if None in samples or samples[0] == samples[1]:
-        return ""
-    return f"unequal budget: {samples[0]} and {samples[1]} training samples"
+    cautions = [(run.folder.name, read_pretrained_record(run.folder).caution) for run in (first, second)]
+    found = [f"{name}: {caution}" for name, caution in cautions if caution]
+    if None not in samples and samples[0] != samples[1]:
+        found.insert(0, f"unequal budget: {samples[0]} and {samples[1]} training samples")
+    return "; ".join(found)

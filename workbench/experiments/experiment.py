@@ -19,7 +19,7 @@ from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
-from workbench.experiments import evaluating, explaining, picturing, predicting, showing
+from workbench.experiments import evaluating, explaining, picturing, predicting, showing, starting
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
 from workbench.experiments.neighbours import comparison_table
 from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
@@ -33,6 +33,7 @@ from workbench.models.losses import class_balance
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
+from workbench.records.pretrained import read_pretrained_record
 from workbench.sampling.batches import Sampler, SamplingSettings
 from workbench.training.checkpoints import load_weights
 from workbench.training.loop import train
@@ -152,6 +153,8 @@ class Experiment:
             )
         if self.trained:
             load_weights(self.run.checkpoint(self.training["checkpoint"]), model)
+        else:
+            starting.start(self, model)
         return model
 
     def _balance(self, model: MethodModule) -> None:
@@ -235,6 +238,7 @@ class Experiment:
             {
                 "checkpoint": best, "steps": result.step, "stopped": result.stopped, "best_score": result.best_score,
                 "best_step": result.best_step, "score": validation.name, "budget": result.budget, "notes": self.notes,
+                "pretrained": read_pretrained_record(self.run.folder).as_dict(),
                 "model": {"modalities": self.model.modalities, "classes": self.model.classes, "markers": self.model.markers,
                           "patch": self.patch},
             },

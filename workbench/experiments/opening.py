@@ -85,6 +85,8 @@ def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tupl
         "code_version": code_version(),
         "threads": thread_count(resolved),
     }
+    if path := resolved.options().get("pretrained"):  # the digest is among the parameters; the name is for people
+        spec["pretrained"] = Path(path).name
     return cohort, RunFolder.create(experiment, spec)
 
 

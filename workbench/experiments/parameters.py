@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
@@ -17,10 +18,12 @@ from pydantic.fields import FieldInfo
 
 from workbench.contracts import MARKERS
 from workbench.errors import ParameterError
+from workbench.files import file_digest
 from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
 
 UNSET = -1
+DIGEST_PREFIX = "blake2b:"
 
 DEFAULT_COHORT = {"demo": "cohorts/phantom", "paper": "cohorts/phantom-2mm"}
 """Where the embedded phantom cohort is made when no cohort is named."""
@@ -146,10 +149,17 @@ class ExperimentParameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The resolved parameters that make a run what it is: what is hashed into its id and written to `spec.json`.
 
-        Folders and the number of loading processes do not change a result and are left out.
+        Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights is
+        what it holds, wherever it lies: its digest stands for its path.
+
+        Raises:
+            ParameterError: there is no such file.
         """
         outside = {"cohort", "runs", "experiment", "workers"}
-        return {name: value for name, value in self.resolve().model_dump().items() if name not in outside}
+        values = {name: value for name, value in self.resolve().model_dump().items() if name not in outside}
+        if values.get("pretrained"):
+            values["pretrained"] = pretrained_digest(values["pretrained"])
+        return values
 
     def options(self) -> dict[str, Any]:
         """The method's own options, for `create_model`."""
@@ -180,6 +190,26 @@ def cell_fields(method: str) -> dict[str, FieldInfo]:
     if len(sharing) == 1:
         del fields["method"]
     return fields
+
+
+def pretrained_digest(path: str) -> str:
+    """'blake2b:' and the digest of a file of pretrained weights, read again only when it changed.
+
+    Raises:
+        ParameterError: there is no such file.
+    """
+    if path.startswith(DIGEST_PREFIX):  # parameters read back from a run's spec
+        return path
+    try:
+        state = Path(path).stat()
+        return DIGEST_PREFIX + _digest(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise ParameterError(f"parameter 'pretrained': the file {path} cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=16)
+def _digest(path: str, size: int, modified: int) -> str:
+    return file_digest(path)
 
 
 def cell_source(method: str) -> str:

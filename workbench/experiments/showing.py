@@ -18,6 +18,7 @@ from workbench.evaluation.summaries import with_available
 from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
+from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
 from workbench.views.results import metric_title
@@ -144,7 +145,8 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
         ]
     else:
         result.insert(1, "positive", counts["n_positive"].max())
-    result.columns.name = cohort_title(info.name, info.phantom)
+    mark = read_pretrained_record(experiment.run.folder).mark
+    result.columns.name = cohort_title(info.name, info.phantom) + (f", {mark}" if mark else "")
     return result
 
 

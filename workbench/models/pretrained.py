@@ -237,9 +237,7 @@ def _assert(coverage: Coverage, file: PretrainedFile, options: PretrainedSwinOpt
         raise refusal(file.path, f"another architecture: {len(coverage.other_shape)} tensors of another shape\n{coverage}")
     inside = [name for name in coverage.unexpected if name.startswith("swinViT.")]
     if inside:
-        raise refusal(
-            file.path, f"another architecture: {len(inside)} encoder tensors that this one has not\n{coverage}"
-        )
+        raise refusal(file.path, f"another architecture: {len(inside)} encoder tensors that this one has not\n{coverage}")
     if coverage.missing and not options.pretrained_partial:
         raise refusal(file.path, f"incomplete: {len(coverage.missing)} tensors of the model are not in it\n{coverage}")
     if 2 * len(coverage.matched) < len(coverage.matched) + len(coverage.missing) or not coverage.matched:

@@ -1,7 +1,7 @@
 """The files of pretrained Swin weights that are known, and what each has seen. No torch.
 
-Facts from BrainSegFounder's code and card (Cox et al., arXiv 2406.10395), MONAI's SwinUNETR and its research contributions. Nobody
-has published which MONAI release trained them; all appeared before 1.5, which put patch merging right: all count as legacy.
+Facts from BrainSegFounder's code and card (Cox et al., arXiv 2406.10395), MONAI's SwinUNETR and its research contributions.
+Nobody has published which MONAI release trained them; all appeared before 1.5, which put patch merging right: all are legacy.
 """
 
 from __future__ import annotations

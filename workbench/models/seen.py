@@ -1,4 +1,4 @@
-"""What a set of weights has been trained on: travels inside checkpoints, so that a test on the same people can be told. No torch."""
+"""What weights have been trained on: it travels inside checkpoints, so that a test on the same people can be told. No torch."""
 
 from __future__ import annotations
 

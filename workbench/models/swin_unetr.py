@@ -11,11 +11,14 @@ Parameters (4 sequences, 4 classes): 62,191,990.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor
 
 from workbench.models.networks import SegmentationNetwork, draw_levels
 from workbench.models.options_networks import SwinUNETROptions
 from workbench.models.options_swin import ENCODER_DEPTHS
+from workbench.models.pretrained import Coverage, load_swin
 from workbench.models.swin import SwinBackbone
 
 
@@ -30,6 +33,10 @@ class SwinUNETR(SegmentationNetwork):
     def build(self) -> None:
         """Build the backbone as the options describe it."""
         self.net = SwinBackbone.from_options(len(self.modalities), self.classes, self.options)
+
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Fill the backbone from a BrainSegFounder or MONAI file or our own encoder; the output convolution stays random."""
+        return load_swin([self.net], path, modalities=self.modalities, options=self.options)
 
     def segment(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z)."""

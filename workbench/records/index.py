@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
+from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.spec import SPEC_FILE, read_spec
 from workbench.records.status import STALE_AFTER, effective_state, read_status
 
@@ -41,6 +42,8 @@ class RunRow:
     host: str = ""
     device: str = ""
     budget: dict[str, Any] = field(default_factory=dict)
+    pretrained: PretrainedRecord = field(default_factory=PretrainedRecord)
+    """The weights it started from, and whether its test is clean of them."""
 
     @property
     def readable(self) -> bool:
@@ -108,6 +111,7 @@ def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> Run
         host=str(status.get("host", "")),
         device=str(status.get("device", "")),
         budget=budget if isinstance(budget, dict) else {},
+        pretrained=read_pretrained_record(folder),
     )
 
 

@@ -100,7 +100,7 @@ def runs_table(
         numbers = headlines.get(row.run, {})
         record = {
             "Status": state_cell(row, name),
-            "Run": two_lines(row.method or "unknown method", row.run),
+            "Run": two_lines(row.method or "unknown method", row.run) + caution_cell(row),
             "Cohort": two_lines(cohort_title(row.cohort, row.phantom), row.device) if row.readable else "",
             "Started": two_lines(time_text(row.started), duration_text(row.seconds)),
             "Budget": two_lines(*[*budget_text(row.budget), "", ""][:2]),
@@ -117,6 +117,19 @@ def two_lines(first: str, second: str = "") -> str:
     if not first and not second:
         return ""
     return f"<div>{escape(first)}</div><small>{escape(second)}</small>"
+
+
+def caution_cell(row: RunRow) -> str:
+    """A line that marks a run whose pretrained weights had, or may have, seen its test subjects; the sentence as tooltip."""
+    if not row.pretrained.mark:
+        return ""
+    sentence = escape(row.pretrained.caution, quote=True)
+    return f'<small title="{sentence}" style="font-weight:600">{escape(row.pretrained.mark)}</small>'
+
+
+def cautions(rows: Iterable[RunRow]) -> list[str]:
+    """A sentence for each run whose test is not known to be clean of the weights it started from."""
+    return [f"{row.title}: {row.pretrained.caution}" for row in rows if row.pretrained.caution]
 
 
 def state_cell(row: RunRow, name: str) -> str:

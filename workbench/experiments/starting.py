@@ -1,0 +1,66 @@
+"""The weights that a run starts from: loading them, keeping the account of it, judging the test, and saying what was seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.experiments.contamination import judge
+from workbench.files import read_json, write_json
+from workbench.models.seen import Seen, seen_cohort
+from workbench.records.pretrained import PRETRAINED_FILE, read_pretrained_record
+from workbench.training.checkpoints import has_checkpoint
+
+if TYPE_CHECKING:
+    from workbench.experiments.experiment import Experiment
+    from workbench.models.method import MethodModule
+
+
+def start(experiment: Experiment, model: MethodModule) -> None:
+    """Fill an untrained model from the file that `pretrained` names, unless training has begun; write `pretrained.json`.
+
+    The model then knows what its weights will have seen: what the file had, and this run's training subjects.
+
+    Raises:
+        InputError: the file cannot be read or does not fit.
+        ParameterError: the method takes none.
+    """
+    run, path = experiment.run, experiment.parameters.options().get("pretrained", "")
+    before = Seen()
+    if path:
+        if not has_checkpoint(run.checkpoint("last")):
+            coverage = model.load_pretrained(path)
+            verdict = judge(coverage.seen, experiment.cohort.info, tested_subjects(experiment))
+            write_json(
+                run.path(PRETRAINED_FILE),
+                {
+                    "coverage": coverage.as_dict(),
+                    "report": str(coverage),
+                    "contamination": verdict.as_dict(),
+                    "seen": coverage.seen.model_dump(mode="json"),
+                },
+            )
+        before = Seen.model_validate(read_json(run.path(PRETRAINED_FILE))["seen"])
+        experiment.notes += [note for note in notes(experiment) if note not in experiment.notes]
+    model.seen = before | training_seen(experiment)
+
+
+def tested_subjects(experiment: Experiment) -> list[str]:
+    """Subjects whose results are reported as a test."""
+    return [str(name) for split in ("test", "external") for name in experiment.cases_by_split[split]["subject"]]
+
+
+def training_seen(experiment: Experiment) -> Seen:
+    """What this run's training shows the model: its training subjects, by digest, and the cohort's collections."""
+    info = experiment.cohort.info
+    subjects = experiment.cases_by_split["train"]["subject"]
+    fingerprint = experiment.run.spec["cohort"]["fingerprint"]
+    return Seen(cohorts=(seen_cohort(info.name, fingerprint, info.collections, map(str, subjects)),))
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What belongs beside the results of a run that started from a file."""
+    record = read_pretrained_record(experiment.run.folder)
+    if record.document is None:
+        return []
+    _, loaded, *rest = record.document["report"].splitlines()
+    return [f"Started from {record.file} ({record.title}): {'; '.join([loaded, *rest])}.", record.sentence]
