@@ -29,6 +29,13 @@ TINY: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
         },
         (64, 64, 64),
     ),
+    "mgmt_net": (
+        {
+            "modality_channels": 4, "width": 4, "embed": 6, "window": 4, "head_width": 4, "dropout": 0.0, "fusion_dropout": 0.0,
+            "attention_gates": True,
+        },
+        (16, 24, 16),
+    ),
     "segresnet": ({"width": 8, "stem_dropout": 0.0}, (16, 24, 16)),
     "swin_unetr": ({"feature_size": 12, "window": 4, "checkpointing": False}, (64, 64, 64)),
     "unetr": ({"width": 4, "hidden": 24, "heads": 2, "mlp": 48, "positions": 32}, (32, 48, 16)),

@@ -25,7 +25,11 @@ TINY = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,
     "threads": 1, "seed": 0,
 }  # fmt: skip
-SMALL = {"unet": {"width": 4, "levels": 3, "patch": 32}, "mts_unet": {"cmd_channels": 4}}
+SMALL: dict[str, dict[str, object]] = {
+    "unet": {"width": 4, "levels": 3, "patch": 32},
+    "mts_unet": {"cmd_channels": 4},
+    "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
+}
 
 
 def command(method: str, cohort: Cohort, runs: Path, **extra: object) -> list[str]:
@@ -195,7 +199,7 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("method", ["unet", "mts_unet"])
+@pytest.mark.parametrize("method", ["unet", "mts_unet", pytest.param("mgmt_net", marks=pytest.mark.slow)])
 def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
     values = {**TINY, **SMALL[method], "steps_per_epoch": 1, "cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs")}
     _under_nbval(method, values, tmp_path)

@@ -266,6 +266,7 @@ _IMBALANCE = {"marker_loss": "cross_entropy", "class_weights": "inverse_frequenc
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
+    "mgmt_net": {"epochs": 8, "steps_per_epoch": 10, "learning_rate": 3e-3, "markers": "idh,codel,tert"},
     "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "swin_unetr": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
     "unetr": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3},
@@ -293,5 +294,10 @@ _PAPER: dict[str, dict[str, Any]] = {
     "mts_unet": {
         "patch": 96, "sampling": "tumour", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
         "validate_every": 1,
+    },
+    # label smoothing and modality dropout as in the paper; the share dropped and the patience are not given there
+    "mgmt_net": {
+        "patch": 128, "sampling": "tumour", "epochs": 150, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
+        "validate_every": 1, "modality_dropout": 0.1, "label_smoothing": 0.1, "markers": "idh,codel,tert",
     },
 }  # fmt: skip

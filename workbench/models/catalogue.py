@@ -80,7 +80,16 @@ _CARDS = (
         markers=("idh",),
         parameters=124_456_708,
     ),
-    ModelCard(name="mgmt_net", title="MGMT-Net", paper="Bioengineering 2025, 12(9), 979", tasks=_BOTH, modalities=_GLIOMA),
+    ModelCard(
+        name="mgmt_net",
+        title="MGMT-Net",
+        paper="Abdusalomov et al., Bioengineering 2025, 12(9), 979",
+        tasks=_BOTH,
+        modalities=_GLIOMA,
+        status="available",
+        markers=("idh", "codel", "tert"),
+        parameters=5_562_225,
+    ),
     ModelCard(
         name="mome",
         title="MoME (mixture of modality experts)",

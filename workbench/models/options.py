@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from workbench.errors import ParameterError
 from workbench.models.catalogue import card
 from workbench.models.options_base import MethodOptions
-from workbench.models.options_glioma import MtsUNetOptions
+from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
 from workbench.models.options_networks import (
     AttentionUNetOptions,
     DenseNetOptions,
@@ -30,6 +30,7 @@ from workbench.models.options_networks import (
 OPTIONS: dict[str, type[MethodOptions]] = {
     "unet": UNetOptions,
     "mts_unet": MtsUNetOptions,
+    "mgmt_net": MgmtNetOptions,
     "segresnet": SegResNetOptions,
     "swin_unetr": SwinUNETROptions,
     "unetr": UNETROptions,

@@ -18,6 +18,7 @@ from workbench.seeding import derive_seed
 BUILDERS: dict[str, str] = {
     "unet": "workbench.models.unet:UNet",
     "mts_unet": "workbench.models.mts_unet:MtsUNet",
+    "mgmt_net": "workbench.models.mgmt_net:MgmtNet",
     "segresnet": "workbench.models.segresnet:SegResNet",
     "swin_unetr": "workbench.models.swin_unetr:SwinUNETR",
     "unetr": "workbench.models.unetr:UNETR",
