@@ -60,6 +60,9 @@ def cohort_phantom(
     spacing: Annotated[float, typer.Option(help="voxel edge in mm, 1 to 4")] = 2.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     signal: Annotated[str, typer.Option(help="what the markers can be read from: normal, permuted, mismatch, ...")] = "normal",
+    stage: Annotated[
+        str, typer.Option(help="preoperative, or posttreatment: cavity, residual tumour, time points")
+    ] = "preoperative",
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
 ) -> None:
     """Make a phantom cohort: synthetic gliomas with known truth (never clinical evidence)."""
@@ -67,7 +70,9 @@ def cohort_phantom(
     from workbench.cohort.phantom.writer import make_phantom
     from workbench.cohort.table import FOLDS_FILE
 
-    cohort = make_phantom(folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, workers=workers, progress=True)
+    cohort = make_phantom(
+        folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, stage=stage, workers=workers, progress=True
+    )
     if len(set(cohort.cases["subject"]) - external_subjects(cohort)) > 1 and not (cohort.folder / FOLDS_FILE).exists():
         make_folds(cohort)
     _say(f"{cohort!r}")
@@ -76,7 +81,7 @@ def cohort_phantom(
 
 @cohort_app.command("import")
 def cohort_import(
-    reader: Annotated[str, typer.Argument(help="generic, brats2021, brats2023 or auto")],
+    reader: Annotated[str, typer.Argument(help="generic, brats2021, brats2023, brats2024 or auto")],
     folder: Annotated[Path, typer.Argument(help="folder of the images; it is not changed")],
     out: Annotated[Path, typer.Option("--out", help="cohort folder to write")],
     t1: Annotated[str, typer.Option(help="glob relative to FOLDER; the text matched by the first * is the case")] = "",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.cohort.brats import BRATS2021, BRATS2023, discover
+from workbench.cohort.brats import BRATS2021, BRATS2023, BRATS2024, discover
 from workbench.errors import InputError
 
 
@@ -48,6 +48,22 @@ def test_post_treatment_time_points_ask_for_the_2024_labels(tmp_path: Path) -> N
     touch(tmp_path, f"{case}/{case}-t1n.nii.gz", f"{case}/{case}-seg.nii.gz")
     (remark,) = discover(tmp_path, BRATS2023).remarks
     assert "brats2024" in remark
+
+
+def test_2024_patient_time_points_and_labels(tmp_path: Path) -> None:
+    cases = ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00033-100")
+    for case in cases:
+        touch(tmp_path, *(f"training_data1_v2/{case}/{case}-{suffix}.nii.gz" for suffix in ("t1n", "t1c", "t2w", "t2f", "seg")))
+    found = discover(tmp_path, BRATS2024)
+    assert found.cases["case"].tolist() == list(cases)
+    assert found.cases["subject"].tolist() == ["BraTS-GLI-00005"] * 2 + ["BraTS-GLI-00033"]
+    assert found.cases["timepoint"].tolist() == ["100", "101", "100"]
+    assert (found.labels, found.remarks) == ("brats2024", [])
+
+
+def test_each_edition_counts_its_own_time_points() -> None:
+    before, after = "BraTS-GLI-00005-000/BraTS-GLI-00005-000-t1n.nii.gz", "BraTS-GLI-00005-100/BraTS-GLI-00005-100-t1n.nii.gz"
+    assert [naming.count([before, after, after]) for naming in (BRATS2021, BRATS2023, BRATS2024)] == [0, 1, 2]
 
 
 def test_files_named_otherwise_are_left_out_and_told(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Naming:
         suffixes: suffix -> column of the table of cases.
         case: regular expression of a case name; groups `subject` and, where the name says it, `timepoint`.
         labels: label convention of the masks.
+        space: what the images are registered to.
+        own: regular expression of the case names by which `auto` recognises this edition; default `case`.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Naming:
     suffixes: dict[str, str]
     case: re.Pattern[str]
     labels: str
+    space: str = "SRI24"
+    own: re.Pattern[str] | None = None
 
     def parse(self, path: str) -> tuple[str, str] | None:
         """(case, column) of a relative path; None where it is not named this way."""
@@ -42,8 +46,9 @@ class Naming:
         return case, self.suffixes[suffix]
 
     def count(self, files: Sequence[str]) -> int:
-        """How many of the paths are named this way."""
-        return sum(self.parse(path) is not None for path in files)
+        """How many of the paths are named as in this edition and no other."""
+        own = self.own or self.case
+        return sum((parsed := self.parse(path)) is not None and own.fullmatch(parsed[0]) is not None for path in files)
 
 
 BRATS2021 = Naming(
@@ -57,11 +62,22 @@ BRATS2021 = Naming(
 
 BRATS2023 = Naming(
     "brats2023",
-    "BraTS 2023 and later: CASE/CASE-{t1n,t1c,t2w,t2f,seg}.nii.gz; CASE = patient and a time point of three digits",
+    "BraTS 2023: CASE/CASE-{t1n,t1c,t2w,t2f,seg}.nii.gz; CASE = patient and a time point of three digits",
     "-",
     {"t1n": "t1", "t1c": "t1c", "t2w": "t2", "t2f": "flair", "seg": "segmentation"},
     re.compile(r"(?P<subject>.+)-(?P<timepoint>\d{3})"),
     "brats2023",
+    own=re.compile(r".+-0\d\d"),
+)
+
+BRATS2024 = Naming(
+    "brats2024",
+    "BraTS 2024, after treatment: CASE/CASE-{t1n,t1c,t2w,t2f,seg}.nii.gz; CASE = patient and time point from 100 on; label 4: RC",
+    "-",
+    BRATS2023.suffixes,
+    BRATS2023.case,
+    "brats2024",
+    own=re.compile(r".+-[1-9]\d\d"),
 )
 
 
@@ -100,6 +116,6 @@ def discover(source: Path, naming: Naming) -> Discovery:
     if naming is BRATS2023 and table["segmentation"].notna().any() and (table["timepoint"].str[0] != "0").any():
         remarks.append(
             "time points from 100 on are those of the post-treatment data of BraTS 2024, whose label 4 is the resection cavity: "
-            "import them with labels 'brats2024'"
+            "import them with the reader brats2024, or with labels 'brats2024'"
         )
-    return Discovery(table, MODALITIES, space="SRI24", labels=naming.labels, remarks=remarks)
+    return Discovery(table, MODALITIES, space=naming.space, labels=naming.labels, remarks=remarks)

@@ -44,6 +44,7 @@ READERS: dict[str, Reader] = {
     "generic": Reader("generic", "one glob per modality", generic.discover, lambda files: 0, takes_globs=True),
     "brats2021": _brats(brats.BRATS2021),
     "brats2023": _brats(brats.BRATS2023),
+    "brats2024": _brats(brats.BRATS2024),
 }
 
 

@@ -14,7 +14,7 @@ from workbench.cohort.phantom.contrast import Scene, render
 from workbench.cohort.phantom.options import PhantomOptions
 from workbench.cohort.phantom.populations import MODALITIES
 from workbench.cohort.phantom.signals import apply_carrier
-from workbench.cohort.phantom.subject import Head, draw_labels, make_case, make_head, make_scene
+from workbench.cohort.phantom.subject import Head, draw_labels, make_cases, make_head, make_scene
 from workbench.labels import ED
 from workbench.seeding import stream
 
@@ -118,7 +118,7 @@ def test_idh_is_read_from_the_tumours_t2_minus_flair_and_from_nothing_else() -> 
     options = OPTIONS.model_copy(update={"sites": plain})
     rows = []
     for index in range(60):
-        case = make_case(3, index, 3.0, options, "mismatch")
+        (case,) = make_cases(3, index, 3.0, options, "mismatch")
         subject = draw_subject(3, index, options, "mismatch")
         tumour, healthy = case.labels > 0, (case.labels == 0) & (case.images["t2"] > 0)
         scaled = {

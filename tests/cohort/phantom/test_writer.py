@@ -105,7 +105,7 @@ def test_a_killed_run_is_finished_and_a_finished_one_left_alone(
 ) -> None:
     folder = tmp_path / "killed"
     made: list[int] = []
-    real = writer.make_case
+    real = writer.make_cases
 
     def failing(seed: int, index: int, *rest):
         made.append(index)
@@ -113,7 +113,7 @@ def test_a_killed_run_is_finished_and_a_finished_one_left_alone(
             raise KeyboardInterrupt
         return real(seed, index, *rest)
 
-    monkeypatch.setattr(writer, "make_case", failing)
+    monkeypatch.setattr(writer, "make_cases", failing)
     with pytest.raises(KeyboardInterrupt):
         make_phantom(folder, **SETTINGS, **SMALL)
     with pytest.raises(WorkbenchError, match="is not a cohort"):

@@ -31,6 +31,9 @@ MISMATCH = {"t1": 0.38, "t1c": 0.40, "t2": 0.97, "flair": 0.36}
 CALCIFIED = {"t1": 0.22, "t1c": 0.24, "t2": 0.15, "flair": 0.20}
 MOTTLE = {"t1": -0.05, "t1c": -0.05, "t2": 0.13, "flair": 0.08}
 """Modality -> change of signal per standard deviation of a heterogeneous tumour's texture."""
+CAVITY = {"t1": 0.21, "t1c": 0.21, "t2": 1.00, "flair": 0.14}
+"""The resection cavity holds fluid much like CSF."""
+CAVITY_RIM = {"t1c": 1.05}
 GRAIN = {"t1": 0.02, "t1c": 0.02, "t2": 0.03, "flair": 0.03}
 
 
@@ -54,6 +57,9 @@ class Scene:
     mottle: np.ndarray
     grain: np.ndarray
     extra: dict[str, np.ndarray]
+    cavity: np.ndarray | None = None
+    gliosis: np.ndarray | None = None
+    rim: np.ndarray | None = None
 
 
 def infiltration(concentration: np.ndarray, tissue: np.ndarray) -> np.ndarray:
@@ -72,6 +78,8 @@ def render(scene: Scene, modality: str, subject: Subject) -> np.ndarray:
     if subject.enhancement == "ring":  # vasogenic oedema spares the cortex
         cortex = scene.grey / np.maximum(tissue, 1e-3)
         seen = seen * np.maximum(1 - 0.55 * cortex, scene.core)
+    if scene.gliosis is not None:
+        seen = np.maximum(seen, scene.gliosis * np.clip(tissue * 1.4 - 0.2, 0, 1))
     swollen_grey, swollen_white = OEDEMA[modality]
     share = scene.white / np.maximum(tissue, 1e-3)
     signal += seen * (swollen_grey + (swollen_white - swollen_grey) * share - signal)
@@ -84,4 +92,9 @@ def render(scene: Scene, modality: str, subject: Subject) -> np.ndarray:
     ):
         signal += np.clip(fraction, 0, 1) * (table[modality] - signal)
     uneven = GRAIN[modality] * (1 - 0.8 * scene.interior) * scene.grain + MOTTLE[modality] * scene.mottle
-    return signal + uneven * seen
+    signal = signal + uneven * seen
+    if scene.rim is not None and modality in CAVITY_RIM:
+        signal += np.clip(scene.rim, 0, 1) * (CAVITY_RIM[modality] - signal)
+    if scene.cavity is not None:
+        signal += np.clip(scene.cavity, 0, 1) * (CAVITY[modality] - signal)
+    return signal

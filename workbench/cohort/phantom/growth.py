@@ -44,9 +44,10 @@ def diffusivity(grey: np.ndarray, white: np.ndarray, width: float, white_grey: f
 def grow(
     diffusion: np.ndarray,
     spacing: float,
-    seed: tuple[int, int, int],
+    seed: tuple[int, int, int] | None,
     volume: float,
     *,
+    start: np.ndarray | None = None,
     rate: np.ndarray | None = None,
     detect: float = 0.16,
     longest: float = 80.0,
@@ -59,13 +60,14 @@ def grow(
     Args:
         diffusion: (X, Y, Z) in mm^2 per 1/rho; 0 = impassable.
         spacing: voxel edge in mm.
-        seed: voxel index; it must be passable.
+        seed: voxel index; it must be passable. None where `start` is given.
+        start: (X, Y, Z) concentration to go on from, e.g. what surgery left.
         rate: (X, Y, Z) rho relative to the tumour's largest, which counts the time; None = 1 everywhere.
         longest: give up after this time; the tumour is then as large as its surroundings allow.
     """
     step = min(0.9 * spacing**2 / (6 * float(diffusion.max())), 0.2)
     faces = [_faces(diffusion, axis) * np.float32(step / spacing**2) for axis in range(3)]
-    u = _start(diffusion > 0, spacing, seed)
+    u = _start(diffusion > 0, spacing, seed) if seed is not None else _left(diffusion > 0, start)
     time, cell, before = 0.0, spacing**3, 0.0
     while time < longest:
         box = _box(u, _STRIDE + 1)
@@ -93,6 +95,12 @@ def _start(passable: np.ndarray, spacing: float, seed: tuple[int, int, int]) -> 
     u = 0.7 * np.exp(-squared * np.float32(spacing**2 / (2 * _SEED_SIGMA**2)))
     u[(u < 0.02) | ~passable] = 0
     return u
+
+
+def _left(passable: np.ndarray, start: np.ndarray | None) -> np.ndarray:
+    if start is None or not (start[passable] > _TINY).any():
+        raise ValueError("grow needs a seed, or a start that holds some tumour")
+    return np.where(passable, start, 0).astype(np.float32)
 
 
 def _faces(diffusion: np.ndarray, axis: int) -> np.ndarray:

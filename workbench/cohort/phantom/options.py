@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from workbench.cohort.phantom.populations import CLASSES, ClassOptions, Frozen, SiteOptions, four_sites, published_classes
+from workbench.cohort.phantom.surgery_options import STAGES, SurgeryOptions
 from workbench.errors import ParameterError
 
 SIGNALS = ("normal", "permuted", "site_permuted", "mismatch", "t1c_texture", "regional", "focus")
@@ -125,6 +126,9 @@ class PhantomOptions(Frozen):
     misregistration: float = Field(0.0, ge=0, le=3, description="largest shift in mm between T1c and each other sequence")
     coarse_site: str = Field("", description="site whose annotators drew whole-tumour masks only; empty = none")
     markerless_site: str = Field("", description="site that knows no markers; empty = none")
+    # before or after surgery
+    stage: str = Field("preoperative", description="preoperative, or posttreatment: after surgery, one to three sessions each")
+    surgery: SurgeryOptions = Field(default_factory=SurgeryOptions, description="used after surgery only")
 
     @model_validator(mode="after")
     def _known(self) -> PhantomOptions:
@@ -132,6 +136,8 @@ class PhantomOptions(Frozen):
             raise ValueError(f"classes: must be {', '.join(CLASSES)}")
         if not self.sites:
             raise ValueError("sites: at least one")
+        if self.stage not in STAGES:
+            raise ValueError(f"stage: there is no '{self.stage}'; there are {', '.join(STAGES)}")
         for name in ("coarse_site", "markerless_site"):
             if (site := getattr(self, name)) and site not in self.sites:
                 raise ValueError(f"{name}: there is no site '{site}'; there are {', '.join(self.sites)}")
@@ -170,6 +176,11 @@ class PhantomOptions(Frozen):
         elif intact and grade == 4:
             ring = self.ring_grade4
         return mismatch, ring, self.patchy.get(grade, 0.0)
+
+    def settings(self) -> dict[str, Any]:
+        """All values as plain JSON, without those of a stage that is not made: what a phantom's folder is marked with."""
+        after = self.stage != "preoperative"
+        return self.model_dump(mode="json", exclude=None if after else {"stage", "surgery"})
 
     @classmethod
     def build(cls, **values: Any) -> PhantomOptions:

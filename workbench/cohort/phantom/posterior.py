@@ -3,6 +3,12 @@
 By Bayes over (class, grade): P(state | site) times the likelihood of the signs, the place, the volume, the front's width and the
 ventricles, or of the mode's carrier alone; `with_age` adds the age. The ventricles widen with age, so without the age they carry
 some of it: that is integrated out numerically.
+
+After surgery the images still depend on the class through the same draws only. Place, border, ventricles and (through cavity and
+residual) the size keep their factors; the signs keep theirs in a session that shows them (`signs_show`) and are summed out in one
+that does not. What is given is thus the posterior of the session on its own, exact for what was drawn and can still show; the
+size before surgery is seen less well afterwards, so that the best score of the images themselves can only be lower. The single
+carriers of the other modes lie in what is left of the tumour and show in every session.
 """
 
 from __future__ import annotations
@@ -37,14 +43,17 @@ def state_log_likelihood(truth: pd.DataFrame, options: PhantomOptions, signal: s
     """log P(what was drawn | class, grade) for each row of `truth` and each of `STATES`: (rows, states)."""
     result = np.zeros((len(truth), len(STATES)))
     if signal in FOCUSED:
-        shown = truth["carrier"].to_numpy(dtype=bool)
+        carried = truth["carrier"].to_numpy(dtype=bool)
         for column, (klass, _) in enumerate(STATES):
             rate = options.carrier_sensitivity if klass != "glioblastoma" else options.carrier_false
-            result[:, column] = _safe_log(np.where(shown, rate, 1 - rate))
+            result[:, column] = _safe_log(np.where(carried, rate, 1 - rate))
         return result
+    shown = truth["signs_show"].to_numpy(dtype=bool) if "signs_show" in truth else None
     by_class = {klass: _class_log_likelihood(truth, options, klass, with_age=with_age) for klass in CLASSES}
     for column, (klass, grade) in enumerate(STATES):
-        result[:, column] = by_class[klass] + _sign_log_likelihood(truth, options, klass, grade, signal)
+        signs = _sign_log_likelihood(truth, options, klass, grade, signal)
+        # Signs that surgery removed are summed out: they are independent of the rest given the state, so their factor is 1.
+        result[:, column] = by_class[klass] + (np.where(shown, signs, 0.0) if shown is not None else signs)
     return result
 
 
@@ -105,11 +114,13 @@ def posterior(truth: pd.DataFrame, options: PhantomOptions, signal: str, *, with
 
 
 def _shares(truth: pd.DataFrame, *, by_site: bool) -> pd.DataFrame:
-    values = truth[list(BINARY)].astype(float)
+    people = truth.drop_duplicates("subject")  # the markers were dealt to subjects, whatever the number of their sessions
+    values = people[list(BINARY)].astype(float)
     for value in GRADES:
-        values[f"grade{value}"] = (truth["grade"] == value).astype(float)
+        values[f"grade{value}"] = (people["grade"] == value).astype(float)
     if by_site:
-        return values.groupby(truth["site"]).transform("mean")
+        shares = values.groupby(people["site"]).mean().loc[truth["site"]]
+        return shares.set_index(truth.index)
     return pd.DataFrame([values.mean()] * len(truth), index=truth.index)
 
 

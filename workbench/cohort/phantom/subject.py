@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from workbench.cohort.phantom.anatomy import COARSE, Box, field_of_view, template
+from workbench.cohort.phantom.anatomy import COARSE, TEMPLATE_ORIGIN, Box, field_of_view, template
 from workbench.cohort.phantom.classes import Subject, draw_subject
 from workbench.cohort.phantom.contrast import Scene, render
 from workbench.cohort.phantom.deformation import Deformation, choose_seed, deform, push_aside, smooth_noise
@@ -19,7 +19,8 @@ from workbench.cohort.phantom.populations import MODALITIES
 from workbench.cohort.phantom.scanners import annotate, available, scan, shift
 from workbench.cohort.phantom.signals import apply_carrier, carrier_maps
 from workbench.cohort.phantom.subregions import Tumour, build_tumour
-from workbench.labels import ED, ET, NCR
+from workbench.cohort.phantom.surgery import draw_plan, operate
+from workbench.labels import ED, ET, NCR, RC
 from workbench.seeding import stream
 
 
@@ -34,7 +35,20 @@ class Head:
     """What was drawn besides the class-dependent things, and what came out; plain numbers for `truth.parquet`."""
 
 
-def make_head(seed: int, index: int, options: PhantomOptions, signal: str, subject: Subject | None = None) -> Head:
+@dataclass(frozen=True)
+class Grown:
+    """A subject's anatomy and the tumour in it before it is divided, on the whole growth grid."""
+
+    subject: Subject
+    deformation: Deformation
+    box: Box
+    concentration: np.ndarray
+    diffusion: np.ndarray
+    rate: np.ndarray
+    facts: dict[str, Any]
+
+
+def grow_subject(seed: int, index: int, options: PhantomOptions, signal: str, subject: Subject | None = None) -> Grown:
     """Draw a subject (or take the one given) and grow its tumour; independent of spacing and scanner."""
     subject = subject or draw_subject(seed, index, options, signal)
     rng = stream(seed, "phantom", "anatomy", index)
@@ -53,10 +67,6 @@ def make_head(seed: int, index: int, options: PhantomOptions, signal: str, subje
     start = _nearest(diffusion > 0, [round((c - o) / h) for c, o in zip(centre, box.origin, strict=True)])
     rate = _rate(stream(seed, "phantom", "rate", index), box, options.unevenness)
     growth = grow(diffusion, h, start, subject.volume * 1000, rate=rate, detect=options.detect_t2)
-    box, concentration, tissue = _cropped(box, growth.concentration, diffusion > 0)
-    tumour = build_tumour(stream(seed, "phantom", "subregions", index), box, concentration, tissue, subject, options)
-    carrier = carrier_maps(stream(seed, "phantom", "carrier", index), box, concentration, tumour.core, subject, signal, options)
-    tumour.extra.update(carrier)
     facts = {
         "side": "left" if left else "right",
         "flipped": flip,
@@ -69,7 +79,49 @@ def make_head(seed: int, index: int, options: PhantomOptions, signal: str, subje
         "least_jacobian": float(person.jacobian().min()),
         **{f"seed_{axis}": float(value) for axis, value in zip("xyz", centre, strict=True)},
     }
-    return Head(subject, person, tumour, facts)
+    return Grown(subject, person, box, growth.concentration, diffusion, rate, facts)
+
+
+def make_head(seed: int, index: int, options: PhantomOptions, signal: str, subject: Subject | None = None) -> Head:
+    """A subject before surgery."""
+    grown = grow_subject(seed, index, options, signal, subject)
+    subject = grown.subject
+    box, cut = _crop(grown.box, grown.concentration > 0.005)
+    concentration, tissue = grown.concentration[cut], grown.diffusion[cut] > 0
+    tumour = build_tumour(stream(seed, "phantom", "subregions", index), box, concentration, tissue, subject, options)
+    carrier = carrier_maps(stream(seed, "phantom", "carrier", index), box, concentration, tumour.core, subject, signal, options)
+    tumour.extra.update(carrier)
+    return Head(subject, grown.deformation, tumour, grown.facts)
+
+
+def make_heads(seed: int, index: int, options: PhantomOptions, signal: str, subject: Subject | None = None) -> list[Head]:
+    """A subject at each of its sessions: the only one before surgery, or those after it."""
+    if options.stage == "preoperative":
+        return [make_head(seed, index, options, signal, subject)]
+    grown = grow_subject(seed, index, options, signal, subject)
+    subject = grown.subject
+    brain = grown.deformation.tissue(grown.box, parts=3)[2]
+    right = grown.deformation.template_index(grown.box)[0] + TEMPLATE_ORIGIN[0] > 0  # of the template: mirrored or not, one side
+    plan = draw_plan(seed, index, options)
+    sessions = operate(plan, seed, subject, grown.box, grown.concentration, grown.diffusion, grown.rate, brain, right, options)
+    first = sessions[0].tumour
+    assert first.cavity is not None
+    left = grown.concentration * (first.cavity < 0.5)
+    extra = carrier_maps(stream(seed, "phantom", "carrier", index), grown.box, left, first.core, subject, signal, options)
+    extra = {name: field * (1 - first.cavity) for name, field in extra.items()}
+    reached = np.any([_reached(session.tumour) for session in sessions], axis=0)
+    box, cut = _crop(grown.box, reached)
+    heads = []
+    for session in sessions:
+        fields = {name: value[cut] for name, value in vars(session.tumour).items() if isinstance(value, np.ndarray)}
+        tumour = replace(session.tumour, box=box, extra={name: field[cut] for name, field in extra.items()}, **fields)
+        heads.append(Head(session.subject, grown.deformation, tumour, grown.facts | session.facts))
+    return heads
+
+
+def _reached(tumour: Tumour) -> np.ndarray:
+    fields = [field for field in (tumour.cavity, tumour.gliosis, tumour.rim) if field is not None]
+    return np.any([tumour.concentration > 0.005, *(field > 0.005 for field in fields)], axis=0)
 
 
 def _rate(rng: np.random.Generator, box: Box, unevenness: float) -> np.ndarray:
@@ -80,16 +132,14 @@ def _rate(rng: np.random.Generator, box: Box, unevenness: float) -> np.ndarray:
     return 1 - box.resample(share.astype(np.float32), coarse, outside="nearest")
 
 
-def _cropped(box: Box, concentration: np.ndarray, tissue: np.ndarray) -> tuple[Box, np.ndarray, np.ndarray]:
-    """The part of the growth grid that the tumour reached, with 4 voxels to spare."""
+def _crop(box: Box, reached: np.ndarray) -> tuple[Box, tuple[slice, slice, slice]]:
+    """The part of the growth grid that was reached, with 4 voxels to spare, and where it lies."""
     window = []
     for axis in range(3):
-        reached = np.flatnonzero(concentration.max(axis=tuple(a for a in range(3) if a != axis)) > 0.005)
-        window.append(slice(max(int(reached[0]) - 4, 0), min(int(reached[-1]) + 5, box.shape[axis])))
+        found = np.flatnonzero(reached.any(axis=tuple(a for a in range(3) if a != axis)))
+        window.append(slice(max(int(found[0]) - 4, 0), min(int(found[-1]) + 5, box.shape[axis])))
     cut = window[0], window[1], window[2]
-    x, y, z = (o + box.spacing * s.start for o, s in zip(box.origin, cut, strict=True))
-    smaller = concentration[cut]
-    return Box((smaller.shape[0], smaller.shape[1], smaller.shape[2]), box.spacing, (x, y, z)), smaller, tissue[cut]
+    return box.part(cut), cut
 
 
 def _reach(centre: np.ndarray, half: float, h: float) -> Box:
@@ -122,19 +172,24 @@ class Case:
     facts: dict[str, Any]
 
 
-def make_case(seed: int, index: int, spacing: float, options: PhantomOptions, signal: str) -> Case:
-    """One subject's scan at this spacing."""
-    head = make_head(seed, index, options, signal)
+def make_cases(seed: int, index: int, spacing: float, options: PhantomOptions, signal: str) -> list[Case]:
+    """One subject's scans at this spacing, one for each session."""
+    heads = make_heads(seed, index, options, signal)
+    return [_scanned(head, seed, index, session, spacing, options) for session, head in enumerate(heads)]
+
+
+def _scanned(head: Head, seed: int, index: int, session: int, spacing: float, options: PhantomOptions) -> Case:
     subject, tumour = head.subject, head.tumour
     site = options.sites[subject.site]
     box = field_of_view(spacing)
-    rng = stream(seed, "phantom", "scan", index)
+    visit = () if options.stage == "preoperative" else ("session", session)
+    rng = stream(seed, "phantom", "scan", index, *visit)
     present = available(rng, site)
     scene = make_scene(head, box, stream(seed, "phantom", "texture", index))
     brain = scene.brain > 0.5
     images = {}
     for modality in MODALITIES:
-        noise = stream(seed, "phantom", "scan", index, modality)
+        noise = stream(seed, "phantom", "scan", index, *visit, modality)
         direction = noise.standard_normal(3)
         offset = direction / np.linalg.norm(direction) * noise.random() * options.misregistration
         if modality not in present:
@@ -143,15 +198,14 @@ def make_case(seed: int, index: int, spacing: float, options: PhantomOptions, si
         if modality != "t1c" and options.misregistration > 0:
             signal_image = shift(signal_image, offset, spacing)
         images[modality] = scan(noise, signal_image, brain, box, site, modality)
-    error = annotate(stream(seed, "phantom", "annotator", index), box, site.label_noise)
+    error = annotate(stream(seed, "phantom", "annotator", index, *visit), box, site.label_noise)
     labels, drawn = draw_labels(tumour, box, brain, options.detect_t2), draw_labels(tumour, box, brain, options.detect_t2, error)
     cell = spacing**3 / 1000
+    regions = {"whole": (NCR, ED, ET), "ncr": (NCR,), "ed": (ED,), "et": (ET,)}
+    if tumour.cavity is not None:
+        regions["rc"] = (RC,)
     facts = head.facts | {
-        "whole_ml": float(np.count_nonzero(labels) * cell),
-        **{
-            f"{name}_ml": float(np.count_nonzero(labels == value) * cell)
-            for name, value in (("ncr", NCR), ("ed", ED), ("et", ET))
-        },
+        **{f"{name}_ml": float(np.count_nonzero(np.isin(labels, values)) * cell) for name, values in regions.items()},
         "sequences": "+".join(present),
     }
     concentration = np.where(brain, np.clip(np.rint(255 * box.resample(tumour.concentration, tumour.box)), 0, 255), 0)
@@ -192,6 +246,9 @@ def make_scene(head: Head, box: Box, rng: np.random.Generator) -> Scene:
         mottle=fine(tumour.mottle),
         grain=fine(tumour.grain),
         extra={name: fine(field) for name, field in tumour.extra.items()},
+        cavity=None if tumour.cavity is None else fine(tumour.cavity),
+        gliosis=None if tumour.gliosis is None else fine(tumour.gliosis),
+        rim=None if tumour.rim is None else fine(tumour.rim),
     )
 
 
@@ -216,6 +273,9 @@ def draw_labels(tumour: Tumour, box: Box, brain: np.ndarray, detect: float, erro
     part[inner] = NCR
     bright = inner & (enhancing >= np.maximum(necrosis, 0.5 * core))
     part[bright | (whole & (enhancing > 0.5))] = ET
+    if tumour.cavity is not None and tumour.gliosis is not None:
+        part[(part == 0) & (at(tumour.gliosis) > 0.5) & (at(tumour.tissue) > 0.5) & brain[window]] = ED
+        part[(at(tumour.cavity) > 0.5) & brain[window]] = RC
     labels[window] = part
     return labels
 

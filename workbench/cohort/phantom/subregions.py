@@ -42,6 +42,12 @@ class Tumour:
     """Unit-variance tissue texture of every tumour, correlated over a few mm."""
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     """Maps that the signal mode adds; see `signals`."""
+    cavity: np.ndarray | None = None
+    """After surgery, as are the next two: the fluid-filled resection cavity; None before it."""
+    gliosis: np.ndarray | None = None
+    """Scarred tissue around the cavity."""
+    rim: np.ndarray | None = None
+    """Thin enhancing rim of the cavity."""
 
 
 def build_tumour(
@@ -86,10 +92,10 @@ def build_tumour(
         box=box,
         concentration=_continued(concentration, tissue),
         tissue=ndimage.binary_closing(tissue).astype(np.float32),
-        core=_soft(core, h),
-        enhancing=_soft(enhancing, h),
-        necrosis=_soft(necrosis, h),
-        interior=_soft(interior, h),
+        core=soft(core, h),
+        enhancing=soft(enhancing, h),
+        necrosis=soft(necrosis, h),
+        interior=soft(interior, h),
         specks=specks,
         mottle=mottle if subject.heterogeneous else empty,
         grain=grain,
@@ -120,7 +126,8 @@ def _specks(rng: np.random.Generator, where: np.ndarray, h: float) -> np.ndarray
     return np.clip(blobs, 0, 1)
 
 
-def _soft(mask: np.ndarray, h: float) -> np.ndarray:
+def soft(mask: np.ndarray, h: float) -> np.ndarray:
+    """The mask (X, Y, Z) as fractions in 0..1 with a soft border; `h` = voxel edge in mm."""
     return ndimage.gaussian_filter(mask.astype(np.float32), _SOFT / h, truncate=3) if mask.any() else mask.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""`make_phantom`: the phantom as an ordinary cohort folder in BraTS 2023 naming, with its truth beside it."""
+"""`make_phantom`: the phantom as an ordinary cohort folder in BraTS 2023 naming (2024 after surgery), its truth beside it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from workbench.cohort.phantom.classes import draw_subject
 from workbench.cohort.phantom.options import SIGNALS, PhantomOptions
 from workbench.cohort.phantom.populations import MODALITIES
 from workbench.cohort.phantom.signals import MARKER_COLUMNS
-from workbench.cohort.phantom.subject import make_case
-from workbench.cohort.phantom.truth import case_name, make_truth
+from workbench.cohort.phantom.subject import Case, make_cases
+from workbench.cohort.phantom.truth import case_names, make_truth
 from workbench.cohort.table import CASES_FILE, INFO_FILE, TRUTH_FILE, Cohort, CohortInfo
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.files import atomic_path, read_json, write_json, write_parquet
 from workbench.geometry import from_canonical_array
+from workbench.labels import region_mask
 
 SETTINGS_FILE = "phantom.json"
 GENERATOR = 1
@@ -41,6 +42,7 @@ def make_phantom(
     spacing: float = 2.0,
     seed: int = 0,
     signal: str = "normal",
+    stage: str | None = None,
     workers: int = 1,
     progress: bool = True,
     options: PhantomOptions | None = None,
@@ -53,6 +55,8 @@ def make_phantom(
         subjects: how many; subject k is the same in any number of them.
         spacing: isotropic voxel size in mm, 1 to 4.
         signal: what the markers can be read from, see `signals`.
+        stage: preoperative (one session each) or posttreatment (one to three, with a resection cavity, labels of BraTS 2024);
+            default: that of `options`, preoperative where there are none.
         workers: processes; the bytes do not depend on it.
         options: rates and effect sizes; `overrides` sets single ones by name.
 
@@ -61,6 +65,8 @@ def make_phantom(
         WorkbenchError: the folder holds another cohort.
     """
     folder = Path(folder)
+    if stage is not None:
+        overrides["stage"] = stage
     chosen = PhantomOptions.build(**((options.model_dump() if options else {}) | overrides))
     _check(subjects, spacing, seed, signal, workers)
     settings = {
@@ -69,18 +75,20 @@ def make_phantom(
         "spacing": float(spacing),
         "seed": seed,
         "signal": signal,
-        "options": chosen.model_dump(mode="json"),
+        "options": chosen.settings(),
     }
     _claim(folder, settings)
-    names = [case_name(index) for index in range(subjects)]
-    missing = [index for index, name in enumerate(names) if not _complete(folder, name)]
+    names = [case_names(index, seed, chosen) for index in range(subjects)]
+    missing = [index for index, sessions in enumerate(names) if not all(_complete(folder, name) for name in sessions)]
     if not missing and (folder / INFO_FILE).is_file():
         return Cohort.open(folder)
     jobs = (joblib.delayed(_make)(folder, seed, index, float(spacing), chosen, signal) for index in missing)
     done = joblib.Parallel(n_jobs=min(workers, max(len(missing), 1)), return_as="generator_unordered")(jobs)
     for _ in tqdm(done, total=len(missing), desc="phantom", unit="subject", disable=not progress):
         pass
-    return _write_tables(folder, names, seed, float(spacing), signal, chosen)
+    return _write_tables(
+        folder, [name for sessions in names for name in sessions], subjects, seed, float(spacing), signal, chosen
+    )
 
 
 def _check(subjects: int, spacing: float, seed: int, signal: str, workers: int) -> None:
@@ -138,11 +146,15 @@ def _complete(folder: Path, name: str) -> bool:
 
 
 def _make(folder: Path, seed: int, index: int, spacing: float, options: PhantomOptions, signal: str) -> None:
-    name = case_name(index)
-    case = make_case(seed, index, spacing, options, signal)
-    affine = case.box.affine()
     coarse = options.coarse_site == draw_subject(seed, index, options, signal).site
-    drawn = (case.drawn > 0).astype(np.uint8) if coarse else case.drawn
+    for name, case in zip(case_names(index, seed, options), make_cases(seed, index, spacing, options, signal), strict=True):
+        if not _complete(folder, name):
+            _write_case(folder, name, case, coarse)
+
+
+def _write_case(folder: Path, name: str, case: Case, coarse: bool) -> None:
+    affine = case.box.affine()
+    drawn = region_mask(case.drawn, "WT").astype(np.uint8) if coarse else case.drawn
     target = folder / "images" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     for kind, array in (("labels", case.labels), ("u", case.concentration)):
@@ -190,18 +202,20 @@ def _to_lps(affine: np.ndarray, box: Box) -> np.ndarray:
     return flipped
 
 
-def _write_tables(folder: Path, names: list[str], seed: int, spacing: float, signal: str, options: PhantomOptions) -> Cohort:
-    truth = make_truth(len(names), seed, signal, options)
-    facts = pd.DataFrame([read_json(_facts_path(folder, name)) for name in names])
-    truth = pd.concat([truth, facts], axis=1)
+def _write_tables(
+    folder: Path, names: list[str], subjects: int, seed: int, spacing: float, signal: str, options: PhantomOptions
+) -> Cohort:
+    truth = make_truth(subjects, seed, signal, options, [read_json(_facts_path(folder, name)) for name in names])
+    after = options.stage != "preoperative"
+    label_set = "glioma_post" if after else "glioma"
     rows = truth[["case", "subject", "site", "age", "sex"]].copy()
-    rows["timepoint"] = "000"
+    rows["timepoint"] = [name[-3:] for name in names]
     for modality in MODALITIES:
         paths = [f"images/{name}/{name}-{BRATS_NAMES[modality]}.nii.gz" for name in names]
         there = truth["sequences"].str.split("+").map(lambda found, m=modality: m in found)
         rows[modality] = pd.Series(paths).where(there, None)
     rows["segmentation"] = [f"images/{name}/{name}-seg.nii.gz" for name in names]
-    rows["labels"] = np.where(truth["site"] == options.coarse_site, "WT", "glioma") if options.coarse_site else "glioma"
+    rows["labels"] = np.where(truth["site"] == options.coarse_site, "WT", label_set) if options.coarse_site else label_set
     for marker in MARKER_COLUMNS:
         rows[marker] = (
             truth[marker].astype("Int8").mask(truth["site"] == options.markerless_site)
@@ -210,11 +224,12 @@ def _write_tables(folder: Path, names: list[str], seed: int, spacing: float, sig
         )
     rows["age"] = rows["age"].round(1)
     info = CohortInfo(
-        name="phantom" if signal == "normal" else f"phantom-{signal}",
+        name="-".join(["phantom", *(["posttreatment"] if after else []), *([signal] if signal != "normal" else [])]),
         modalities=MODALITIES,
-        label_convention="brats2023",
+        label_convention="brats2024" if after else "brats2023",
         image_root=".",
-        source=f"generated: {len(names)} subjects, {spacing:g} mm, seed {seed}, signal {signal}",
+        source=f"generated: {subjects} subjects, {spacing:g} mm, seed {seed}, signal {signal}"
+        + (", after surgery" if after else ""),
         space="native",
         licence="synthetic; anatomy: ICBM 152 nonlinear 2009a, (c) McConnell Brain Imaging Centre, MNI",
         citation="Fonov et al. 2011, NeuroImage 54:313 (anatomy); Swanson et al. 2000, Cell Prolif 33:317 (growth)",
