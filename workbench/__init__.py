@@ -16,6 +16,7 @@ _EXPORTS = {
     "Cohort": "workbench.cohort.table",
     "Experiment": "workbench.experiments.experiment",
     "ExperimentParameters": "workbench.experiments.parameters",
+    "RadiomicsExperiment": "workbench.experiments.radiomics",
     "compare": "workbench.experiments.comparison",
     "create_model": "workbench.models.registry",
     "list_models": "workbench.models.catalogue",

@@ -223,14 +223,15 @@ def models(
     if flops:
         from workbench.models.registry import flops as count_flops
 
-        for row in rows:
-            row["flops"] = count_flops(row["name"])
+        for row in rows:  # what is no network has neither parameters nor a forward pass
+            row["flops"] = None if row["parameters"] is None else count_flops(row["name"])
     if as_json:
         _print(rows)
         return
     for row in rows:
         tera = f", {row['flops'] / 1e12:.2f} TFLOP forward" if row.get("flops") else ""
-        _print(f"{row['name']:<18} {row['parameters'] / 1e6:8.2f} M{tera}  {'+'.join(row['tasks']):<22} {row['paper']}")
+        size = "no network" if row["parameters"] is None else f"{row['parameters'] / 1e6:8.2f} M"
+        _print(f"{row['name']:<18} {size:>10}{tera}  {'+'.join(row['tasks']):<22} {row['paper']}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from workbench.experiments import parameters as experiment_parameters
 from workbench.models.catalogue import ModelCard, card, list_models
 from workbench.models.options import OPTIONS, build_options, demo_options, options_class
 from workbench.models.options_networks import nnunet_levels
-from workbench.models.registry import create_model, model_options
+from workbench.models.registry import create_model, flops, model_options
 
 DESIGN_NAMES = [
     "unet", "mts_unet", "mgmt_net", "mome", "masm", "brainfm", "mmformer", "amaes", "m4oe", "segresnet", "swin_unetr", "unetr",
@@ -32,7 +32,17 @@ def test_catalogue_and_options_reach_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("entry", list_models(), ids=lambda entry: entry.name)
+def test_what_is_no_network_says_so() -> None:
+    others = [entry for entry in list_models() if not entry.network]
+    assert [entry.name for entry in others] == ["radiomics"]
+    assert all(entry.parameters is None and entry.as_dict()["input"] is None for entry in others)
+    with pytest.raises(ParameterError, match="'radiomics' is no network"):
+        create_model("radiomics", modalities=("t1",))
+    with pytest.raises(ParameterError, match="no forward pass"):
+        flops("radiomics")
+
+
+@pytest.mark.parametrize("entry", [entry for entry in list_models() if entry.network], ids=lambda entry: entry.name)
 def test_parameters_on_the_card_are_those_of_the_model(entry: ModelCard, monkeypatch: pytest.MonkeyPatch) -> None:
     # on the meta device nothing is filled in; MONAI's Swin reads one linspace while it is built
     monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))

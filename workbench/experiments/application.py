@@ -18,8 +18,9 @@ from workbench.experiments.evaluating import class_rows
 from workbench.experiments.experiment import TRAINING_FILE
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.predicting import reference_image, write_case
-from workbench.files import atomic_path, read_json
+from workbench.files import atomic_path, read_json, write_json
 from workbench.inference.predict import predict_case
+from workbench.models.catalogue import card
 from workbench.models.registry import create_model
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
@@ -46,6 +47,8 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
     run, cohort, out = RunFolder.open(run_folder), Cohort.open(cohort_folder), Path(out)
     if not (run.folder / TRAINING_FILE).is_file():
         raise RunError(f"run {run.folder} is not trained yet")
+    if not card(run.spec["method"]).network:
+        return _predict_without_network(run, cohort, out)
     training = read_json(run.folder / TRAINING_FILE)
     parameters = ExperimentParameters.build(
         run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}
@@ -78,6 +81,17 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
             whole=parameters.sampling == "whole",
         )  # fmt: skip
         write_case(predicted, case, out, reference_image(cohort, name))
+    _write_markers(cohort, out)
+    return out
+
+
+def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
+    """`markers.csv` and a JSON per case of a fitted radiomics run."""
+    from workbench.experiments.radiomics import predict_radiomics
+
+    out.mkdir(parents=True, exist_ok=True)
+    for case, logits in predict_radiomics(run, cohort, out).iterrows():
+        write_json(out / f"{case}.json", {"markers": {marker: [float(value)] for marker, value in logits.items()}})
     _write_markers(cohort, out)
     return out
 

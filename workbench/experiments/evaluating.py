@@ -50,14 +50,17 @@ def metrics_table(experiment: Experiment) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
-def markers_table(experiment: Experiment) -> pd.DataFrame:
-    """One row per case, marker and class, with the truth (NaN unknown), the logit and the uncalibrated probability."""
+def markers_table(experiment: Experiment, kind: str = "markers") -> pd.DataFrame:
+    """One row per case, marker and class, with the truth (NaN unknown), the logit and the uncalibrated probability.
+
+    `kind` names the logits in each case's file: the run's own, or another set kept beside them.
+    """
     tables = []
     for row in held_out(experiment):
         path = marker_file(experiment.run, row["case"])
         if not path.is_file():
             continue
-        found = marker_rows(experiment, row, read_json(path)["markers"])
+        found = marker_rows(experiment, row, read_json(path)[kind])
         if len(found):
             tables.append(found)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MARKER_COLUMNS)

@@ -25,6 +25,11 @@ from workbench.models.options import demo_options, options_class
 UNSET = -1
 DIGEST_PREFIX = "blake2b:"
 
+_WITHOUT_NETWORK = (
+    "method", "cohort", "runs", "experiment", "size", "seed", "fold", "modalities", "markers", "spacing", "threads", "resamples",
+)  # fmt: skip
+"""The shared parameters that a method without a network has."""
+
 DEFAULT_COHORT = {"demo": "cohorts/phantom", "paper": "cohorts/phantom-2mm"}
 """Where the embedded phantom cohort is made when no cohort is named."""
 
@@ -109,7 +114,9 @@ class ExperimentParameters(BaseModel):
         known = chosen.model_fields
         messages = []
         for name in values:
-            if name not in known:
+            if name in known and name not in applicable(method):
+                messages.append(f"parameter '{name}' is one of networks: {method} is fitted without training steps or patches")
+            elif name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"see `workbench run {method} --list-parameters`"
                 messages.append(f"parameter '{name}' is unknown to {method}: {hint}")
@@ -129,7 +136,7 @@ class ExperimentParameters(BaseModel):
     @classmethod
     def from_namespace(cls, method: str, namespace: Mapping[str, Any]) -> Self:
         """Read a notebook's parameters cell: of all names in `namespace` those that are fields."""
-        known = cls.for_method(method).model_fields
+        known = applicable(method)
         return cls.build(method, {name: namespace[name] for name in known if name in namespace and name != "method"})
 
     def resolve(self) -> Self:
@@ -156,7 +163,8 @@ class ExperimentParameters(BaseModel):
             ParameterError: there is no such file.
         """
         outside = {"cohort", "runs", "experiment", "workers"}
-        values = {name: value for name, value in self.resolve().model_dump().items() if name not in outside}
+        of_method = set(applicable(self.method)) - outside
+        values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
         if values.get("pretrained"):
             values["pretrained"] = pretrained_digest(values["pretrained"])
         return values
@@ -174,6 +182,16 @@ class ExperimentParameters(BaseModel):
         return () if self.markers.strip() == "none" else _names(self.markers)
 
 
+def applicable(method: str) -> list[str]:
+    """Names of the parameters that mean something to a method, `method` first; others cannot be set.
+
+    A method that is no network (radiomics) is fitted in one go: what governs patches, batches, steps and devices is not its own.
+    """
+    fields = ExperimentParameters.for_method(method).model_fields
+    options = options_class(method).model_fields
+    return [name for name in fields if card(method).network or name in options or name in _WITHOUT_NETWORK]
+
+
 def cell_fields(method: str) -> dict[str, FieldInfo]:
     """What the parameters cell of the method's notebook lists, in order.
 
@@ -183,7 +201,8 @@ def cell_fields(method: str) -> dict[str, FieldInfo]:
     sharing = [entry.name for entry in list_models() if entry.notebook_name == card(method).notebook_name]
     fields: dict[str, FieldInfo] = {}
     for mate in sharing:
-        for name, field in ExperimentParameters.for_method(mate).model_fields.items():
+        for name in applicable(mate):
+            field = ExperimentParameters.for_method(mate).model_fields[name]
             first = fields.setdefault(name, field)
             if name != "method" and (first.default, first.description) != (field.default, field.description):
                 raise TypeError(f"option '{name}' of {mate} differs from the one of that name in the same notebook")

@@ -55,7 +55,7 @@ class ModelCard:
             "modalities": list(self.modalities),
             "status": self.status,
             "parameters": self.parameters,
-            "input": [max(1, len(self.modalities)), *self.input],
+            "input": [max(1, len(self.modalities)), *self.input] if self.network else None,
         }
 
 
@@ -176,9 +176,11 @@ _CARDS = (
     ModelCard(
         name="radiomics",
         title="Radiomics and age baselines",
-        paper="classical features with scikit-learn",
+        paper="Zwanenburg et al., Radiology 2020 (IBSI); scikit-learn",
         tasks=(MARKER_TASK,),
         modalities=(),
+        status="available",
+        network=False,
     ),
 )
 CARDS: dict[str, ModelCard] = {entry.name: entry for entry in _CARDS}

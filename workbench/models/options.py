@@ -26,6 +26,7 @@ from workbench.models.options_networks import (
     UNetOptions,
     UNETROptions,
 )
+from workbench.models.options_radiomics import RadiomicsOptions
 
 OPTIONS: dict[str, type[MethodOptions]] = {
     "unet": UNetOptions,
@@ -37,6 +38,7 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "attention_unet": AttentionUNetOptions,
     "mednext": MedNeXtOptions,
     "densenet121": DenseNetOptions,
+    "radiomics": RadiomicsOptions,
 }
 
 

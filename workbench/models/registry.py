@@ -54,6 +54,8 @@ def create_model(
         ParameterError: unknown method, option, marker or value; the message lists what there is.
     """
     checked = build_options(name, options)
+    if not card(name).network:
+        raise ParameterError(f"method '{name}' is no network: run it as an experiment (`workbench run {name}`)")
     module, _, attribute = BUILDERS[name].partition(":")
     builder: type[MethodModule] = getattr(importlib.import_module(module), attribute)
     modalities = tuple(modalities) or card(name).modalities
@@ -85,6 +87,8 @@ def flops(name: str) -> int:
     entry = card(name)
     if entry.status != "available":
         raise ParameterError(f"method '{name}' is planned, not built yet")
+    if not entry.network:
+        raise ParameterError(f"method '{name}' is no network: it has no forward pass to count")
     model = paper_model(entry).eval()
     images = torch.zeros((1, len(model.modalities), *entry.input), device="meta")
     present = torch.ones((1, len(model.modalities)), dtype=torch.bool, device="meta")

@@ -1,0 +1,366 @@
+"""`RadiomicsExperiment`: features measured in the tumour, a scikit-learn classifier per marker, and age alone beside it.
+
+It leaves the same run folder as the networks (markers.parquet, headline, status, notebook), so that `workbench runs` and
+`workbench compare` treat it alike. There are no training steps and no weights: `features.parquet` and the chosen hyper-parameters
+in `training.json` fit the same classifiers again, which is how a finished run predicts.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+from IPython.display import Markdown
+
+from workbench.cohort.table import Cohort
+from workbench.errors import InputError, ParameterError, Problem, RunError
+from workbench.evaluation.markers import auc_interval
+from workbench.evaluation.run_comparison import compare_markers
+from workbench.evaluation.summaries import with_available
+from workbench.experiments import evaluating
+from workbench.experiments.experiment import TRAINING_FILE, Experiment
+from workbench.experiments.predicting import held_out, marker_file
+from workbench.experiments.radiomics_features import MaskSource, mask_source, measure, predicted_masks
+from workbench.experiments.showing import picture
+from workbench.files import read_json, write_json, write_parquet
+from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
+from workbench.prepare.settings import PrepareSettings
+from workbench.prepare.store import prepare_cohort
+from workbench.records.run_folder import RunFolder, read_table
+from workbench.views.importance import importance_figure
+from workbench.views.theme import cohort_title, estimate_text
+
+FEATURES_FILE, AGE_ONLY_FILE, IMPORTANCE_FILE = "features.parquet", "age_only.parquet", "importance.parquet"
+TRAINED_ON_FILE = "trained_on.parquet"
+AGE_ONLY = "age_only"
+
+
+class RadiomicsExperiment(Experiment):
+    """A classical baseline on one cohort and fold; see `Experiment` for the arguments and what the steps have in common."""
+
+    # -- features --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def source(self) -> MaskSource:
+        """Where held-out cases' tumours are taken from."""
+        p = self.parameters
+        options = p.options()
+        return mask_source(options["mask_source"], options["mask_run"], p.runs, self.cohort, p.fold)
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """Index = case (training cases first), a column per feature; also kept as `features.parquet`.
+
+        Training cases are measured in their reference mask (or in the brain); those without one cannot be, and do not train.
+        """
+        kept = read_table(self.run.path(FEATURES_FILE))
+        if kept is not None:
+            return kept.set_index("case")
+        texture = bool(self.parameters.options()["texture"])
+        training = self.source if self.source.kind != "predicted" else MaskSource("truth")
+        others = pd.concat([self.cases_by_split[name] for name in ("validation", "test", "external")])
+        with self.run.beating():
+            tables = [
+                measure(self.cohort, self.prepared, cases, self.modalities, source, texture, self.progress)
+                for cases, source in ((self.training_cases, training), (others, self.source))
+            ]
+        table = pd.concat(tables)
+        write_parquet(self.run.path(FEATURES_FILE), table.rename_axis("case").reset_index())
+        return table
+
+    @cached_property
+    def training_cases(self) -> pd.DataFrame:
+        """Rows of the training cases that can be measured."""
+        cases = self.cases_by_split["train"]
+        if self.source.kind == "brain":
+            return cases
+        drawn = cases["segmentation"].notna()
+        if not drawn.any():
+            raise ParameterError(
+                f"no training case of cohort {self.cohort.info.name} (fold {self.parameters.fold}) has a mask to measure: "
+                "mask_source=brain measures the whole brain"
+            )
+        if not drawn.all():
+            self.notes.append(f"{int((~drawn).sum())} training cases have no mask and do not train")
+        return cases[drawn]
+
+    @cached_property
+    def markers(self) -> tuple[str, ...]:
+        """The markers to predict: those asked for that are known in both classes (grade: 4, and 2 or 3) in training cases."""
+        usable = []
+        for name in self.parameters.marker_names():
+            known = self.training_cases[name].dropna() == (4 if name == "grade" else 1)
+            if known.nunique() == 2:
+                usable.append(name)
+            else:
+                shown = "is known for none of them" if known.empty else "is of one class in all of them"
+                self.notes.append(f"marker '{name}' {shown} (the training cases): it cannot be learned and is left out")
+        return tuple(usable)
+
+    def columns(self, classifier: str) -> list[str]:
+        """The features that a classifier is given."""
+        clinical = [AGE, FEMALE] if classifier == AGE_ONLY or self.parameters.options()["with_age"] else []
+        measured = (
+            [] if classifier == AGE_ONLY else [name for name in map(str, self.features) if not name.startswith("clinical/")]
+        )
+        known = self.features.loc[self.training_cases["case"]]
+        return measured + [name for name in clinical if known[name].notna().any()]
+
+    def feature_table(self) -> pd.DataFrame:
+        """How many features of each kind were measured, in how many regions and sequences, and how much of it is missing."""
+        names = self.features.columns.to_series()
+        kinds = names.str.split("/").str[0]
+        rows = []
+        for kind in dict.fromkeys(kinds):
+            of_kind = names[kinds == kind]
+            missing = self.features[of_kind].isna().to_numpy().mean()
+            rows.append(
+                {"kind": kind, "features": len(of_kind), "not measured": f"{missing:.1%}", "for example": of_kind.iloc[-1]}
+            )
+        table = pd.DataFrame(rows).set_index("kind")
+        table.columns.name = f"mask: {self.source.kind}{' (an upper bound)' if self.source.kind == 'truth' else ''}"
+        return table
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def train(self) -> RadiomicsExperiment:
+        """Choose hyper-parameters on the training cases and fit; a finished fit is left alone."""
+        if self.trained:
+            return self
+        self._begin()
+        begin = time.monotonic()
+        options = self.parameters.options()
+        if not self.markers:
+            raise ParameterError("no marker is left to predict: " + "; ".join(dict.fromkeys(self.notes)))
+        chosen: dict[str, dict[str, Any]] = {}
+        with self.run.beating():
+            for marker in self.progress.over(self.markers, "fitting", len(self.markers)):
+                for classifier in dict.fromkeys((options["classifier"], AGE_ONLY)):
+                    if not self.columns(classifier):
+                        continue
+                    fitted = self._fit(marker, classifier)
+                    chosen.setdefault(marker, {})[classifier] = {
+                        "columns": list(fitted.columns),
+                        "hyper-parameters": dict(fitted.chosen),
+                        "inner_auc": None if np.isnan(fitted.inner_auc) else fitted.inner_auc,
+                    }
+                    self.notes += [fitted.note] if fitted.note else []
+        self._note_source()
+        if options["classifier"] == AGE_ONLY and not self.columns(AGE_ONLY):
+            raise ParameterError(
+                f"cohort {self.cohort.info.name} knows no age of a training case: classifier=age_only has nothing"
+            )
+        write_parquet(self.run.path(TRAINED_ON_FILE), self.training_cases[["case", "subject", *self.markers]])
+        budget = {
+            "steps": 0, "samples": len(self.training_cases), "seconds": time.monotonic() - begin, "device": "cpu",
+            "threads": int(self.run.spec["threads"]),
+        }  # fmt: skip
+        document = {"score": "mean AUC of the inner folds", "fitted": chosen, "markers": self.markers, "notes": self.notes}
+        document |= {
+            "modalities": self.modalities,
+            "mask_source": self.source.kind,
+            "scikit_learn": sklearn.__version__,
+            "budget": budget,
+        }
+        write_json(self.run.path(TRAINING_FILE), document)
+        self.run.set_status("running", budget=budget)
+        return self
+
+    def fitted(self, marker: str, classifier: str = "") -> Fitted:
+        """The classifier of a marker, fitted again with the hyper-parameters of `training.json`.
+
+        Raises:
+            RunError: the run is not trained, or knows no such marker or classifier.
+        """
+        if not self.trained:
+            raise RunError(f"run {self.run.folder} is not trained yet: call .train()")
+        return refit(self.run, marker, classifier or self.parameters.options()["classifier"])
+
+    def _fit(self, marker: str, classifier: str) -> Fitted:
+        cases = self.training_cases.set_index("case")
+        table = self.features.loc[cases.index, self.columns(classifier)]
+        return fit(
+            table, cases[marker], cases["subject"], marker, classifier=classifier, seed=self.parameters.seed,
+            inner_folds=self.parameters.options()["inner_folds"],
+        )  # fmt: skip
+
+    def _note_source(self) -> None:
+        if self.source.kind == "truth":
+            self.notes.append("features come from the reference masks, which nobody has at prediction time: an upper bound")
+            bare = sum(pd.isna(row["segmentation"]) for row in held_out(self))
+            if bare:
+                self.notes.append(f"{bare} held-out cases have no mask: their features are the training cases' medians")
+        elif self.source.kind == "predicted":
+            self.notes.append(
+                f"held-out cases are measured in the masks that run {self.parameters.options()['mask_run']} predicted"
+            )
+
+    def predict(self) -> RadiomicsExperiment:
+        """Write every held-out case's logits, and those of age alone."""
+        rows = held_out(self)
+        if self.run.status["state"] == "completed" or all(marker_file(self.run, row["case"]).is_file() for row in rows):
+            return self
+        names = [row["case"] for row in rows]
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for marker, classifiers in self.training["fitted"].items():
+            for classifier in classifiers:
+                found.setdefault(classifier, {})[marker] = self.fitted(marker, classifier).logit(self.features.loc[names])
+        main = self.parameters.options()["classifier"]
+        for index, name in enumerate(names):
+            logits = {
+                kind: {marker: [float(values[index])] for marker, values in of.items()} for kind, of in found.items()
+            }  # fmt: skip
+            write_json(marker_file(self.run, name), {"markers": logits.get(main, {}), AGE_ONLY: logits.get(AGE_ONLY, {})})
+        return self
+
+    def evaluate(self) -> RadiomicsExperiment:
+        """Write the long tables, and `age_only.parquet`: the same table of logistic regression on age (and sex) alone."""
+        if self.run.metrics() is None:
+            self.predict()
+            write_parquet(self.run.path(AGE_ONLY_FILE), evaluating.markers_table(self, AGE_ONLY))
+        super().evaluate()
+        return self
+
+    # -- what came out ---------------------------------------------------------------------------------------------
+
+    def beside_age(self, split: str = "test") -> Any:
+        """AUC of the chosen classifier and of age alone on the same cases, with their paired difference (DeLong)."""
+        ours, age = self.run.markers(), read_table(self.run.path(AGE_ONLY_FILE))
+        if ours is None or age is None or ours.empty or age.empty:
+            return Markdown("*No age is known in this cohort: there is no age-only baseline.*")
+        n = self.parameters.resamples
+        paired = compare_markers(ours, age, split=split, resamples=n)
+        rows = []
+        for _, row in paired[paired["metric"] == "auc"].iterrows():
+            texts = []
+            for table in (ours, age):
+                part = with_available(table[(table["split"] == split) & (table["marker"] == row["marker"])])
+                found = auc_interval(part, resamples=n)
+                texts.append(estimate_text(found.value, found.low, found.high) if found.estimable else "not estimable")
+            unknown = pd.isna(row["difference"])
+            rows.append({
+                "marker": row["marker"], "class": row["class"], "n": row["n"], "positive": row["n_positive"],
+                f"AUC, {self.parameters.options()['classifier']}": texts[0], "AUC, age only": texts[1],
+                "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),
+                "p (DeLong)": "-" if pd.isna(row["p"]) else f"{row['p']:.3f}",
+            })  # fmt: skip
+        result = pd.DataFrame(rows).set_index(["marker", "class"]) if rows else pd.DataFrame()
+        result.columns.name = f"{cohort_title(self.cohort.info.name, self.cohort.info.phantom)}, {split}"
+        return result
+
+    def choices(self) -> pd.DataFrame:
+        """Hyper-parameters chosen by inner cross-validation on the training cases, and the score they were chosen by."""
+        rows = [
+            {
+                "marker": marker, "classifier": classifier,
+                **{key.partition("__")[2]: value for key, value in entry["hyper-parameters"].items()},
+                "AUC of the inner folds": "-" if entry["inner_auc"] is None else f"{entry['inner_auc']:.3f}",
+            }
+            for marker, classifiers in self.training["fitted"].items()
+            for classifier, entry in classifiers.items()
+        ]  # fmt: skip
+        return pd.DataFrame(rows).set_index(["marker", "classifier"]).astype(object).fillna("-")
+
+    def importances(self, repeats: int = 20) -> pd.DataFrame:
+        """Drop of the validation cases' AUC when a feature is permuted; kept as `importance.parquet`. See `importance`."""
+        kept = read_table(self.run.path(IMPORTANCE_FILE))
+        if kept is not None:
+            return kept
+        cases = self.cases_by_split["validation"].set_index("case")
+        tables = [
+            importance(
+                self.fitted(marker), self.features.loc[cases.index], cases[marker], seed=self.parameters.seed, repeats=repeats
+            )
+            for marker in self.training["markers"]
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        write_parquet(self.run.path(IMPORTANCE_FILE), table)
+        return table
+
+    def show(self, name: str) -> Any:
+        """As `Experiment.show`, and 'importance'."""
+        if name != "importance":
+            return super().show(name)
+        info = self.cohort.info
+        title = (
+            f"radiomics ({self.parameters.options()['classifier']}) on {cohort_title(info.name, info.phantom)}, validation cases"
+        )
+        figure = importance_figure(self.importances(), title=title)
+        if figure is None:
+            return Markdown("*The validation cases show one class only: importance cannot be measured.*")
+        return picture(self.run, name, figure)
+
+    def remarks(self) -> Markdown:
+        """Notes, effort, and that a phantom is a phantom."""
+        training = self.training
+        lines = [
+            f"Fitted on {training['budget']['samples']} training cases in {training['budget']['seconds']:.0f} s, scikit-learn "
+            f"{training['scikit_learn']}; no training steps.",
+            *dict.fromkeys([*training["notes"], *self.notes]),
+        ]
+        if self.cohort.info.phantom:
+            lines.append("Phantom results: synthetic images, never clinical evidence.")
+        return Markdown("\n".join(f"- {line}" for line in lines))
+
+
+def refit(run: RunFolder, marker: str, classifier: str) -> Fitted:
+    """A marker's classifier, fitted again from what the run folder holds: features, labels, chosen hyper-parameters.
+
+    Raises:
+        RunError: the run knows no such marker or classifier, or was fitted by another scikit-learn.
+    """
+    training = read_json(run.path(TRAINING_FILE))
+    known = training["fitted"].get(marker, {})
+    if classifier not in known:
+        raise RunError(f"run {run.folder} has no {classifier} classifier for marker '{marker}'")
+    if training["scikit_learn"] != sklearn.__version__:
+        raise RunError(
+            f"run {run.folder} was fitted by scikit-learn {training['scikit_learn']}, this is {sklearn.__version__}: it may fit "
+            "differently; install that version, or repeat the run"
+        )
+    features, cases = read_table(run.path(FEATURES_FILE)), read_table(run.path(TRAINED_ON_FILE))
+    if features is None or cases is None:
+        raise RunError(f"run {run.folder} is damaged: {FEATURES_FILE} or {TRAINED_ON_FILE} is missing")
+    table = features.set_index("case").loc[cases["case"], known[classifier]["columns"]]
+    cases = cases.set_index("case")
+    parameters = run.spec["parameters"]
+    return fit(
+        table, cases[marker], cases["subject"], marker, classifier=classifier, chosen=known[classifier]["hyper-parameters"],
+        seed=parameters["seed"], inner_folds=parameters["inner_folds"],
+    )  # fmt: skip
+
+
+def predict_radiomics(run: RunFolder, cohort: Cohort, out: Path) -> pd.DataFrame:
+    """Apply a fitted run to every case of another cohort: a column of logits per marker, index = case.
+
+    Tumours are measured as in the run: in the cohort's own masks, in the brain, or in masks that the run's mask run predicts
+    first, into `out`.
+
+    Raises:
+        RunError: the run is not fitted, or its mask run is gone.
+        InputError: a case has no mask, where the run measures reference masks.
+    """
+    training, parameters = read_json(run.path(TRAINING_FILE)), run.spec["parameters"]
+    modalities = tuple(training["modalities"])
+    source = MaskSource(training["mask_source"])
+    if source.kind == "predicted":
+        from workbench.experiments.application import predict_cohort
+
+        segmenter = RunFolder.open(run.folder.parents[1] / parameters["mask_run"])
+        source = predicted_masks(segmenter, predict_cohort(segmenter.folder, cohort.folder, out / "masks"))
+    elif source.kind == "truth":
+        bare = cohort.cases[cohort.cases["segmentation"].isna()]["case"]
+        if len(bare):
+            remedy = "give the cohort masks, or repeat the run with mask_source=predicted or brain"
+            raise InputError(*(Problem(case=str(case), message="has no mask to measure", remedy=remedy) for case in bare))
+    prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters["spacing"]), progress=True)
+    table = measure(cohort, prepared, cohort.cases, modalities, source, bool(parameters["texture"]))
+    classifier = parameters["classifier"]
+    return pd.DataFrame(
+        {marker: refit(run, marker, classifier).logit(table) for marker in training["markers"]}, index=table.index
+    )
