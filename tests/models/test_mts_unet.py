@@ -303,3 +303,70 @@ def test_a_broken_cmd_cannot_touch_a_case_without_flair(passes: tuple[MtsUNet, T
     finally:
         with torch.no_grad():
             model.cmd.conv_t2.weight.copy_(kept)
+
+
+# ablations: each switch changes what it says and nothing else
+
+IDH_STREAM = {"cmd", "cmd_backbone", "dsf"}
+
+
+@pytest.mark.parametrize(
+    ("options", "gone", "new", "reshaped"),
+    [
+        ({"streams": "tafe"}, IDH_STREAM, {"tafe_heads.idh"}, set()),  # TAFE only
+        ({"streams": "cmd"}, {"dsf"}, {"cmd_head", "tafe_heads.idh"}, set()),  # CMD only, TAFE where T2 or FLAIR is missing
+        ({"fusion": "published"}, set(), {"cmd_head", "tafe_heads.idh"}, {"dsf.0.weight"}),
+        ({"fallback": "head"}, set(), {"tafe_heads.idh"}, set()),
+        ({"backbones": 1}, {"cmd_backbone"}, set(), set()),  # the light variant, ours
+        ({"tafe_stages": 3}, set(), set(), {"dsf.0.weight", "tafe_heads.codel.0.weight"}),
+        *[
+            (same, set(), set(), set())
+            for same in (
+                {"alpha": 0.0}, {"gate": "none"}, {"gate": "detached"}, {"attention": "published"}, {"gamma": 1.0},
+                {"cmd_dropout": 0.0}, {"segmentation_first": 0.5}, {"normalise": False}, {"merging": "legacy"}, {"min_gate": 0.0},
+            )
+        ],
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_a_switch_changes_what_it_says_and_nothing_else(
+    on_meta: Any, options: dict[str, Any], gone: set[str], new: set[str], reshaped: set[str]
+) -> None:
+    def shapes(**chosen: Any) -> dict[str, tuple[int, ...]]:
+        model = on_meta(("idh", "codel"), **(TINY | {"backbones": 2} | chosen))
+        return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+    def inside(names: set[str], parts: set[str]) -> bool:
+        return all(any(name.startswith(f"{part}.") for part in parts) for name in names)
+
+    before, after = shapes(), shapes(**options)
+    assert inside(before.keys() - after.keys(), gone)
+    assert inside(after.keys() - before.keys(), new)
+    assert {part for part in gone if not any(name.startswith(f"{part}.") for name in after)} == gone
+    assert {part for part in new if any(name.startswith(f"{part}.") for name in after)} == new
+    assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == reshaped
+
+
+def test_alpha_zero_drops_the_segmentations_gradient() -> None:
+    prediction = Prediction(segmentation=torch.randn(1, 4, 8, 8, 8, requires_grad=True), markers={"idh": torch.zeros(1, 1)})
+    batch = Batch(
+        ("t1",), torch.zeros(1, 1, 8, 8, 8), torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 8, 8, 8, dtype=torch.long),
+        ("glioma",), {"idh": torch.tensor([1.0])},
+    )  # fmt: skip
+    terms = build(alpha=0.0, beta=2.0).loss(prediction, batch, 0.0)
+    assert float(terms["segmentation"].detach()) == 0
+    assert float(terms["idh"]) == pytest.approx(2 * 0.693147, rel=1e-5)
+
+
+def test_no_gate_is_one_everywhere() -> None:
+    model = build(gate="none")
+    assert not model.gated
+    assert bool((model.gate(torch.randn(1, 4, 6, 6, 6)) == 1).all())
+
+
+def test_a_changed_gate_is_what_is_used() -> None:
+    model = build()
+    assert model.gated
+    model.gate_change = torch.zeros_like
+    gate = model.gate(torch.randn(1, 4, 6, 6, 6))
+    torch.testing.assert_close(gate, torch.full_like(gate, 0.1))
