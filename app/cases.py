@@ -18,10 +18,12 @@ from workbench.views.case_panel import CasePanel
 from workbench.views.case_table import cohort_table, facts_html, run_table, worst_first
 from workbench.views.case_view import CaseView, open_case
 from workbench.views.keyboard import Keyboard
+from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem
 
 _COHORT = "cohort:"
 _PAGE = 20
+MAP_TABLES = (ATTRIBUTION_FILE, WEIGHTS_FILE)
 _WISHES = ("modality", "overlay", "region")
 _KEYS = {
     "PageDown or ↓": "next case", "PageUp or ↑": "previous case", "1 … 9": "sequence", "o": "overlay on or off",
@@ -177,7 +179,7 @@ class CasesPage(pn.viewable.Viewer):
         self._follow_wishes(view)
         metrics, markers = self._tables()
         try:
-            self.facts.object = facts_html(view, metrics, markers) if view is not None else ""
+            self.facts.object = facts_html(view, metrics, markers, *self._map_tables()) if view is not None else ""
         except WorkbenchError as error:  # an unreadable mask: the panel has said so
             self.facts.object = f"<p>{error}</p>"
 
@@ -199,6 +201,10 @@ class CasesPage(pn.viewable.Viewer):
             return (self.store.metrics(self.state.run), self.store.markers(self.state.run)) if self.state.run else (None, None)
         except WorkbenchError:
             return None, None
+
+    def _map_tables(self) -> list[pd.DataFrame]:
+        """What the run's explanation maps say by region: shares of attribution, weights of the sequences."""
+        return [self.store.map_table(self.state.run, name) if self.state.run else pd.DataFrame() for name in MAP_TABLES]
 
     def _read_table(self, cohort: Cohort | None) -> tuple[pd.DataFrame, str]:
         state = self.state

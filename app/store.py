@@ -19,6 +19,7 @@ from workbench.evaluation.intervals import Interval
 from workbench.evaluation.summaries import headline
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import EVENTS_FILE, MARKERS_FILE, METRICS_FILE, RunFolder, read_events, read_table
+from workbench.views.map_tables import read_map_table
 
 KEPT = 256
 """Entries kept in the cache: tables of a few thousand rows, so some tens of megabytes."""
@@ -70,6 +71,13 @@ class Store:
     def events(self, run: str) -> pd.DataFrame:
         """Training scalars of a run: name, step, value."""
         return self._read(run, EVENTS_FILE, read_events)
+
+    def map_table(self, run: str, name: str) -> pd.DataFrame:
+        """What a run's explanation maps say by region, see `map_tables`; empty where there is nothing or it cannot be read."""
+        try:
+            return self._read(run, name, read_map_table)
+        except (WorkbenchError, OSError, ValueError):
+            return pd.DataFrame()
 
     def cohort(self, run: str) -> Cohort | None:
         """The cohort that a run was made from; None where it moved or cannot be read (`cohort_problem` says why)."""

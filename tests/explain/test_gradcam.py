@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workbench.contracts import Prediction
 from workbench.errors import ParameterError
-from workbench.explain.attention import attention_maps, attribution_shares, explain_case
+from workbench.explain.attention import attention_maps, explain_case
 from workbench.explain.gradcam import gradcam
 from workbench.models.method import MethodModule
 from workbench.models.options_base import MethodOptions
@@ -92,15 +92,6 @@ def test_own_maps_are_returned_by_channel() -> None:
     assert set(maps) == {"gradcam_idh", "weights_0", "weights_1"}
     np.testing.assert_array_equal(maps["weights_1"], images[0, 1].numpy())
     assert set(attention_maps(Known(), images, PRESENT, GIVEN)) == {"weights_0", "weights_1"}
-
-
-def test_shares_add_up() -> None:
-    labels = np.zeros((4, 4, 4), np.uint8)
-    labels[0], labels[1] = 3, 2
-    values = np.zeros((4, 4, 4), np.float32)
-    values[0], values[2] = 3, 1
-    assert attribution_shares(values, labels) == pytest.approx({"ET": 0.75, "NCR": 0, "ED": 0, "outside": 0.25})
-    assert all(np.isnan(share) for share in attribution_shares(values * 0, labels).values())
 
 
 def test_mistakes_are_named() -> None:

@@ -1,7 +1,9 @@
-"""Explanation maps of a few test cases, written as NIfTI on the native grid beside the predictions."""
+"""Explanation maps of a few test cases, as NIfTI on the native grid beside the predictions, and what they say by region."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,22 +11,22 @@ import pandas as pd
 import torch
 
 from workbench.contracts import SEGMENTATION
-from workbench.experiments.marker_window import marker_window
+from workbench.experiments.marker_window import MarkerWindow, marker_window
 from workbench.experiments.predicting import reference_image
-from workbench.explain.attention import attention_maps, attribution_shares
-from workbench.explain.gradcam import gradcam
+from workbench.explain.attention import attention_maps
+from workbench.explain.gradcam import FORMS, gradcam
+from workbench.explain.regions import WEIGHT, attribution_rows, modality_weight_rows
 from workbench.files import atomic_path
 from workbench.inference.export import save_nifti
 from workbench.inference.windows import paste
 from workbench.models.catalogue import card
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
+from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
     from workbench.models.method import MethodModule
-
-ATTRIBUTION_FILE = "maps/attribution.csv"
 
 
 def explained_cases(experiment: Experiment) -> list[str]:
@@ -33,35 +35,69 @@ def explained_cases(experiment: Experiment) -> list[str]:
 
 
 def explain_all(experiment: Experiment) -> None:
-    """Write `maps/<case>_<map>.nii.gz` and, where there is a mask, the share of each map inside ET, NCR and ED."""
+    """Write `maps/<case>_<map>.nii.gz`, the share of each map inside the regions of the tumour (`attribution.csv`) and, for a
+    method that weighs its sequences, their mean weight in each region (`modality_weights.csv`)."""
     run = experiment.run
     names = explained_cases(experiment)
     if (run.folder / ATTRIBUTION_FILE).is_file() or not names:
         return
     model = experiment.model.to(experiment.device).eval()
-    rows = []
+    shares, weights = [], []
     for name in experiment.progress.over(names, "explaining", len(names)):
         case = experiment.prepared.case(name)
         truth = case.labels()
-        for key, values in _maps(experiment, model, case).items():
+        window = marker_window(experiment, case)
+        looked_at = paste(torch.ones(window.shape), window.start, case.shape).numpy() * case.brain() > 0
+        maps = case_maps(experiment, model, case, window)
+        for key, values in maps.items():
             native = to_native(values[None], case)[0]
             path = run.path("maps", f"{name}_{key}.nii.gz")
             save_nifti(native, case.native, path, kind="map", source=reference_image(experiment.cohort, name))
-            if truth is not None and case.label_set.startswith("glioma"):
-                rows += [(name, key, region, share) for region, share in attribution_shares(values, truth).items()]
-    table = pd.DataFrame(rows, columns=["case", "map", "region", "share"])
-    with atomic_path(run.path(ATTRIBUTION_FILE)) as temporary:  # written last: its presence means that all maps are there
+            if truth is not None and case.label_set and not key.startswith(WEIGHT) and values.min() >= 0:
+                shares.append(attribution_rows(values, truth, looked_at, case.label_set).assign(case=name, map=key))
+        weights.append(modality_weight_rows(maps, truth, looked_at, case.label_set).assign(case=name))
+    _write(experiment, WEIGHTS_FILE, weights, ["case", "region", "modality", "weight", "voxels"])
+    # written last: its presence means that all maps are there
+    _write(experiment, ATTRIBUTION_FILE, shares, ["case", "map", "region", "share", "chance"])
+
+
+def _write(experiment: Experiment, name: str, parts: list[pd.DataFrame], columns: list[str]) -> None:
+    filled = [part for part in parts if len(part)]
+    table = pd.concat(filled, ignore_index=True)[columns] if filled else pd.DataFrame(columns=columns)
+    with atomic_path(experiment.run.path(name)) as temporary:
         table.to_csv(temporary, index=False)
 
 
-def _maps(experiment: Experiment, model: MethodModule, case: PreparedCase) -> dict[str, np.ndarray]:
-    """All maps of a case on its prepared grid, from the window in which its markers are read."""
+def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, window: MarkerWindow) -> dict[str, np.ndarray]:
+    """All maps of a case on its prepared grid, from the window in which its markers are read; zero elsewhere.
+
+    The method's own maps; `gradcam_<marker>` and `gradcampp_<marker>` (Grad-CAM++), `tumour` instead of a marker being the
+    segmentation; and for a method that reads markers through a tumour gate `gradcam_<marker>_open`: the same with the gate
+    opened everywhere, left out where that changes nothing.
+    """
     modalities = experiment.modalities
-    window = marker_window(experiment, case)
-    seen, present, start = window.images, window.present, window.start
-    found = attention_maps(model, seen, present, modalities)
+    found = attention_maps(model, window.images, window.present, modalities)
+    chosen = experiment.parameters.cam
     targets = ("", *experiment.markers) if SEGMENTATION in card(experiment.parameters.method).tasks else experiment.markers
     for marker in targets if model.cam_layers() else ():
-        found[f"gradcam_{marker or 'tumour'}"] = gradcam(model, seen, present, modalities, marker)
+        for form in [form for form in FORMS if chosen in (form, "both")]:
+            name = f"{form.replace('++', 'pp')}_{marker or 'tumour'}"
+            found[name] = gradcam(model, window.images, window.present, modalities, marker, form=form)
+            if marker and model.gated and form == "gradcam":
+                with gate_open(model):
+                    opened = gradcam(model, window.images, window.present, modalities, marker, form=form)
+                if not np.allclose(opened, found[name], atol=1e-6):
+                    found[f"{name}_open"] = opened
     brain = case.brain()
-    return {key: paste(torch.from_numpy(values), start, case.shape).numpy() * brain for key, values in found.items()}
+    return {key: paste(torch.from_numpy(values), window.start, case.shape).numpy() * brain for key, values in found.items()}
+
+
+@contextmanager
+def gate_open(model: MethodModule) -> Iterator[None]:
+    """The tumour gate of a method open everywhere, as if the whole brain were tumour; as it was afterwards."""
+    before = model.gate_change
+    model.gate_change = torch.ones_like
+    try:
+        yield
+    finally:
+        model.gate_change = before

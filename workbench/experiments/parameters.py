@@ -78,6 +78,9 @@ class ExperimentParameters(BaseModel):
     overlap: float = Field(0.5, ge=0, lt=1, description="overlap of sliding windows at inference")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples of subjects behind each interval")
     maps: int = Field(4, ge=0, description="cases for which explanation maps are written")
+    cam: Literal["both", "gradcam", "gradcam++"] = Field(
+        "both", description="class activation maps: Grad-CAM, Grad-CAM++ or both"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from IPython.display import Markdown, display
 
-from workbench.experiments.explaining import ATTRIBUTION_FILE, explained_cases
+from workbench.experiments.explaining import explained_cases
 from workbench.experiments.showing import picture
 from workbench.views.case_view import open_case
 from workbench.views.map_stills import map_figure
+from workbench.views.map_tables import ATTRIBUTION_FILE, attribution_table, read_map_table
 from workbench.views.stills import figure_of
 
 if TYPE_CHECKING:
@@ -42,12 +43,10 @@ def case_pictures(experiment: Experiment, *, worst: int, best: int, split: str) 
 
 
 def map_pictures(experiment: Experiment) -> pd.DataFrame | None:
-    """Display the maps of each explained case; the table is the mean share of each map inside ET, NCR and ED."""
+    """Display the maps of each explained case; the table is the mean share of each map inside the regions, beside chance."""
     for case in explained_cases(experiment):
         view = open_case(experiment.cohort, case, experiment.run.folder)
-        display(picture(experiment.run, f"maps_{case}", map_figure(view)))
-    path = experiment.run.folder / ATTRIBUTION_FILE
-    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    if table.empty:
-        return None
-    return table.pivot_table(index="map", columns="region", values="share", aggfunc="mean").round(3)
+        if view.maps:
+            display(picture(experiment.run, f"maps_{case}", map_figure(view)))
+    table = attribution_table(read_map_table(experiment.run.folder / ATTRIBUTION_FILE))
+    return None if table.empty else table

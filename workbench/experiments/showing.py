@@ -20,6 +20,8 @@ from workbench.files import atomic_path
 from workbench.models.catalogue import card
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
+from workbench.views.map_figures import attribution_figure, weight_figure
+from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
 from workbench.views.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
 TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity")
-FIGURES = ("training", "segmentation", "markers")
+FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
     "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
@@ -85,6 +87,12 @@ def show(experiment: Experiment, name: str) -> Any:
         markers = run.markers()
         rows = with_available(markers) if markers is not None else pd.DataFrame(columns=["split", "truth", "marker", "class"])
         figure = marker_figure(rows, title=title, best=best_curves(experiment.cohort, rows))
+    elif name == "attribution":
+        figure = attribution_figure(read_map_table(run.folder / ATTRIBUTION_FILE), title=title)
+    elif name == "modality_weights":
+        figure = weight_figure(read_map_table(run.folder / WEIGHTS_FILE), title=title)
+        if figure is None:
+            return Markdown(f"*{experiment.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
     else:
         raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
     return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")

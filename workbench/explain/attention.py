@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.explain.gradcam import gradcam
-from workbench.labels import REGIONS
 from workbench.models.method import MethodModule
 
 
@@ -55,13 +54,3 @@ def explain_case(
     if model.cam_layers():
         maps[f"gradcam_{marker or 'tumour'}"] = gradcam(model, images, present, modalities, marker)
     return maps | attention_maps(model, images, present, modalities)
-
-
-def attribution_shares(values: np.ndarray, labels: np.ndarray, regions: Sequence[str] = ("ET", "NCR", "ED")) -> dict[str, float]:
-    """Share of a map's sum inside each region, and 'outside' all of them; NaN where the map is zero everywhere."""
-    total = float(values.sum(dtype=np.float64))
-    masks = {region: np.isin(labels, REGIONS[region]) for region in regions}
-    masks["outside"] = ~np.logical_or.reduce(list(masks.values()))
-    return {
-        name: float(values[mask].sum(dtype=np.float64)) / total if total > 0 else float("nan") for name, mask in masks.items()
-    }

@@ -20,7 +20,8 @@ from workbench.errors import ParameterError
 from workbench.models.losses import class_groups, merge_logits
 from workbench.models.method import MethodModule
 
-FORMS = {"gradcam": GradCAM, "gradcam++": GradCAMpp}
+Form = Literal["gradcam", "gradcam++"]
+FORMS: dict[Form, type[GradCAM]] = {"gradcam": GradCAM, "gradcam++": GradCAMpp}
 
 
 class TargetLogit(nn.Module):
@@ -58,7 +59,7 @@ def gradcam(
     marker: str = "",
     *,
     layer: str = "",
-    form: Literal["gradcam", "gradcam++"] = "gradcam",
+    form: Form = "gradcam",
 ) -> np.ndarray:
     """Where the evidence for a marker's positive class (or for tumour) lies.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from workbench.cohort.table import Cohort
 from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES
 from workbench.views.case_view import CaseView
+from workbench.views.map_tables import attribution_table, weight_table
 from workbench.views.theme import cohort_title
 
 METRIC_TITLES = {
@@ -117,8 +119,15 @@ def worst_first(table: pd.DataFrame, metric: str, region: str) -> list[dict[str,
     return [{"field": column, "dir": "asc" if metric in HIGHER_IS_BETTER else "desc"}]
 
 
-def facts_html(view: CaseView, metrics: pd.DataFrame | None = None, markers: pd.DataFrame | None = None) -> str:
-    """What is known of a case, as HTML: subject, sequences, volumes and metrics per region, markers predicted and true."""
+def facts_html(
+    view: CaseView,
+    metrics: pd.DataFrame | None = None,
+    markers: pd.DataFrame | None = None,
+    attribution: pd.DataFrame | None = None,
+    weights: pd.DataFrame | None = None,
+) -> str:
+    """What is known of a case, as HTML: subject, sequences, volumes and metrics per region, markers predicted and true, and
+    what its explanation maps say by region (`attribution` and `weights`, as `map_tables.read_map_table` gives them)."""
     row, info = view.row, view.cohort.info
     absent = [m for m in view.cohort.modalities if m not in view.modalities]
     facts = {
@@ -137,6 +146,7 @@ def facts_html(view: CaseView, metrics: pd.DataFrame | None = None, markers: pd.
     )
     listed = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     parts = [f"<table>{listed}</table>", _regions_html(view, metrics), _markers_html(view, markers)]
+    parts += [_maps_html(view, attribution, attribution_table), _maps_html(view, weights, weight_table)]
     return f'{notice}<div class="facts">{"".join(p for p in parts if p)}</div>'
 
 
@@ -171,6 +181,20 @@ def _markers_html(view: CaseView, markers: pd.DataFrame | None) -> str:
         known = "unknown" if pd.isna(truth) else _truth_text(marker, int(truth))
         listed.append([MARKER_TITLES[marker], known, predicted.get(marker, "–")])
     return _table(["Marker", "Truth", "Prediction"], listed) if listed else ""
+
+
+def _maps_html(view: CaseView, table: pd.DataFrame | None, make: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+    """A table of `map_tables` of this case alone; the number of cases, which is one, is left out."""
+    shown = pd.DataFrame() if table is None or table.empty else make(table[table["case"] == view.case])
+    if shown.empty:
+        return ""
+    shown = shown.drop(columns="n", errors="ignore")
+    head = [f"{str(shown.index.name).capitalize()}, {shown.columns.name}", *map(str, shown.columns)]
+    rows = [
+        [str(name), *(value if isinstance(value, str) else _number(value, 2) for value in row)]
+        for name, row in zip(shown.index, shown.to_numpy(), strict=True)
+    ]
+    return _table(head, rows)
 
 
 def _truth_text(marker: str, truth: int) -> str:

@@ -34,6 +34,7 @@ from workbench.views.case_images import (
     read_volume,
     region_volumes,
 )
+from workbench.views.map_names import map_order, map_title
 from workbench.views.planes import MAP_FLOOR
 
 NONE, TRUTH, PREDICTION, DISAGREEMENT, MAP = "none", "truth", "prediction", "disagreement", "map:"
@@ -194,7 +195,7 @@ class CaseView:
             found["Prediction"] = PREDICTION
         if TRUTH in found.values() and PREDICTION in found.values():
             found["Disagreement"] = DISAGREEMENT
-        return found | {f"Map: {name}": MAP + name for name in self.maps}
+        return found | {f"Map: {map_title(name)}": MAP + name for name in self.maps}
 
     def overlay(self, key: str, region: str = "WT") -> Overlay | None:
         """An overlay by its key; None for 'none' and for what this case does not have.
@@ -230,7 +231,7 @@ class CaseView:
         low, high = min(0.0, float(volume.array.min())), float(volume.array.max())
         step = max(high - low, 1e-9) / 255
         array = np.clip(np.round((volume.array - low) / step), 0, 255).astype(np.uint8)
-        return Overlay(Volume(array, volume.grid), name=name, low=low, step=step)
+        return Overlay(Volume(array, volume.grid), name=map_title(name), low=low, step=step)
 
     def centre(self) -> tuple[float, float, float]:
         """Where to look first, in mm: the middle of the truth's or else the prediction's lesion, else of the image."""
@@ -293,10 +294,11 @@ def open_case(cohort: Cohort, case: str, run_folder: Path | None = None) -> Case
 
 
 def find_maps(run_folder: Path, case: str) -> dict[str, Path]:
-    """Name -> file of a run's maps of a case: `maps/<case>_<name>.nii.gz`."""
+    """Name -> file of a run's maps of a case, `maps/<case>_<name>.nii.gz`, in the order in which they are read."""
     prefix = f"{case}_"
     files = sorted((run_folder / "maps").glob("*.nii.gz"))
-    return {f.name.removeprefix(prefix).removesuffix(".nii.gz"): f for f in files if f.name.startswith(prefix)}
+    found = {f.name.removeprefix(prefix).removesuffix(".nii.gz"): f for f in files if f.name.startswith(prefix)}
+    return {name: found[name] for name in sorted(found, key=map_order)}
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

@@ -1,0 +1,34 @@
+"""Names of explanation maps as a reader meets them: on overlays, in figures and in tables."""
+
+from __future__ import annotations
+
+from workbench.contracts import MODALITY_TITLES
+
+_OWN = {
+    "gate": "Tumour gate",
+    "pooling": "Attention pooling (1 = mean)",
+    "cmd_attention": "T2-FLAIR attention (CMD)",
+}
+_TARGETS = {"tumour": "tumour", "idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
+_FORMS = {"gradcam": "Grad-CAM", "gradcampp": "Grad-CAM++"}
+
+
+def map_title(key: str) -> str:
+    """The title of a map by the name in its file.
+
+    >>> map_title("gradcampp_codel"), map_title("gradcam_idh_open"), map_title("weight_t1c")
+    ('Grad-CAM++ 1p/19q', 'Grad-CAM IDH, gate open', 'Weight of T1c')
+    """
+    form, _, target = key.partition("_")
+    if form in _FORMS and target:
+        target, opened = target.removesuffix("_open"), target.endswith("_open")
+        return f"{_FORMS[form]} {_TARGETS.get(target, target)}" + (", gate open" if opened else "")
+    if form == "weight" and target:
+        return f"Weight of {MODALITY_TITLES.get(target, target)}"
+    return _OWN.get(key, key.replace("_", " "))
+
+
+def map_order(key: str) -> tuple[int, str]:
+    """Sort key: Grad-CAM, Grad-CAM++, the method's own maps, weights of sequences."""
+    form = key.partition("_")[0]
+    return {"gradcam": 0, "gradcampp": 1, "weight": 3}.get(form, 2), key
