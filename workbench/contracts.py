@@ -38,7 +38,8 @@ MODALITY_TITLES: dict[str, str] = {
     "pd": "PD",
 }
 
-SEGMENTATION, MARKER_TASK = "segmentation", "markers"
+SEGMENTATION, MARKER_TASK, PRETRAINING = "segmentation", "markers", "pretraining"
+"""What a method may be for. A pretraining method learns from images alone; what it leaves is an encoder."""
 
 
 @dataclass(frozen=True)

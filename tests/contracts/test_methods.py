@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction
+from workbench.contracts import MARKER_TASK, PRETRAINING, SEGMENTATION, Batch, Prediction
 from workbench.errors import ParameterError
 from workbench.models.catalogue import card, list_models
 from workbench.models.method import MethodModule
+from workbench.models.pretraining import PretrainingModule
 from workbench.models.registry import BUILDERS, create_model
 
 GIVEN = ("t1", "t1c", "t2", "flair")
@@ -38,6 +39,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     ),
     "segresnet": ({"width": 8, "stem_dropout": 0.0}, (16, 24, 16)),
     "swin_unetr": ({"feature_size": 12, "window": 4, "checkpointing": False}, (64, 64, 64)),
+    "pretrain_swin": ({"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}, (64, 64, 64)),
     "unetr": ({"width": 4, "hidden": 24, "heads": 2, "mlp": 48, "positions": 32}, (32, 48, 16)),
     "attention_unet": ({"width": 4, "depth": 3}, (16, 24, 8)),
     "mednext": ({"width": 4, "variant": "S"}, (32, 48, 32)),
@@ -58,6 +60,10 @@ class Case:
     def build(self, seed: int = 0, **options: Any) -> MethodModule:
         return create_model(self.name, modalities=GIVEN, classes=4, markers=MARKERS, seed=seed, **(TINY[self.name][0] | options))
 
+    @property
+    def pretraining(self) -> bool:
+        return PRETRAINING in card(self.name).tasks
+
     @cached_property
     def model(self) -> MethodModule:
         return self.build()
@@ -77,7 +83,9 @@ class Case:
 
     @cached_property
     def batch(self) -> Batch:
-        """One complete sample: everything is known of it."""
+        """One complete sample: everything is known of it. Of pretraining both: contrast needs another one."""
+        if self.pretraining:
+            return Batch(GIVEN, self.images, self.present, None, ("", ""), {})
         labels = torch.randint(0, 4, (1, *self.shape), generator=torch.Generator().manual_seed(2))
         markers = {"idh": torch.tensor([1.0]), "codel": torch.tensor([0.0]), "grade": torch.tensor([4.0])}
         return Batch(GIVEN, self.images[:1], self.present[:1], labels, ("glioma",), markers)
@@ -86,7 +94,9 @@ class Case:
     def trained(self) -> tuple[Prediction, dict[str, Tensor], dict[str, Tensor | None]]:
         """The one training pass: prediction, terms and gradients."""
         self.model.train()
-        prediction = self.model(self.batch.images, self.batch.present, GIVEN)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # pretext tasks are drawn in the forward pass
+            prediction = self.model(self.batch.images, self.batch.present, GIVEN)
         terms = self.model.loss(prediction, self.batch, 0.5)
         gradients = torch.autograd.grad(
             torch.stack(list(terms.values())).sum(), list(self.model.parameters()), retain_graph=True, allow_unused=True
@@ -130,11 +140,17 @@ def same(left: Prediction, right: Prediction, tolerance: float) -> None:
         torch.testing.assert_close(left.segmentation, right.segmentation, rtol=tolerance, atol=tolerance)
     for name, logits in left.markers.items():
         torch.testing.assert_close(logits, right.markers[name], rtol=tolerance, atol=tolerance)
+    for name, values in left.auxiliary.items():
+        torch.testing.assert_close(values, right.auxiliary[name], rtol=tolerance, atol=tolerance)
 
 
 def sample(prediction: Prediction, index: int) -> Prediction:
     segmentation = None if prediction.segmentation is None else prediction.segmentation[index : index + 1]
-    return Prediction(segmentation, {name: logits[index : index + 1] for name, logits in prediction.markers.items()})
+    markers, auxiliary = (
+        {name: values[index : index + 1] for name, values in group.items()}
+        for group in (prediction.markers, prediction.auxiliary)
+    )
+    return Prediction(segmentation, markers, auxiliary=auxiliary)
 
 
 def test_every_available_method_is_built_and_tested() -> None:
@@ -149,7 +165,11 @@ def test_outputs_have_the_shapes_of_the_contract(case: Case) -> None:
     expected = MARKERS if MARKER_TASK in card(case.name).tasks else ()
     assert tuple(prediction.markers) == expected == case.model.markers
     assert all(logits.shape in ((2, 1), (2, 3)) for logits in prediction.markers.values())
-    assert not prediction.auxiliary, "auxiliary outputs are for training"
+    if case.pretraining:
+        assert all(len(values) == 2 for values in prediction.auxiliary.values()), "one row per sample"
+        assert prediction.auxiliary
+    else:
+        assert not prediction.auxiliary, "auxiliary outputs are for training"
     assert all(bool(torch.isfinite(output).all()) for output in case.outputs(prediction))
 
 
@@ -168,7 +188,13 @@ def test_training_is_finite_and_reaches_every_parameter(case: Case) -> None:
     [("glioma", "all"), ("glioma_post", "none"), ("WT", "idh"), ("lesion", "none"), ("", "all"), ("", "idh"), ("", "none")],
 )
 def test_loss_supervises_what_is_known_and_nothing_else(case: Case, label_set: str, known: str) -> None:
-    prediction, _, _ = case.trained
+    prediction, learned, _ = case.trained
+    if case.pretraining:
+        labels = torch.ones(2, *case.shape, dtype=torch.long)
+        told = replace(case.batch, labels=labels, label_set=(label_set,) * 2, markers={"idh": torch.ones(2)})
+        again = case.model.loss(prediction, told, 0.5)
+        assert all(torch.equal(term, learned[name]) for name, term in again.items()), "it learns from images alone"
+        return
     binary = label_set in ("WT", "lesion")
     labels = (case.batch.labels > 0).long() if binary else case.batch.labels  # type: ignore[operator]
     markers = {m: v if known in ("all", m) else torch.full_like(v, float("nan")) for m, v in case.batch.markers.items()}
@@ -253,6 +279,25 @@ def test_smallest_input_is_accepted(case: Case) -> None:
         assert all(bool(torch.isfinite(o).all()) for o in case.outputs(case.predict(images, case.present[:1], GIVEN)))
     else:
         assert case.shape == (side, side, side)
+
+
+def test_pretraining_examines_repeatably_and_leaves_an_encoder(case: Case) -> None:
+    model = case.model.eval()
+    if not isinstance(model, PretrainingModule):
+        pytest.skip("pretraining methods only")
+    before = torch.random.get_rng_state()
+    first, again = (model.examine(case.images, case.present, GIVEN, seed=3) for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert model.score_metric in first.metrics
+    for name, values in first.metrics.items():
+        assert values.shape == (2,), name
+        assert torch.equal(values, again.metrics[name])
+    assert all(picture.shape == case.images.shape for picture in first.pictures.values())
+    assert not bool(list(first.pictures.values())[-1][1, GIVEN.index("flair")].any()), "nothing is asked of an absent sequence"
+    encoder = model.encoder_state()
+    assert encoder
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in encoder.items())
+    assert {"architecture", "method", "modalities"} <= set(model.encoder_description())
 
 
 def test_it_describes_itself(case: Case) -> None:

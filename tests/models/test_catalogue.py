@@ -17,7 +17,7 @@ from workbench.models.registry import create_model, flops, model_options
 
 DESIGN_NAMES = [
     "unet", "mts_unet", "mgmt_net", "mome", "masm", "brainfm", "mmformer", "amaes", "m4oe", "segresnet", "swin_unetr", "unetr",
-    "attention_unet", "mednext", "densenet121", "radiomics",
+    "attention_unet", "mednext", "densenet121", "pretrain_swin", "radiomics",
 ]  # fmt: skip
 
 

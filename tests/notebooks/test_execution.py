@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, object]] = {
     "unet": {"width": 4, "levels": 3, "patch": 32},
     "mts_unet": {"cmd_channels": 4},
     "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
+    "pretrain_swin": {"projection": 16},
 }
 
 
@@ -199,7 +200,7 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("method", ["unet", "mts_unet", pytest.param("mgmt_net", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["unet", "mts_unet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mgmt_net", "pretrain_swin"))])
 def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
     values = {**TINY, **SMALL[method], "steps_per_epoch": 1, "cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs")}
     _under_nbval(method, values, tmp_path)

@@ -207,14 +207,15 @@ def headline(
     markers: pd.DataFrame | None,
     split: str = "test",
     *,
-    segmentation: tuple[str, ...] = ("dice", "hd95"),
+    segmentation: tuple[str, ...] = ("dice", "hd95", "reconstruction_l1", "rotation_accuracy"),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """The few numbers of a run that a list of runs shows, each case with all its modalities.
 
     Returns:
-        'dice WT', 'hd95 WT', ..., 'auc idh', ..., 'auc grade 4' -> interval; what is not estimable says so and has its n.
+        'dice WT', 'hd95 WT', ..., 'reconstruction_l1 brain' (pretraining), ...,
+        'auc idh', ..., 'auc grade 4' -> interval; what is not estimable says so and has its n.
     """
     result: dict[str, Interval] = {}
     if metrics is not None and not metrics.empty:

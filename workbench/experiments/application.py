@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.cohort.table import Cohort
+from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError
 from workbench.experiments.contamination import judge
 from workbench.experiments.evaluating import class_rows
@@ -20,6 +21,7 @@ from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
 from workbench.inference.predict import predict_case
+from workbench.models.catalogue import card
 from workbench.models.catalogue import card
 from workbench.models.registry import create_model
 from workbench.models.seen import Seen
@@ -49,6 +51,11 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         raise RunError(f"run {run.folder} is not trained yet")
     if not card(run.spec["method"]).network:
         return _predict_without_network(run, cohort, out)
+    if PRETRAINING in card(run.spec["method"]).tasks:
+        raise RunError(
+            f"run {run.folder} pretrains an encoder and predicts nothing: give its checkpoints/encoder.safetensors to a "
+            "method as 'pretrained'"
+        )
     training = read_json(run.folder / TRAINING_FILE)
     parameters = ExperimentParameters.build(
         run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}

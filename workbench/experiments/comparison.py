@@ -15,7 +15,7 @@ from workbench.evaluation.thresholds import validation_thresholds
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
 
-COMPARED = ("dice", "hd95", "auc", "accuracy", "brier")
+COMPARED = ("dice", "hd95", "auc", "accuracy", "brier", "reconstruction_l1", "rotation_accuracy")
 """Metrics compared; the family that Holm's correction is over."""
 
 

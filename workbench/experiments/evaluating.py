@@ -46,7 +46,7 @@ def metrics_table(experiment: Experiment) -> pd.DataFrame:
             Grid.of(image),
             regions,
         )
-        tables.append(table.assign(**_who(experiment, row)))
+        tables.append(table.assign(**who(experiment, row)))
     return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
@@ -69,7 +69,7 @@ def markers_table(experiment: Experiment, kind: str = "markers") -> pd.DataFrame
 def marker_rows(experiment: Experiment, row: pd.Series, markers: Mapping[str, Any]) -> pd.DataFrame:
     """One case's rows of markers.parquet from its logits (1,) or (classes,) per marker."""
     rows = [
-        _who(experiment, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
+        who(experiment, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
         for marker, logits in markers.items()
         for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float))
     ]
@@ -95,7 +95,8 @@ def class_rows(marker: str, value: Any, logits: np.ndarray) -> list[tuple[str, f
     ]
 
 
-def _who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
+def who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
+    """The columns that say which case a row of a long table is about."""
     return {
         "case": row["case"],
         "subject": row["subject"],

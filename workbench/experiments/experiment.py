@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.contracts import SEGMENTATION
+from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
-from workbench.experiments import evaluating, explaining, picturing, predicting, showing, starting
+from workbench.experiments import evaluating, explaining, picturing, predicting, pretraining, showing, starting
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
 from workbench.experiments.neighbours import comparison_table
 from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.pretraining import PretrainingValidation
 from workbench.experiments.progress import Progress, ReportingRecorder
 from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json, write_parquet
@@ -97,6 +98,22 @@ class Experiment:
             self.notes.append(f"{int((~usable).sum())} cases have none of {'/'.join(self.modalities)} and are left out: {left}")
         kept = table[usable]
         return {name: kept[kept["case"].map(self.split) == name] for name in ("train", *HELD_OUT)}
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether the method learns from images alone and leaves an encoder."""
+        return PRETRAINING in card(self.parameters.method).tasks
+
+    @property
+    def encoder(self) -> Path:
+        """The encoder that a pretraining leaves: what other methods take as `pretrained`.
+
+        Raises:
+            RunError: there is none (yet).
+        """
+        if not (path := pretraining.encoder_file(self)).is_file():
+            raise RunError(f"run {self.run.folder} has no encoder: only pretraining leaves one, after .train() and .evaluate()")
+        return path
 
     @cached_property
     def label_sets(self) -> tuple[str, ...]:
@@ -218,7 +235,7 @@ class Experiment:
         )
         total = settings.steps
         recorder = ReportingRecorder(self.run, self.progress, total)
-        validation = Validation(self)
+        validation = PretrainingValidation(self) if self.pretraining else Validation(self)
         with self.run.beating():
             result = train(
                 self.model,
@@ -248,13 +265,17 @@ class Experiment:
         return self
 
     def predict(self) -> Experiment:
-        """Predict every validation, test and external case; masks go to NIfTI on the native grid."""
+        """Predict every validation, test and external case; masks go to NIfTI on the native grid. Pretraining predicts none."""
+        if self.pretraining:
+            return self
         if self.run.status["state"] != "completed":
             predicting.predict_all(self)
         return self
 
     def evaluate(self) -> Experiment:
-        """Write the long tables `metrics.parquet` and `markers.parquet`."""
+        """Write the long tables `metrics.parquet` and `markers.parquet`; of pretraining also the encoder."""
+        if self.run.metrics() is None and self.pretraining:
+            pretraining.evaluate(self)
         if self.run.metrics() is None:
             self.predict()
             markers = evaluating.markers_table(self)
@@ -269,7 +290,8 @@ class Experiment:
 
     def explain(self) -> Experiment:
         """Write explanation maps of the first `maps` test cases."""
-        explaining.explain_all(self)
+        if not self.pretraining:
+            explaining.explain_all(self)
         return self
 
     def _begin(self) -> None:
@@ -328,7 +350,9 @@ class Experiment:
         return showing.show(self, name)
 
     def result_table(self, kind: str) -> Any:
-        """The results as text for a reader: one of `showing.TABLES`, e.g. 'markers'; `results` holds numbers."""
+        """The results as text for a reader: one of `showing.TABLES` or 'pretraining'; `results` holds numbers."""
+        if kind == "pretraining":
+            return pretraining.result_table(self)
         return showing.result_table(self, kind)
 
     def comparison(self, split: str = "test") -> Any:
@@ -354,6 +378,10 @@ class Experiment:
     def case_pictures(self, worst: int = 2, best: int = 2, split: str = "test") -> Any:
         """Worst and best cases by mean Dice: sequences with truth and prediction outlined."""
         return picturing.case_pictures(self, worst=worst, best=best, split=split)
+
+    def reconstruction_pictures(self) -> Any:
+        """What a pretraining method was shown of the first test cases, what came back, and what was wanted."""
+        return pretraining.reconstruction_pictures(self)
 
     def map_pictures(self) -> Any:
         """The explanation maps of the explained cases."""

@@ -289,6 +289,16 @@ _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
     "mgmt_net": {"epochs": 8, "steps_per_epoch": 10, "learning_rate": 3e-3, "markers": "idh,codel,tert"},
+    "pretrain_swin": {
+        "sampling": "patch",
+        "epochs": 4,
+        "steps_per_epoch": 5,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.1,
+        "modality_dropout": 0.0,
+        "validate_every": 2,
+        "ema": 0.0,
+    },
     "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "swin_unetr": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
     "unetr": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3},
@@ -316,6 +326,11 @@ _PAPER: dict[str, dict[str, Any]] = {
     "mts_unet": {
         "patch": 96, "sampling": "tumour", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
         "validate_every": 1,
+    },
+    # AdamW 4e-4, weight decay 0.1, 100,000 steps of 2 volumes with 2 crops each; its 500 steps of warm-up: warmup 0.005
+    "pretrain_swin": {
+        "patch": 96, "sampling": "patch", "batch_size": 4, "epochs": 400, "steps_per_epoch": 250, "learning_rate": 4e-4,
+        "weight_decay": 0.1, "validate_every": 2,
     },
     # label smoothing and modality dropout as in the paper; the share dropped and the patience are not given there
     "mgmt_net": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.experiments.contamination import judge
-from workbench.files import read_json, write_json
+from workbench.files import write_json
 from workbench.models.seen import Seen, seen_cohort
 from workbench.records.pretrained import PRETRAINED_FILE, read_pretrained_record
 from workbench.training.checkpoints import has_checkpoint
@@ -25,7 +25,6 @@ def start(experiment: Experiment, model: MethodModule) -> None:
         ParameterError: the method takes none.
     """
     run, path = experiment.run, experiment.parameters.options().get("pretrained", "")
-    before = Seen()
     if path:
         if not has_checkpoint(run.checkpoint("last")):
             coverage = model.load_pretrained(path)
@@ -39,9 +38,8 @@ def start(experiment: Experiment, model: MethodModule) -> None:
                     "seen": coverage.seen.model_dump(mode="json"),
                 },
             )
-        before = Seen.model_validate(read_json(run.path(PRETRAINED_FILE))["seen"])
         experiment.notes += [note for note in notes(experiment) if note not in experiment.notes]
-    model.seen = before | training_seen(experiment)
+    model.seen = seen_by(experiment)
 
 
 def tested_subjects(experiment: Experiment) -> list[str]:
@@ -49,12 +47,14 @@ def tested_subjects(experiment: Experiment) -> list[str]:
     return [str(name) for split in ("test", "external") for name in experiment.cases_by_split[split]["subject"]]
 
 
-def training_seen(experiment: Experiment) -> Seen:
-    """What this run's training shows the model: its training subjects, by digest, and the cohort's collections."""
+def seen_by(experiment: Experiment) -> Seen:
+    """What this run's weights have seen once it is trained: what they had before, and its training subjects, by digest."""
+    record = read_pretrained_record(experiment.run.folder)
+    before = Seen() if record.document is None else Seen.model_validate(record.document["seen"])
     info = experiment.cohort.info
     subjects = experiment.cases_by_split["train"]["subject"]
     fingerprint = experiment.run.spec["cohort"]["fingerprint"]
-    return Seen(cohorts=(seen_cohort(info.name, fingerprint, info.collections, map(str, subjects)),))
+    return before | Seen(cohorts=(seen_cohort(info.name, fingerprint, info.collections, map(str, subjects)),))
 
 
 def notes(experiment: Experiment) -> list[str]:

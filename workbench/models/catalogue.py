@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workbench.contracts import MARKER_TASK, SEGMENTATION
+from workbench.contracts import MARKER_TASK, PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError
 
 _GLIOMA = ("t1", "t1c", "t2", "flair")
@@ -22,7 +22,7 @@ class ModelCard:
     paper: str
     """Where it was published."""
     tasks: tuple[str, ...]
-    """'segmentation', 'markers' or both."""
+    """'segmentation', 'markers' or both; or 'pretraining' alone."""
     modalities: tuple[str, ...]
     """The sequences it was published with; empty = any."""
     status: Literal["available", "planned"] = "planned"
@@ -172,6 +172,16 @@ _CARDS = (
         input=(160, 192, 160),
         markers=("idh",),
         parameters=11_309_505,
+    ),
+    ModelCard(
+        name="pretrain_swin",
+        title="Swin pretraining (BrainSegFounder)",
+        paper="Cox et al., MedIA 2024, arXiv 2406.10395",
+        tasks=(PRETRAINING,),
+        modalities=_GLIOMA,
+        status="available",
+        input=(96, 96, 96),
+        parameters=19_098_490,
     ),
     ModelCard(
         name="radiomics",

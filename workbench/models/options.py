@@ -26,6 +26,7 @@ from workbench.models.options_networks import (
     UNetOptions,
     UNETROptions,
 )
+from workbench.models.options_pretraining import PretrainSwinOptions
 from workbench.models.options_radiomics import RadiomicsOptions
 
 OPTIONS: dict[str, type[MethodOptions]] = {
@@ -38,6 +39,7 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "attention_unet": AttentionUNetOptions,
     "mednext": MedNeXtOptions,
     "densenet121": DenseNetOptions,
+    "pretrain_swin": PretrainSwinOptions,
     "radiomics": RadiomicsOptions,
 }
 

@@ -25,6 +25,7 @@ BUILDERS: dict[str, str] = {
     "attention_unet": "workbench.models.attention_unet:AttentionUNet",
     "mednext": "workbench.models.mednext:MedNeXt",
     "densenet121": "workbench.models.densenet:DenseNet121",
+    "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
 }
 """Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
 

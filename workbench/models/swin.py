@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.swin_unetr import PatchMergingV2, SwinUNETR
+from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2, SwinTransformer, SwinUNETR
 from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.models.options_swin import ENCODER_DEPTHS, SwinOptions
 
+HEADS = (3, 6, 12, 24)
+"""Attention heads per stage."""
 LEGACY_ORDER = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
 """First token of each sub-grid along (X, Y, Z), in the order MONAI <= 1.4 concatenated them: 110 and 011 are never read."""
 
@@ -36,6 +38,21 @@ class LegacyPatchMerging(PatchMergingV2):
             x = F.pad(x, (0, 0, 0, sides[2] % 2, 0, sides[1] % 2, 0, sides[0] % 2))
         merged = torch.cat([x[:, i::2, j::2, k::2] for i, j, k in LEGACY_ORDER], dim=-1)
         return self.reduction(self.norm(merged))
+
+
+def swin_encoder(modalities: int, options: SwinOptions) -> SwinTransformer:
+    """The encoder alone, as `SwinBackbone` has it under `swinViT`, with the same names."""
+    return SwinTransformer(
+        in_chans=modalities,
+        embed_dim=options.feature_size,
+        window_size=(options.window,) * 3,
+        patch_size=(2, 2, 2),
+        depths=ENCODER_DEPTHS[options.encoder],
+        num_heads=HEADS,
+        use_checkpoint=options.checkpointing,
+        downsample=LegacyPatchMerging if options.merging == "legacy" else PatchMerging,
+        use_flash_attention=True,
+    )
 
 
 class SwinBackbone(SwinUNETR):
@@ -66,7 +83,7 @@ class SwinBackbone(SwinUNETR):
             out_channels=classes,
             feature_size=feature_size,
             depths=ENCODER_DEPTHS[encoder],
-            num_heads=(3, 6, 12, 24),
+            num_heads=HEADS,
             window_size=window,
             use_checkpoint=checkpointing,
             downsample=LegacyPatchMerging if merging == "legacy" else "merging",  # type: ignore[arg-type]  # MONAI takes a class

@@ -167,8 +167,10 @@ def _refuse_pickle(path: Path) -> None:
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
     with path.open("rb") as handle:
-        start = handle.read(4)
-    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        start = handle.read(9)
+    # safetensors begins with the header's length in eight bytes, of which the first may be any, and then the header, a JSON object
+    safe = start[8:] == b"{"
+    if path.suffix in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and not safe):
         raise RunError(
             f"{path} is a pickle (torch.save): opening it could run any program, so it is refused. "
             "Where you trust its origin, convert it: safetensors.torch.save_file(torch.load(file, weights_only=True), ...)"

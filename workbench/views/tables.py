@@ -17,6 +17,7 @@ from workbench.views.theme import STATE_SIGNS, cohort_title, estimate_text, stat
 
 HEADLINES = (
     "dice WT", "dice lesion", "dice TC", "dice ET", "auc idh", "auc codel", "auc tert", "auc mgmt", "auc grade 4",
+    "reconstruction_l1 brain",
 )  # fmt: skip
 """Which of a run's headline numbers a list of runs has room for, in this order."""
 
