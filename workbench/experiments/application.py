@@ -22,7 +22,6 @@ from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
 from workbench.inference.predict import predict_case
 from workbench.models.catalogue import card
-from workbench.models.catalogue import card
 from workbench.models.registry import create_model
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
@@ -49,13 +48,13 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
     run, cohort, out = RunFolder.open(run_folder), Cohort.open(cohort_folder), Path(out)
     if not (run.folder / TRAINING_FILE).is_file():
         raise RunError(f"run {run.folder} is not trained yet")
-    if not card(run.spec["method"]).network:
-        return _predict_without_network(run, cohort, out)
     if PRETRAINING in card(run.spec["method"]).tasks:
         raise RunError(
             f"run {run.folder} pretrains an encoder and predicts nothing: give its checkpoints/encoder.safetensors to a "
             "method as 'pretrained'"
         )
+    if not card(run.spec["method"]).network:
+        return _predict_without_network(run, cohort, out)
     training = read_json(run.folder / TRAINING_FILE)
     parameters = ExperimentParameters.build(
         run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}

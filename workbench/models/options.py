@@ -39,8 +39,8 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "attention_unet": AttentionUNetOptions,
     "mednext": MedNeXtOptions,
     "densenet121": DenseNetOptions,
-    "pretrain_swin": PretrainSwinOptions,
     "radiomics": RadiomicsOptions,
+    "pretrain_swin": PretrainSwinOptions,
 }
 
 
