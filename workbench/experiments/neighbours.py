@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from IPython.display import Markdown
 
-from workbench.errors import RunError, WorkbenchError
+from workbench.errors import WorkbenchError
 from workbench.evaluation.comparison import holm
 from workbench.experiments.comparison import compare
 from workbench.records.run_folder import RunFolder
@@ -56,15 +56,20 @@ def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFram
     for other in others:
         try:
             tables.append(compare(experiment.run, other, split=split, resamples=experiment.parameters.resamples))
-        except (RunError, WorkbenchError) as error:
-            left_out.append(f"{other.spec['method']} {other.folder.name}: {error}")
+        except WorkbenchError as error:
+            left_out.append(f"{other.spec['method']} {other.folder.name}: {_reason(error)}")
     if not tables:
-        return Markdown("\n".join(f"- not compared with {line}" for line in left_out))
+        return Markdown("\n".join(f"- Not compared with {line}." for line in left_out))
     table = pd.concat(tables, ignore_index=True)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
     result = pd.DataFrame([_row(row) for _, row in table.iterrows()]).set_index(["minus", "of", "metric"])
     result.columns.name = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, {split}"
     return result
+
+
+def _reason(error: WorkbenchError) -> str:
+    """Why two runs were not compared, for a reader who sees both names already."""
+    return "it has no region or marker in common with this run" if "in common" in str(error) else str(error)
 
 
 def _row(row: pd.Series) -> dict[str, Any]:

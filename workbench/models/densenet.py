@@ -76,8 +76,8 @@ class DenseNet121(MethodModule):
         return [Stage("markers", 1.0, (MARKER_TASK,))]
 
     def cam_layers(self) -> tuple[str, ...]:
-        """The third dense block's transition (1/32), then the network's last norm (1/32, what is pooled)."""
-        return "features.norm5", "features.denseblock3"
+        """The third dense block (1/16), then what is pooled (1/32), a few voxels wide: of 64^3, only 2^3."""
+        return "features.denseblock3", "features.norm5"
 
     def diagram(self) -> str:
         """A chain from the images to one classifier per marker."""

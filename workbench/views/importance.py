@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.contracts import MARKER_TITLES
+from workbench.evaluation.markers import MIN_PER_CLASS
 from workbench.views.theme import colour, theme
 
 
@@ -24,11 +25,20 @@ def importance_figure(table: pd.DataFrame, *, title: str, shown: int = 10) -> Fi
     look = theme("light")
     for index, marker in enumerate(markers):
         ax = figure.add_subplot(len(markers), 1, index + 1)
-        rows = table[table["marker"] == marker].nlargest(shown, "drop").iloc[::-1]
-        ax.barh(rows["feature"], rows["drop"], xerr=rows["deviation"], color=colour(index), height=0.65, ecolor=look.muted)
+        rows = table[table["marker"] == marker]
+        positive, n = int(rows["n_positive"].iloc[0]), int(rows["n"].iloc[0])
+        negative = n - positive
+        trusted = min(positive, negative) >= MIN_PER_CLASS
+        rows = rows[(rows["drop"] != 0) | (rows["deviation"] != 0)].nlargest(shown, "drop").iloc[::-1]
+        ax.barh(
+            rows["feature"], rows["drop"], xerr=rows["deviation"], color=colour(index), alpha=1 if trusted else 0.4, height=0.65,
+            ecolor=look.muted,
+        )  # fmt: skip
         ax.axvline(0, color=look.muted, linewidth=0.8)
-        first = rows.iloc[0]
-        ax.set_title(f"{MARKER_TITLES[marker]} (n+ = {first['n_positive']}, n- = {first['n'] - first['n_positive']})", fontsize=9)
+        note = "" if trusted else f": too few to trust (needs {MIN_PER_CLASS} of each)"
+        ax.set_title(f"{MARKER_TITLES[marker]}, n+ = {positive}, n- = {negative}{note}", fontsize=9)
+        if rows.empty:
+            ax.text(0.5, 0.5, "no feature changes the AUC", transform=ax.transAxes, ha="center", fontsize=8)
         ax.set_xlabel("drop of the AUC when permuted", fontsize=8)
         ax.tick_params(labelsize=7.5)
         ax.spines[["top", "right"]].set_visible(False)
