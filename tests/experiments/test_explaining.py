@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from workbench.cohort.table import Cohort
 from workbench.contracts import Prediction
-from workbench.experiments.explaining import explain_all, gate_open
+from workbench.experiments.explaining import case_maps, explain_all, gate_open
 from workbench.explain.attention import attention_maps
-from workbench.explain.gradcam import gradcam
 from workbench.models.method import MethodModule
 from workbench.models.options_base import MethodOptions
 from workbench.models.registry import create_model
@@ -130,23 +129,41 @@ def test_done_is_not_done_again(explained: SimpleNamespace) -> None:
     assert {path: path.stat().st_mtime_ns for path in explained.run.folder.rglob("*")} == before
 
 
-def test_gate_open_is_open_and_is_taken_back() -> None:
+@pytest.fixture(scope="module")
+def gated() -> MethodModule:
     options = {"modality_channels": 4, "width": 4, "embed": 6, "window": 4, "head_width": 4}
-    model = create_model("mgmt_net", modalities=MODALITIES, markers=("idh",), seed=0, **options).eval()
-    assert model.gated
-    images = torch.randn(1, 4, 16, 24, 16, generator=torch.Generator().manual_seed(0))
-    present = torch.ones(1, 4, dtype=torch.bool)
-    closed = gradcam(model, images, present, MODALITIES, "idh")
+    return create_model("mgmt_net", modalities=MODALITIES, markers=("idh",), seed=0, **options).eval()
 
+
+IMAGES = torch.randn(1, 4, 16, 24, 16, generator=torch.Generator().manual_seed(0))
+PRESENT = torch.ones(1, 4, dtype=torch.bool)
+
+
+def test_gate_open_is_open_and_is_taken_back(gated: MethodModule) -> None:
     def half(gate: Tensor) -> Tensor:
         return gate * 0.5
 
-    model.gate_change = half
-    with gate_open(model):
-        assert attention_maps(model, images, present, MODALITIES)["gate"] == pytest.approx(1)
-        opened = gradcam(model, images, present, MODALITIES, "idh")
-    assert model.gate_change is half
-    assert opened.shape == closed.shape
-    with pytest.raises(RuntimeError), gate_open(model):
+    gated.gate_change = half
+    with gate_open(gated):
+        assert attention_maps(gated, IMAGES, PRESENT, MODALITIES)["gate"] == pytest.approx(1)
+    assert gated.gate_change is half
+    with pytest.raises(RuntimeError), gate_open(gated):
         raise RuntimeError
-    assert model.gate_change is half
+    assert gated.gate_change is half
+    gated.gate_change = None
+
+
+def test_a_gated_method_is_asked_with_the_gate_open_too(gated: MethodModule) -> None:
+    experiment = SimpleNamespace(
+        parameters=SimpleNamespace(method="mgmt_net", cam="gradcam"), markers=("idh",), modalities=MODALITIES
+    )
+    case = SimpleNamespace(shape=(16, 24, 16), brain=lambda: np.ones((16, 24, 16), np.float32))
+    window = SimpleNamespace(images=IMAGES, present=PRESENT, start=(0, 0, 0))
+    found = case_maps(experiment, gated, case, window)  # type: ignore[arg-type]
+    assert {"gradcam_idh", "gradcam_tumour", "gate", "pooling"} <= set(found)
+    assert not [name for name in found if name.startswith("gradcampp")], "only Grad-CAM was asked for"
+    opened = {name for name in found if name.endswith("_open")}
+    assert opened == {"pooling_open"} | ({"gradcam_idh_open"} & set(found))
+    gate = attention_maps(gated, IMAGES, PRESENT, MODALITIES)["gate"]
+    assert gate.max() < 1, "the gate is as it was"
+    np.testing.assert_allclose(sum(found[f"weight_{name}"] for name in MODALITIES), 1, rtol=1e-5)

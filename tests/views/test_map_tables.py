@@ -39,6 +39,7 @@ WEIGHTS = pd.DataFrame(
         ("gradcam_tert_open", "Grad-CAM TERT, gate open"),
         ("weight_flair", "Weight of FLAIR"),
         ("gate", "Tumour gate"),
+        ("cmd_attention_open", "T2-FLAIR attention (CMD), gate open"),
         ("something_new", "something new"),
     ],
 )
@@ -55,6 +56,9 @@ def test_attribution_beside_chance() -> None:
     table = attribution_table(ATTRIBUTION)
     assert list(table.columns) == ["n", "ET", "ED", "brain outside tumour"]
     assert table.loc["Grad-CAM 1p/19q"].tolist() == [2, "25.0% (4.0%)", "30.0% (6.0%)", "45.0% (90.0%)"]
+    empty = ATTRIBUTION["map"] == "gate"
+    table = attribution_table(ATTRIBUTION.assign(share=ATTRIBUTION["share"].mask(empty)))
+    assert table.loc["Tumour gate"].tolist() == [0, "–", "–", "–"]
     assert attribution_table(ATTRIBUTION.assign(share=np.nan)).empty
     assert attribution_table(pd.DataFrame()).empty
 

@@ -72,11 +72,15 @@ def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, w
     """All maps of a case on its prepared grid, from the window in which its markers are read; zero elsewhere.
 
     The method's own maps; `gradcam_<marker>` and `gradcampp_<marker>` (Grad-CAM++), `tumour` instead of a marker being the
-    segmentation; and for a method that reads markers through a tumour gate `gradcam_<marker>_open`: the same with the gate
-    opened everywhere, left out where that changes nothing.
+    segmentation; and for a method that reads markers through a tumour gate `<map>_open`: its own maps and Grad-CAM of the
+    markers with the gate open everywhere, left out where that changes nothing.
     """
     modalities = experiment.modalities
     found = attention_maps(model, window.images, window.present, modalities)
+    if model.gated:
+        with gate_open(model):
+            opened = attention_maps(model, window.images, window.present, modalities)
+        found |= {f"{name}_open": values for name, values in opened.items() if name != "gate" and _differ(values, found[name])}
     chosen = experiment.parameters.cam
     targets = ("", *experiment.markers) if SEGMENTATION in card(experiment.parameters.method).tasks else experiment.markers
     for marker in targets if model.cam_layers() else ():
@@ -85,11 +89,15 @@ def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, w
             found[name] = gradcam(model, window.images, window.present, modalities, marker, form=form)
             if marker and model.gated and form == "gradcam":
                 with gate_open(model):
-                    opened = gradcam(model, window.images, window.present, modalities, marker, form=form)
-                if not np.allclose(opened, found[name], atol=1e-6):
-                    found[f"{name}_open"] = opened
+                    ungated = gradcam(model, window.images, window.present, modalities, marker, form=form)
+                if _differ(ungated, found[name]):
+                    found[f"{name}_open"] = ungated
     brain = case.brain()
     return {key: paste(torch.from_numpy(values), window.start, case.shape).numpy() * brain for key, values in found.items()}
+
+
+def _differ(one: np.ndarray, two: np.ndarray) -> bool:
+    return not np.allclose(one, two, atol=1e-6)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 A map is scaled to a maximum of 1, which hides how strong the evidence is in absolute terms: compare places within a case,
 not cases. MONAI's own default scaling also turns it upside down and is not used.
+
+Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063) weighs channels by their positive gradients alone and was derived for
+rectified features: on the signed features of a transformer its map can be zero everywhere.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class CasePanel(pn.viewable.Viewer):
     def _make_widgets(self) -> None:
         v = self.viewer
         self.modality_choice = pn.widgets.RadioButtonGroup(options=[], margin=(0, 8, 0, 0))
-        self.overlay_choice = pn.widgets.Select(label="Overlay", options={"No overlay": NONE}, width=210, margin=(0, 8, 0, 0))
+        self.overlay_choice = pn.widgets.Select(label="Overlay", options={"No overlay": NONE}, width=172, margin=(0, 8, 0, 0))
         self.region_choice = pn.widgets.Select(label="Region", options=["WT"], width=76, visible=False, margin=(0, 8, 0, 0))
         self.opacity = pn.widgets.FloatSlider.from_param(
             v.param.opacity, label="Opacity", step=0.05, width=100, margin=(0, 14, 0, 0)

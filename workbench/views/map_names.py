@@ -25,7 +25,8 @@ def map_title(key: str) -> str:
         return f"{_FORMS[form]} {_TARGETS.get(target, target)}" + (", gate open" if opened else "")
     if form == "weight" and target:
         return f"Weight of {MODALITY_TITLES.get(target, target)}"
-    return _OWN.get(key, key.replace("_", " "))
+    own = key.removesuffix("_open")
+    return _OWN.get(own, own.replace("_", " ")) + (", gate open" if own != key else "")
 
 
 def map_order(key: str) -> tuple[int, str]:

@@ -47,14 +47,18 @@ def mean_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def attribution_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per map, a column per region: 'share (chance)' as means over cases, and n. Empty for an empty table."""
+    """A row per map, a column per region: 'share (chance)' as means over cases. Empty for an empty table.
+
+    `n` counts the cases whose map is not zero everywhere; a map that is so in all cases has a row of dashes.
+    """
     if table.empty or table["share"].isna().all():
         return pd.DataFrame()
     means = mean_shares(table)
     means["text"] = [f"{s:.1%} ({c:.1%})" for s, c in zip(means["share"], means["chance"], strict=True)]
     result = means.pivot(index="map", columns="region", values="text")
-    result = result.loc[list(dict.fromkeys(means["map"])), reading_order(means["region"])].fillna("–")
-    result.insert(0, "n", means.groupby("map")["n"].max())
+    every = sorted(dict.fromkeys(table["map"]), key=map_order)
+    result = result.reindex(index=every, columns=reading_order(means["region"])).fillna("–")
+    result.insert(0, "n", means.groupby("map")["n"].max().reindex(every, fill_value=0))
     result.index = pd.Index([map_title(str(name)) for name in result.index], name="map")
     result.columns = pd.Index([_region_title(str(name)) for name in result.columns], name="share (chance)")
     return result
