@@ -172,6 +172,25 @@ def test_what_is_left_and_where_depend_on_no_sign() -> None:
     assert np.array_equal(ring.tumour.cavity, plain.tumour.cavity)
 
 
+def test_the_rim_enhances_fades_and_is_no_tumour() -> None:
+    """Thin linear enhancement along the cavity is not ET (BraTS 2024): the labels are the same with and without it."""
+    subject = replace(draw_subject(0, 3, OPTIONS, "normal"), volume=15.0, enhancement="none", mismatch=False)
+    changes = {"complete": 1.0, "progressing": 0.0, "timepoints": (0.0, 1.0), "shrinkage": (0.1, 0.1001)}
+    with_rim, without = (
+        make_heads(0, 3, with_surgery(rim=rim, **changes), "normal", replace(subject, index=3)) for rim in (1.0, 0.0)
+    )
+    peaks = [float(head.tumour.rim.max()) for head in with_rim]
+    assert peaks[0] > 0.3
+    assert peaks[1] == pytest.approx(peaks[0] / 2, rel=0.1)
+    assert not any(head.tumour.rim.any() for head in without)
+    one, two = scan(with_rim[0]), scan(without[0])
+    assert np.array_equal(one.labels, two.labels)
+    assert not (one.labels == 3).any()
+    brighter = one.images["t1c"].astype(int) - two.images["t1c"]
+    assert brighter[ndimage.binary_dilation(one.labels == RC)].max() > 50
+    assert np.array_equal(one.images["flair"], two.images["flair"])
+
+
 def hidden(count: int, show: float) -> list[dict[str, object]]:
     rng = np.random.default_rng(0)
     return [{"signs_show": bool(value)} for value in rng.random(count) < show]
