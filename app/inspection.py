@@ -103,4 +103,7 @@ class RunPanel(pn.viewable.Viewer):
             ("Budget", escape(", ".join(budget_text(row.budget))) or "not recorded"),
             ("Parameters", parameters or "–"),
         ]
+        if row.pretrained.verdict:
+            origin = escape(f"{row.pretrained.file}, {row.pretrained.title}")
+            facts.insert(4, ("Started from", f"{origin}<br><b>{escape(row.pretrained.sentence)}</b>"))
         return facts

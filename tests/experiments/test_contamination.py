@@ -8,8 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import panel as pn
 import pytest
 
+from app.inspection import RunPanel
+from app.overview import OverviewPage
+from app.state import AppState
+from app.store import Store
 from workbench.cohort.collections import sharing
 from workbench.cohort.readers import import_cohort
 from workbench.cohort.table import Cohort, CohortInfo
@@ -184,6 +189,22 @@ def test_lists_tables_and_comparisons_mark_it(tmp_path: Path) -> None:
     remark = compare(folders[""], folders["contaminated"], resamples=200)["remark"].iloc[0]
     assert "It is contaminated" in remark
     assert compare(folders[""], folders["clean"], resamples=200)["remark"].iloc[0] == ""
+
+
+def test_the_dashboard_says_it(tmp_path: Path) -> None:
+    pn.extension("tabulator")
+    for verdict in ("", "contaminated"):
+        run(tmp_path, verdict or "plain", verdict)
+    store = Store(tmp_path)
+    page = OverviewPage(AppState(page="overview", runs=["default/contaminated", "default/plain"]), store)
+    assert "⚠ contaminated test" in str(page.table.value.loc["default/contaminated", "Run"])
+    assert "It is contaminated &lt;here&gt;." in page.comparison.notes.object
+    state = AppState(run="default/contaminated")
+    panel = RunPanel(state, store)
+    panel.refresh()
+    assert "It is contaminated &lt;here&gt;." in panel.facts.object
+    state.run = "default/plain"
+    assert "Started from" not in panel.facts.object
 
 
 def test_a_damaged_record_is_unknown_not_clean(tmp_path: Path) -> None:

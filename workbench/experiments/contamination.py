@@ -47,7 +47,7 @@ def judge(seen: Seen, info: CohortInfo, subjects: Iterable[str]) -> Contaminatio
             return Contamination(
                 "contaminated",
                 f"Contaminated: {len(shared)} of {len(names)} test subjects were among those that the weights were trained on "
-                f"(cohort {cohort.name}): these results are no test on unseen people.",
+                f"or chosen by (cohort {cohort.name}): these results are no test on unseen people.",
             )
     # within one collection subjects have one name, and the names have just been compared: a split of it into training and test
     # subjects is clean. Under another collection the same people have other names.

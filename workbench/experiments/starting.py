@@ -48,11 +48,14 @@ def tested_subjects(experiment: Experiment) -> list[str]:
 
 
 def seen_by(experiment: Experiment) -> Seen:
-    """What this run's weights have seen once it is trained: what they had before, and its training subjects, by digest."""
+    """What this run's weights have seen once it is trained: what they had before, and this run's training subjects, by digest.
+
+    Validation subjects count as seen: they chose the checkpoint.
+    """
     record = read_pretrained_record(experiment.run.folder)
     before = Seen() if record.document is None else Seen.model_validate(record.document["seen"])
     info = experiment.cohort.info
-    subjects = experiment.cases_by_split["train"]["subject"]
+    subjects = [name for split in ("train", "validation") for name in experiment.cases_by_split[split]["subject"]]
     fingerprint = experiment.run.spec["cohort"]["fingerprint"]
     return before | Seen(cohorts=(seen_cohort(info.name, fingerprint, info.collections, map(str, subjects)),))
 

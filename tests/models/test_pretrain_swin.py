@@ -1,0 +1,191 @@
+"""What BrainSegFounder's self-supervision promises: turns, cuboids, contrast, and an encoder that others start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from workbench.contracts import PRETRAINING, Batch, Prediction
+from workbench.errors import ParameterError
+from workbench.models.pretext import corrupt, masked_l1, nt_xent, quarter_turns
+from workbench.models.pretrain_swin import PretrainSwin
+from workbench.models.pretrained_file import save_encoder
+from workbench.models.registry import create_model, flops
+from workbench.models.seen import Seen
+
+GIVEN = ("t1", "t1c", "t2", "flair")
+TINY = {"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}
+
+
+def build(modalities: tuple[str, ...] = GIVEN, **options: Any) -> PretrainSwin:
+    model = create_model("pretrain_swin", modalities=modalities, **(TINY | options))
+    assert isinstance(model, PretrainSwin)
+    return model
+
+
+# the tasks
+
+
+def test_quarter_turns_exchange_y_and_z_and_four_are_none() -> None:
+    volume = torch.arange(2 * 3 * 4 * 4.0).view(1, 2, 3, 4, 4).expand(4, -1, -1, -1, -1)
+    turned = quarter_turns(volume, torch.tensor([0, 1, 2, 3]))
+    assert torch.equal(turned[0], volume[0])
+    assert torch.equal(turned[1][:, :, 0, 0], volume[1][:, :, 0, 3]), "x stays, the first corner comes from the last column"
+    assert torch.equal(turned[2], volume[2].flip(2, 3))
+    again = turned[3:]
+    for _ in range(5):
+        again = quarter_turns(again, torch.tensor([1]))
+    assert torch.equal(again[0], volume[0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_cuboids_take_up_to_their_share_and_only_they_change(share: float) -> None:
+    torch.manual_seed(0)
+    volumes = torch.randn(3, 2, 40, 40, 40) + 5
+    corrupted, hidden = corrupt(volumes, share)
+    assert hidden.shape == (3, 1, 40, 40, 40)
+    covered = hidden.float().mean((1, 2, 3, 4))
+    assert bool((covered <= share).all())
+    assert bool((covered >= 0.6 * share).all()), "cuboids overlap, but not by that much"
+    assert torch.equal(corrupted[~hidden.expand_as(volumes)], volumes[~hidden.expand_as(volumes)])
+    inside = hidden.expand_as(volumes)
+    assert bool((corrupted[inside] != volumes[inside]).all())
+    low, high = volumes.amin((2, 3, 4)), volumes.amax((2, 3, 4))
+    assert bool((corrupted.amin((2, 3, 4)) >= torch.stack([low.amin(0)] * 3) - 1e-4).all()), "noise spans the channel's range"
+    assert bool((corrupted.amax((2, 3, 4)) <= torch.stack([high.amax(0)] * 3) + 1e-4).all())
+
+
+def test_half_of_the_cuboids_hold_another_samples_voxels() -> None:
+    torch.manual_seed(1)
+    volumes = torch.stack([torch.full((1, 40, 40, 40), 1.0), torch.full((1, 40, 40, 40), 2.0)])  # no range: noise is the value
+    corrupted, hidden = corrupt(volumes, 0.3)
+    swapped = (corrupted != volumes).float().sum() / hidden.float().sum()
+    assert 0.2 < float(swapped) < 0.8
+    alone, _ = corrupt(volumes[:1], 0.3)
+    assert torch.equal(alone, volumes[:1]), "a batch of one has no other sample"
+
+
+def test_an_absent_sequence_stays_absent() -> None:
+    torch.manual_seed(0)
+    volumes = torch.randn(2, 2, 32, 32, 32)
+    volumes[1, 0] = 0
+    corrupted, _ = corrupt(volumes, 0.3)
+    assert not bool(corrupted[1, 0].any())
+    assert bool((corrupted[0] != volumes[0]).any())
+
+
+def test_nt_xent_is_its_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    both = torch.cat([first, second])
+    terms = []
+    for i in range(6):
+        j = (i + 3) % 6
+        similar = [float(torch.exp(F.cosine_similarity(both[i], both[k], dim=0) / 0.5)) for k in range(6)]
+        terms.append(-torch.log(torch.tensor(similar[j] / (sum(similar) - similar[i]))))
+    assert float(nt_xent(first, second, 0.5)) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-6)
+    assert float(nt_xent(first, first)) < float(nt_xent(first, second))
+    assert float(nt_xent(first[:1], second[:1])) == 0
+
+
+def test_l1_counts_what_is_there() -> None:
+    values, target = torch.zeros(2, 2, 2, 2, 2), torch.ones(2, 2, 2, 2, 2)
+    target[0, 1] = 100.0
+    there = torch.tensor([[True, False], [True, True]])[:, :, None, None, None]
+    assert float(masked_l1(values, target, there)) == 1.0
+    nothing = masked_l1(values.requires_grad_(), target, there & False)
+    assert nothing.requires_grad
+    assert float(nothing.detach()) == 0
+
+
+# the method
+
+
+def test_keys_are_those_of_brainsegfounders_files() -> None:
+    model = build(("t1",))
+    state = model.state_dict()
+    assert len(state) == 142
+    assert {name.split(".")[0] for name in state} == {"swinViT", "rotation_head", "contrastive_head", "conv"}
+    assert len([name for name in state if not name.startswith("swinViT.")]) == 16
+    assert len(build(encoder="small").state_dict()) == 198
+    assert model.stages()[0].tasks == (PRETRAINING,)
+
+
+def test_loss_is_the_sum_of_its_weighted_terms_of_the_turned_uncorrupted_volume() -> None:
+    model = build(("t1", "t2"), rotation_weight=2.0, contrastive_weight=0.0, reconstruction_weight=3.0)
+    images = torch.randn(2, 2, 4, 4, 4)
+    images[1, 0] = 0
+    before = images + 1  # before intensity augmentation, in another order of channels
+    before[1, 0] = 0
+    batch = Batch(("t2", "t1"), images.flip(1), torch.ones(2, 2).bool(), None, ("", ""), {}, target=before.flip(1))
+    turns = torch.tensor([0, 1, 2, 3])
+    wanted = quarter_turns(torch.cat([before, before]), turns)
+    auxiliary = {
+        "rotation": 100.0 * F.one_hot(turns, 4).float(), "projection": torch.randn(4, 3), "reconstruction": wanted + 0.5,
+        "turns": turns,
+    }  # fmt: skip
+    terms = model.loss(Prediction(auxiliary=auxiliary), batch, 0.0)
+    assert float(terms["rotation"]) == pytest.approx(0, abs=1e-6)
+    assert float(terms["contrastive"]) == 0
+    assert float(terms["reconstruction"]) == pytest.approx(1.5)
+    wrong = auxiliary | {"rotation": torch.zeros(4, 4)}
+    assert float(model.loss(Prediction(auxiliary=wrong), batch, 0.0)["rotation"]) == pytest.approx(2 * 1.3863, rel=1e-4)
+
+
+def test_tokens_as_published_or_pooled() -> None:
+    images = torch.randn(1, 4, 64, 64, 64)
+    for tokens in ("published", "pooled"):
+        model = build(tokens=tokens).eval()
+        with torch.no_grad():
+            deepest = model.swinViT(images, True)[-1].flatten(2)
+            first, second = (deepest.mean(2),) * 2 if tokens == "pooled" else (deepest[:, :, 0], deepest[:, :, 1])
+            found = model.read(images)
+            torch.testing.assert_close(found["rotation"], model.rotation_head(first))
+            torch.testing.assert_close(found["projection"], model.contrastive_head(second))
+        assert found["reconstruction"].shape == images.shape
+
+
+def test_the_plane_of_the_turns_must_be_square() -> None:
+    with pytest.raises(ParameterError, match=r"Y-Z plane.*64x64x96"):
+        build().check_size((64, 64, 96))
+    build().check_size((96, 64, 64))
+
+
+def test_a_repaired_volume_scores_zero_and_turns_are_counted() -> None:
+    model = build(("t1",)).eval()
+    images = torch.zeros(1, 1, 64, 64, 64)
+    images[:, :, 16:48, 16:48, 16:48] = torch.randn(1, 1, 32, 32, 32) + 3
+
+    def answer(turned: torch.Tensor) -> dict[str, torch.Tensor]:
+        named = torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 0, 0], [9.0, 0, 0, 0], [9.0, 0, 0, 0]])
+        return {"rotation": named, "projection": torch.zeros(4, 2), "reconstruction": images.expand(4, -1, -1, -1, -1)}
+
+    model.read = answer  # type: ignore[method-assign]
+    found = model.examine(images, torch.ones(1, 1).bool(), seed=0)
+    assert float(found.metrics["reconstruction_l1"]) == 0
+    assert float(found.metrics["hidden_l1"]) == 0
+    assert float(found.metrics["zero_l1"]) == pytest.approx(3, abs=0.3)
+    assert float(found.metrics["rotation_accuracy"]) == 0.5, "of the four turns the first two are named rightly"
+    assert int(found.voxels) == 32**3
+
+
+@pytest.mark.parametrize("method", ["mts_unet", "swin_unetr", "pretrain_swin"])
+def test_its_encoder_fills_every_method_on_the_backbone(tmp_path: Path, method: str) -> None:
+    source = build()
+    save_encoder(tmp_path / "encoder", source.encoder_state(), source.encoder_description(), Seen())
+    sizes = {"feature_size": 12, "window": 4, "checkpointing": False}
+    model = create_model(method, modalities=("flair", "t1", "t1c", "t2"), seed=5, **sizes)
+    coverage = model.load_pretrained(tmp_path / "encoder.safetensors")
+    assert (len(coverage.matched), coverage.total, coverage.missing) == (126, 126, ())
+    found = {name.split("swinViT.")[1]: value for name, value in model.state_dict().items() if "swinViT." in name}
+    for name, value in source.encoder_state().items():
+        own = found[name.removeprefix("swinViT.")]
+        assert torch.equal(own, value[:, [3, 0, 1, 2]] if name.endswith("patch_embed.proj.weight") else value), name
+
+
+def test_operations_can_be_counted() -> None:
+    assert 5e10 < flops("pretrain_swin") < 1e11
