@@ -146,6 +146,7 @@ def test_age_alone_as_the_classifier_equals_age_beside_another(finished: Radiomi
     assert (table["n"] == (finished.split == "test").sum()).all()
 
 
+@pytest.mark.slow
 def test_a_marker_of_one_class_is_left_out_with_a_note(tiny_cohort: Cohort, tmp_path: Path) -> None:
     def change(table: pd.DataFrame) -> None:
         table["codel"] = 0
@@ -162,6 +163,7 @@ def test_a_marker_of_one_class_is_left_out_with_a_note(tiny_cohort: Cohort, tmp_
         experiment(cohort, tmp_path / "runs", markers="codel").train()
 
 
+@pytest.mark.slow
 def test_without_masks_only_the_brain_can_be_measured(tiny_cohort: Cohort, tmp_path: Path) -> None:
     def change(table: pd.DataFrame) -> None:
         table["segmentation"], table["labels"] = pd.NA, pd.NA
@@ -195,6 +197,7 @@ def test_a_run_fitted_by_another_scikit_learn_is_refused(finished: RadiomicsExpe
         finished.fitted("idh")
 
 
+@pytest.mark.slow
 def test_masks_must_come_from_a_segmentation_run_of_the_same_cohort_and_fold(
     finished: RadiomicsExperiment, tiny_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -231,6 +234,7 @@ def segmentation_run(cohort: Cohort, root: Path, fold: int = 0) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 def test_perfect_predicted_masks_measure_what_the_truth_does(
     finished: RadiomicsExperiment, tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

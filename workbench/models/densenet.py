@@ -98,7 +98,7 @@ class DenseNet121(MethodModule):
         arrows.append((before, "pool", ""))
         for index, marker in enumerate(self.markers):
             boxes.append(
-                Box(marker, (marker, "3 logits" if self.heads[marker].out_features == 3 else "1 logit"), 4 - index, 1, "third")
+                Box(marker, (marker, "3 logits" if self.heads[marker].out_features == 3 else "1 logit"), 4, 1 + index, "third")
             )
             arrows.append(("pool", marker, ""))
         return draw(boxes, arrows, "DenseNet-121 (3-D)")

@@ -51,7 +51,7 @@ class SwinUNETR(SegmentationNetwork):
         size, depths = self.options.feature_size, ENCODER_DEPTHS[self.options.encoder]
         down = [(f"{size} features", "residual block")]
         down += [
-            (f"{size * 2**k} features, 1/{2 ** (k + 1)}", f"patch embedding; {n} Swin blocks" if k == 0 else f"{n} Swin blocks")
+            (f"{size * 2**k} features, 1/{2 ** (k + 1)}", f"tokens, {n} Swin blocks" if k == 0 else f"{n} Swin blocks")
             for k, n in enumerate(depths)
         ]
         up = [(f"{size * 2 ** max(0, k - 1)} features", "residual block") for k in range(len(down))]
