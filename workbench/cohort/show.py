@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.cohort.collections import COLLECTIONS
 from workbench.cohort.scan import read_header
 from workbench.cohort.table import Cohort
 from workbench.contracts import MARKER_POSITIVE, MARKERS
@@ -107,6 +108,7 @@ def _summary(cohort: Cohort) -> pd.DataFrame:
         ("brain masks", int(cases["brain_mask"].notna().sum())),
         ("label convention", info.label_convention or "none"),
         ("label sets", ", ".join(sorted(cases["labels"].dropna().unique())) or "none"),
+        ("collections", ", ".join(COLLECTIONS.get(name, name) for name in info.collections) or "not said"),
     ]
     return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
 
