@@ -18,7 +18,8 @@ from workbench.errors import InputError, ParameterError, RunError
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.comparison import compare
 from workbench.experiments.parameters import ExperimentParameters, applicable
-from workbench.experiments.radiomics import FEATURES_FILE, RadiomicsExperiment, predict_radiomics
+from workbench.experiments.radiomics import RadiomicsExperiment
+from workbench.experiments.radiomics_refit import FEATURES_FILE, predict_radiomics
 from workbench.files import read_json, write_json, write_parquet
 from workbench.prepare.images import native_labels
 from workbench.records.run_folder import RunFolder
@@ -192,7 +193,7 @@ def test_a_finished_run_predicts_its_held_out_cases_as_before(
 
 
 def test_a_run_fitted_by_another_scikit_learn_is_refused(finished: RadiomicsExperiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.experiments.radiomics.sklearn.__version__", "0.1")
+    monkeypatch.setattr("workbench.experiments.radiomics_refit.sklearn.__version__", "0.1")
     with pytest.raises(RunError, match=r"this is 0\.1"):
         finished.fitted("idh")
 

@@ -18,6 +18,8 @@ import pytest
 from papermill.parameterize import parameterize_notebook
 
 from workbench.cohort.table import Cohort
+from workbench.experiments.parameters import applicable
+from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
@@ -30,11 +32,18 @@ SMALL: dict[str, dict[str, object]] = {
     "mts_unet": {"cmd_channels": 4},
     "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
     "pretrain_swin": {"projection": 16},
+    "segresnet": {"patch": 32},
+    "swin_unetr": {},
+    "unetr": {"patch": 32, "hidden": 24, "heads": 2, "mlp": 48, "positions": 32},
+    "attention_unet": {"width": 4, "depth": 3, "patch": 32},
+    "mednext": {"width": 4, "patch": 32},
+    "densenet121": {"width": 4, "growth": 2},
+    "radiomics": {},
 }
 
 
 def command(method: str, cohort: Cohort, runs: Path, **extra: object) -> list[str]:
-    values = {**TINY, **SMALL[method], **extra}
+    values = {name: value for name, value in {**TINY, **SMALL[method], **extra}.items() if name in applicable(method)}
     parts = [sys.executable, "-m", "workbench.cli", "run", method, "--cohort", str(cohort.folder), "--runs", str(runs)]
     return parts + [text for name, value in values.items() for text in ("-p", f"{name}={value}")]
 
@@ -200,10 +209,63 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("method", ["unet", "mts_unet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mgmt_net", "pretrain_swin"))])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "unet",
+        "mts_unet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mgmt_net", "pretrain_swin", "segresnet", "densenet121", "radiomics")
+        ),
+    ],
+)
 def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
     values = {**TINY, **SMALL[method], "steps_per_epoch": 1, "cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs")}
-    _under_nbval(method, values, tmp_path)
+    values = {name: value for name, value in values.items() if name in applicable(method)}
+    shared = {"method": method} if card(method).notebook else {}
+    _under_nbval(card(method).notebook_name, values | shared, tmp_path)
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method", ["segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121", "radiomics"]
+)  # fmt: skip
+def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
+    """The shared notebook is told its method; a second run beside the first one is compared with it."""
+    for seed in (0, 1):
+        done = subprocess.run(
+            command(method, tiny_cohort, tmp_path / "runs", seed=seed, maps=0 if seed else 1), capture_output=True, text=True,
+            timeout=500,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    run = RunFolder.open(done.stdout.strip().splitlines()[-1])
+    assert (run.state, run.spec["method"]) == ("completed", method)
+    segments, marks = ("segmentation" in card(method).tasks), ("markers" in card(method).tasks)
+    metrics, markers = run.metrics(), run.markers()
+    assert metrics is not None
+    assert markers is not None
+    assert (len(metrics) > 0, len(markers) > 0) == (segments, marks)
+    text = "".join(
+        str(cell.outputs) for cell in nbformat.read(run.folder / "notebook.ipynb", as_version=4).cells if "outputs" in cell
+    )
+    assert "unequal budget" not in text
+    assert f"{method} " in text
+    assert "No other evaluated run" not in text, "the first run is the second one's neighbour"
+    if method != "radiomics":
+        assert ("there is no table of segmentation" in text) == (not segments)
+        assert ("there is no table of markers" in text) == (not marks)
+    parts = [sys.executable, "-m", "workbench.cli", "predict", str(run.folder), "--cohort", str(tiny_cohort.folder)]
+    done = subprocess.run([*parts, "--out", str(tmp_path / "out")], capture_output=True, text=True, timeout=300)
+    if method == "radiomics":  # one case has no mask, and the run measures reference masks
+        assert done.returncode == 1
+        assert "has no mask to measure" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == (len(tiny_cohort) if segments else 0)
+    predicted = pd.read_csv(tmp_path / "out" / "markers.csv")
+    assert (len(predicted) > 0) == marks
 
 
 @pytest.mark.notebook

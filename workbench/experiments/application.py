@@ -93,7 +93,7 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
 
 def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
     """`markers.csv` and a JSON per case of a fitted radiomics run."""
-    from workbench.experiments.radiomics import predict_radiomics
+    from workbench.experiments.radiomics_refit import predict_radiomics
 
     out.mkdir(parents=True, exist_ok=True)
     for case, logits in predict_radiomics(run, cohort, out).iterrows():
