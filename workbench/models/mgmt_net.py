@@ -54,7 +54,7 @@ The gate of a trained model can be replaced by `gate_change`, which is given the
 per voxel; `torch.ones_like` takes the gate off. Grad-CAM of a marker with the gate on also shows what moves the mask, without it
 the features alone: both are wanted, since they can differ.
 
-Parameters (4 sequences, 4 classes, 3 markers): 5,562,225; tested, by component.
+Parameters (4 sequences, 4 classes, 3 markers): 5,562,225; tested, by component. A forward pass over 128^3: 458 GFLOP.
 """
 
 from __future__ import annotations
