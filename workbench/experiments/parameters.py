@@ -303,8 +303,8 @@ _DEMO: dict[str, dict[str, Any]] = {
     "swin_unetr": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
     "unetr": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3},
     "attention_unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
-    "mednext": {"epochs": 6, "steps_per_epoch": 12, "learning_rate": 5e-3},
-    "densenet121": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 1e-3},
+    "mednext": {"epochs": 4, "steps_per_epoch": 10, "learning_rate": 5e-3},
+    "densenet121": {"epochs": 16, "steps_per_epoch": 12, "learning_rate": 1e-3},
 }
 _PAPER: dict[str, dict[str, Any]] = {
     # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
