@@ -283,7 +283,7 @@ def list_all_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     for row in rows:
         values = headline(runs / row.run) if row.readable else {}
         numbers = ", ".join(_number(name, value) for name, value in values.items())
-        caution = f"  [{row.pretrained.mark}: {row.pretrained.caution}]" if row.pretrained.mark else ""
+        caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
         _print(f"{row.run}  {row.method or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
 
 

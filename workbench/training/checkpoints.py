@@ -168,7 +168,7 @@ def _refuse_pickle(path: Path) -> None:
         raise RunError(f"there is no checkpoint {path}")
     with path.open("rb") as handle:
         start = handle.read(9)
-    # safetensors begins with the header's length in eight bytes, of which the first may be any, and then the header, a JSON object
+    # safetensors begins with the header's length in eight bytes, of which the first may be any, then the header, a JSON object
     safe = start[8:] == b"{"
     if path.suffix in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and not safe):
         raise RunError(
