@@ -29,7 +29,9 @@ from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "1")))
-SUBJECTS, TRAINING, STEPS, BATCH = 60, 36, 60, 4
+SUBJECTS, TRAINING, STEPS, BATCH = 52, 28, 20, 4
+GAIN = 0.25
+"""AUC: what counts as help; on 24 test subjects two useless arms differ by about 0.15 (one standard deviation)."""
 PATCH = (64, 64, 64)
 OPTIONS = {"feature_size": 12, "window": 4, "backbones": 1, "cmd_channels": 16, "checkpointing": False, "cmd_dropout": 0.0}
 ONE_SITE = {"north": SiteOptions(share=1.0).model_dump()}
@@ -86,7 +88,8 @@ def test_the_differential_stream_helps_with_the_difference_and_with_nothing_else
     print(f"\nAUC of IDH on phantoms, equal budget of {STEPS} steps:\n{table.to_string(index=False)}")
     gain = float(np.mean(table["dsf"] - table["tafe"]))
     if signal == "mismatch":
-        assert gain > 0.15
-        assert table["dsf"].mean() > 0.8
+        assert gain > GAIN
+        assert table["dsf"].mean() > 0.85
     else:
-        assert gain < 0.15, "nothing to find in the T2-FLAIR difference, yet the differential stream gains"
+        assert gain < GAIN, "nothing to find in the T2-FLAIR difference, yet the differential stream gains"
+        assert table["dsf"].mean() < 0.85
