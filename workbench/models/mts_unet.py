@@ -27,6 +27,8 @@ Choices of ours where the paper is silent:
 8. P is the sum over NCR, ED and ET: the resection cavity is no tumour. The losses are `models.losses`'.
 9. `tafe_stages` > 1 concatenates the pooled last stages (widths 768, 1152, 1344, 1440).
 
+Weights to start from (BrainSegFounder's, MONAI's, our own): `pretrained`, see `models.pretrained`; both backbones get them.
+
 Parameters (4 sequences, 4 classes): backbone 62,191,990; IDH with DSF 124,456,708; `fusion="published"` 124,691,208.
 """
 
