@@ -370,3 +370,17 @@ def test_a_changed_gate_is_what_is_used() -> None:
     model.gate_change = torch.zeros_like
     gate = model.gate(torch.randn(1, 4, 6, 6, 6))
     torch.testing.assert_close(gate, torch.full_like(gate, 0.1))
+
+
+@pytest.mark.slow
+def test_all_fifteen_subsets_have_an_answer_of_their_own() -> None:
+    """Every non-empty subset of four sequences, in one batch: finite, and no two the same."""
+    model = build(("idh", "codel")).eval()
+    subsets = [tuple(bool(number >> k & 1) for k in range(4)) for number in range(1, 16)]
+    images = torch.randn(1, 4, 64, 64, 64, generator=torch.Generator().manual_seed(0)).expand(15, -1, -1, -1, -1)
+    with torch.inference_mode():
+        prediction = model(images, torch.tensor(subsets), GIVEN)
+    assert prediction.segmentation is not None
+    for logits in (prediction.segmentation.flatten(1), *prediction.markers.values()):
+        assert bool(torch.isfinite(logits).all())
+        assert len(torch.unique(logits, dim=0)) == 15
