@@ -232,7 +232,9 @@ def test_time_points_at_their_rates() -> None:
     assert np.allclose(counts / 1500, OPTIONS.surgery.timepoints, atol=0.05)
 
 
-@pytest.mark.parametrize("signal", ["focus", "regional", "mismatch", "t1c_texture"])
+@pytest.mark.parametrize(
+    "signal", ["focus", *(pytest.param(name, marks=pytest.mark.slow) for name in ("regional", "mismatch", "t1c_texture"))]
+)
 def test_the_carrier_survives_the_resection(signal: str) -> None:
     """Carriers lie in what is left: without the cavity, and seen at once between a mutant and a wild type."""
     options = with_surgery(complete=1.0, timepoints=(1.0,))
