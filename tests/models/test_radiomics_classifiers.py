@@ -137,7 +137,9 @@ def test_importance_finds_the_feature_that_matters_and_needs_both_classes() -> N
     assert found.iloc[0]["drop"] > 0.1
     assert set(found["feature"]) == set(fitted.selected())
     pd.testing.assert_frame_equal(found, importance(fitted, fresh, truth, seed=0, repeats=5).loc[found.index])
-    assert importance(fitted, fresh, truth * 0, seed=0).empty
+    none = importance(fitted, fresh, truth * 0, seed=0)
+    assert none.empty
+    assert pd.concat([none, found])["drop"].dtype == float
 
 
 def test_features_that_are_not_measured_are_imputed() -> None:

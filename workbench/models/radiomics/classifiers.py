@@ -197,8 +197,9 @@ def importance(fitted: Fitted, features: pd.DataFrame, values: pd.Series, *, see
     known = target.notna().to_numpy()
     truth = target[known].to_numpy(int)
     columns = ["marker", "feature", "drop", "deviation", "n", "n_positive"]
+    types = {"drop": float, "deviation": float, "n": int, "n_positive": int}  # also of an empty table, which others are joined to
     if len(np.unique(truth)) < 2:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=columns).astype(types)
     table = features.loc[known]
     auc = float(roc_auc_score(truth, fitted.logit(table)))
     stacked = pd.concat([table] * repeats, ignore_index=True)  # all permutations of a feature in one prediction
@@ -209,4 +210,4 @@ def importance(fitted: Fitted, features: pd.DataFrame, values: pd.Series, *, see
         logits = fitted.logit(stacked.assign(**{name: shuffled})).reshape(repeats, -1)
         drops = [auc - float(roc_auc_score(truth, row)) for row in logits]
         rows.append((fitted.marker, name, float(np.mean(drops)), float(np.std(drops)), len(truth), int(truth.sum())))
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype(types)
