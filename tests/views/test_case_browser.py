@@ -42,6 +42,18 @@ def test_every_control_changes_the_picture(tiny_cohort, case_run):
     changed(browser.case, "TINY-00002-000")
 
 
+def test_a_map_has_a_name_and_a_scale(tiny_cohort, case_run):
+    browser = browse(tiny_cohort, case_run.folder, case="TINY-00000-000")
+    browser.overlay.value = "map:idh-gradcam"
+    assert "Map: idh-gradcam" in browser.message.value
+    assert "linear-gradient" in browser.message.value
+    assert "0.075" in browser.message.value
+    assert "0.75 (below: not drawn)" in browser.message.value
+    browser.overlay.value = "truth"
+    assert "<b>Truth</b>" in browser.message.value
+    assert "linear-gradient" not in browser.message.value
+
+
 def test_cases_without_sequence_or_mask(tiny_cohort):
     browser = browse(tiny_cohort)
     browser.modality.value = "flair"

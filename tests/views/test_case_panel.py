@@ -5,8 +5,9 @@ import gzip
 import nibabel as nib
 import pytest
 
-from workbench.views.case_panel import CasePanel, legend_html
+from workbench.views.case_panel import CasePanel
 from workbench.views.case_view import open_case
+from workbench.views.legend import legend_html
 from workbench.views.ortho import OrthoView
 
 CASE = "TINY-00000-000"

@@ -12,6 +12,7 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from workbench.cohort.table import Cohort
@@ -20,6 +21,8 @@ from workbench.errors import WorkbenchError
 from workbench.views.case_images import DisplayVolume
 from workbench.views.case_table import facts_html
 from workbench.views.case_view import DISAGREEMENT, NONE, CaseView, Overlay, open_case
+from workbench.views.legend import legend_html
+from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
 from workbench.views.planes import (
     AXIAL,
     CORONAL,
@@ -147,7 +150,7 @@ class CaseBrowser(widgets.VBox):
             )
             self.region.options = view.regions
             self._fit(view.centre())
-            self.facts.value = _STYLE + facts_html(view)
+            self.facts.value = _STYLE + facts_html(view, None, None, *self._map_tables())
         except (WorkbenchError, IndexError) as error:
             self.view = None
             self.image.value, self.facts.value = b"", ""
@@ -156,6 +159,10 @@ class CaseBrowser(widgets.VBox):
         finally:
             self._quiet = False
         self._draw()
+
+    def _map_tables(self) -> list[pd.DataFrame]:
+        folder = self.run_folder
+        return [] if folder is None else [read_map_table(folder / name) for name in (ATTRIBUTION_FILE, WEIGHTS_FILE)]
 
     def _take_modality(self, _: Any = None) -> None:
         if self._quiet or self.view is None:
@@ -207,8 +214,8 @@ class CaseBrowser(widgets.VBox):
         Image.fromarray(sheet).save(buffer, "PNG", compress_level=1)
         self.image.value = buffer.getvalue()
         x, y, z = self._position()
-        legend = " ".join(f'<span style="color:{c.hexadecimal}">■</span> {c.name}' for c in overlay.colours) if overlay else ""
-        self.message.value = f"R {x:.1f} A {y:.1f} S {z:.1f} mm &nbsp; {legend}"
+        legend = legend_html(overlay, self.view.overlay_names(), self.overlay.value)
+        self.message.value = f"R {x:.1f} A {y:.1f} S {z:.1f} mm {legend}"
 
 
 def browse(cohort: Cohort, run_folder: str | Path | None = None, case: str = "") -> CaseBrowser:
