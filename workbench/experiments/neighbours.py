@@ -42,7 +42,7 @@ def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFram
     """This run minus each of its neighbours, on the same cases.
 
     Rows: the other run, region or marker, metric; the difference with its 95 % interval and the p value after Holm's correction
-    over the whole table. A sentence where there is nothing to compare with.
+    over the whole table; one row for a marker that is not estimable. A sentence where there is nothing to compare with.
     """
     others = neighbours(experiment.run)
     info = experiment.cohort.info
@@ -62,7 +62,9 @@ def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFram
         return Markdown("\n".join(f"- Not compared with {line}." for line in left_out))
     table = pd.concat(tables, ignore_index=True)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
-    result = pd.DataFrame([_row(row) for _, row in table.iterrows()]).set_index(["minus", "of", "metric"])
+    unknown = table["difference"].isna()
+    rows = table[~unknown | ~table.duplicated(["second", "of"])]  # of what is not estimable, one row is enough
+    result = pd.DataFrame([_row(row) for _, row in rows.iterrows()]).set_index(["minus", "of", "metric"])
     result.columns.name = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, {split}"
     return result
 
@@ -77,7 +79,7 @@ def _row(row: pd.Series) -> dict[str, Any]:
     return {
         "minus": row["second"],
         "of": row["of"],
-        "metric": metric_title(row["metric"]),
+        "metric": "-" if unknown else metric_title(row["metric"]),
         "this run": "not estimable" if unknown else f"{row['value_first']:.3f}",
         "the other": "not estimable" if unknown else f"{row['value_second']:.3f}",
         "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),

@@ -153,7 +153,7 @@ class RadiomicsExperiment(Experiment):
             )
         write_parquet(self.run.path(TRAINED_ON_FILE), self.training_cases[["case", "subject", *self.markers]])
         budget = {
-            "steps": 0, "samples": len(self.training_cases), "seconds": time.monotonic() - begin, "device": "cpu",
+            "steps": 0, "cases": len(self.training_cases), "seconds": time.monotonic() - begin, "device": "cpu",
             "threads": int(self.run.spec["threads"]),
         }  # fmt: skip
         document = {"score": "mean AUC of the inner folds", "fitted": chosen, "markers": self.markers, "notes": self.notes}
@@ -295,7 +295,7 @@ class RadiomicsExperiment(Experiment):
         """Notes, effort, and that a phantom is a phantom."""
         training = self.training
         lines = [
-            f"Fitted on {training['budget']['samples']} training cases in {training['budget']['seconds']:.0f} s, scikit-learn "
+            f"Fitted on {training['budget']['cases']} training cases in {training['budget']['seconds']:.0f} s, scikit-learn "
             f"{training['scikit_learn']}; no training steps.",
             *dict.fromkeys([*training["notes"], *self.notes]),
         ]
