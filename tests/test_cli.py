@@ -187,12 +187,16 @@ def test_help_is_quick_and_heavy_libraries_stay_out() -> None:
     assert done.stdout.strip().endswith("set()")
 
 
+@pytest.mark.slow
 def test_a_phantom_after_surgery(tmp_path: Path) -> None:
     made = workbench("cohort", "phantom", tmp_path / "post", "--stage", "posttreatment", "--subjects", 1, "--spacing", 4)
     assert made.returncode == 0, made.stderr[-2000:]
     cohort = Cohort.open(tmp_path / "post")
     assert cohort.info.label_convention == "brats2024"
     assert set(cohort.cases["labels"]) == {"glioma_post"}
+
+
+def test_an_unknown_stage_makes_nothing(tmp_path: Path) -> None:
     wrong = workbench("cohort", "phantom", tmp_path / "none", "--stage", "later")
     assert wrong.returncode == 1
     assert "preoperative, posttreatment" in wrong.stderr
