@@ -16,6 +16,7 @@ from workbench.models.pretrain_swin import PretrainSwin
 from workbench.models.pretrained_file import save_encoder
 from workbench.models.registry import create_model, flops
 from workbench.models.seen import Seen
+from workbench.models.swin import SwinBackbone
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 TINY = {"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}
@@ -185,6 +186,15 @@ def test_its_encoder_fills_every_method_on_the_backbone(tmp_path: Path, method: 
     for name, value in source.encoder_state().items():
         own = found[name.removeprefix("swinViT.")]
         assert torch.equal(own, value[:, [3, 0, 1, 2]] if name.endswith("patch_embed.proj.weight") else value), name
+
+
+def test_going_on_from_a_whole_network_takes_its_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = SwinBackbone(4, 3, 12, 4, False, merging="legacy").state_dict()
+    torch.save(whole, tmp_path / "finetuned.pt")
+    coverage = build(merging="legacy").load_pretrained(tmp_path / "finetuned.pt")
+    assert (len(coverage.matched), coverage.missing) == (126, ())
+    assert len(coverage.skipped) == coverage.total - 126 == len(whole) - 126 > 0
 
 
 def test_operations_can_be_counted() -> None:

@@ -8,7 +8,8 @@ Channels go by name. A BraTS file's channels are FLAIR, T1c, T1, T2; the model's
 that the file does not know gets, by `stem`:
 
     random   what the fresh network has (BrainSegFounder's code does this for all four sequences)
-    mean     the mean over the file's channels, divided by the number of the model's sequences: equal images give what they gave
+    mean     the mean over the file's channels, divided by the number of the model's sequences; of a one-channel file, equal
+             images then give what its one image gave
     copied   the mean over the file's channels as it is
 """
 
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from workbench.errors import ParameterError
 from workbench.files import file_digest
 from workbench.models.options_swin import ENCODER_DEPTHS, PretrainedSwinOptions
-from workbench.models.pretrained_file import STEM, PretrainedFile, read_pretrained, refusal
+from workbench.models.pretrained_file import DECODER, STEM, PretrainedFile, read_pretrained, refusal
 from workbench.models.seen import Seen
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def load_swin(
         else:
             matched[name] = tensor
     given = {*matched, *adapted, *skipped}
-    wanted = [name for name in own if name.startswith("swinViT.") or file.kind.scope == "network"]
+    wanted = [name for name in own if name.startswith(("swinViT.", *(DECODER if file.kind.scope == "network" else ())))]
     coverage = Coverage(
         file=file.path.name,
         digest=file_digest(file.path),

@@ -28,7 +28,7 @@ HEADER = "workbench-encoder"
 """Key of the description in the header of an encoder that this workbench wrote."""
 STEM = "swinViT.patch_embed.proj.weight"
 _HEADS = ("rotation_head.", "contrastive_head.", "conv.")
-_DECODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder", "out.")
+DECODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder", "out.")
 _BLOCK = re.compile(r"swinViT\.layers(\d)\.0\.blocks\.(\d+)\.")
 
 
@@ -103,7 +103,7 @@ def read_pretrained(path: str | Path) -> PretrainedFile:
     wrong = [name for name, value in renamed.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if wrong:
         raise refusal(path, f"{len(wrong)} tensors hold values that are not finite, such as {wrong[0]}")
-    loaded = {name: value for name, value in renamed.items() if name.startswith(("swinViT.", *_DECODER))}
+    loaded = {name: value for name, value in renamed.items() if name.startswith(("swinViT.", *DECODER))}
     heads = tuple(name for name in renamed if name.startswith(_HEADS))
     others = tuple(name for name in renamed if name not in loaded and name not in heads)
     return PretrainedFile(path, kind, loaded, heads, others, header)
