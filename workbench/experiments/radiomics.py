@@ -254,13 +254,13 @@ class RadiomicsExperiment(Experiment):
         rows = [
             {
                 "marker": marker, "classifier": classifier,
-                **{key.partition("__")[2]: value for key, value in entry["hyper-parameters"].items()},
+                **{key.partition("__")[2]: str(value) for key, value in entry["hyper-parameters"].items()},
                 "AUC of the inner folds": "-" if entry["inner_auc"] is None else f"{entry['inner_auc']:.3f}",
             }
             for marker, classifiers in self.training["fitted"].items()
             for classifier, entry in classifiers.items()
         ]  # fmt: skip
-        return pd.DataFrame(rows).set_index(["marker", "classifier"]).astype(object).fillna("-")
+        return pd.DataFrame(rows).set_index(["marker", "classifier"]).fillna("-")
 
     def importances(self, repeats: int = 20) -> pd.DataFrame:
         """Drop of the validation cases' AUC when a feature is permuted; kept as `importance.parquet`. See `importance`."""
