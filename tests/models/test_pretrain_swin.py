@@ -199,3 +199,29 @@ def test_going_on_from_a_whole_network_takes_its_encoder(tmp_path: Path) -> None
 
 def test_operations_can_be_counted() -> None:
     assert 5e10 < flops("pretrain_swin") < 1e11
+
+
+@pytest.mark.slow
+def test_it_learns_its_tasks_on_two_volumes() -> None:
+    """Two ramps, again and again: what comes back takes their shape. Turns and contrast need more than thirty steps to show."""
+    generator = torch.Generator().manual_seed(0)
+    images, ramp = torch.zeros(2, 1, 64, 64, 64), torch.linspace(0, 2, 64)
+    shapes = ramp[None, :, None], 2 - 2 * ramp[None, :, None] * ramp[:, None, None]
+    volumes = torch.stack([shape.expand(64, 64, 64) for shape in shapes]) + 0.3 * torch.randn(2, 64, 64, 64, generator=generator)
+    images[:, 0, 8:56, 8:56, 8:56] = volumes[:, 8:56, 8:56, 8:56]
+    images[:, 0, 8:56, 8:30, 8:56] += 1
+    batch = Batch(("t1",), images, torch.ones(2, 1).bool(), None, ("", ""), {})
+    model = build(("t1",)).train()
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+    history: list[dict[str, float]] = []
+    for step in range(30):
+        torch.manual_seed(step)
+        terms = model.loss(model(batch.images, batch.present, batch.modalities), batch, 0.0)
+        optimiser.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        history.append({name: float(term.detach()) for name, term in terms.items()})
+
+    reconstruction = [terms["reconstruction"] for terms in history]
+    assert sum(reconstruction[-3:]) / 3 < 0.8 * reconstruction[0], history
