@@ -288,7 +288,7 @@ _IMBALANCE = {"marker_loss": "cross_entropy", "class_weights": "inverse_frequenc
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
-    "mgmt_net": {"epochs": 6, "steps_per_epoch": 10, "learning_rate": 5e-3, "markers": "idh,codel,tert"},
+    "mgmt_net": {"epochs": 6, "steps_per_epoch": 10, "learning_rate": 3e-3, "markers": "idh,codel,tert"},
     "pretrain_swin": {
         "sampling": "patch",
         "epochs": 4,

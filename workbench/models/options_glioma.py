@@ -92,8 +92,8 @@ class MgmtNetOptions(MethodOptions):
         True, description="recompute CMAF and Swin activations in the backward pass: less memory, slower"
     )
     demo: ClassVar[Mapping[str, Any]] = {
-        "modality_channels": 4,
-        "width": 8,
+        "modality_channels": 8,
+        "width": 12,
         "embed": 12,
         "window": 4,
         "head_width": 16,
