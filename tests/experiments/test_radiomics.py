@@ -180,10 +180,14 @@ def test_without_masks_only_the_brain_can_be_measured(tiny_cohort: Cohort, tmp_p
 def test_a_finished_run_predicts_its_held_out_cases_as_before(
     finished: RadiomicsExperiment, tiny_cohort: Cohort, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"TINY-00003-000.*has no mask"):
+    with (
+        pytest.warns(UserWarning, match="Contaminated: 9 of 12"),
+        pytest.raises(InputError, match=r"TINY-00003-000.*has no mask"),
+    ):
         predict_cohort(finished.run.folder, tiny_cohort.folder, tmp_path / "refused")
     drawn = with_cases(tiny_cohort, tmp_path / "cohort", lambda table: table.drop(index=3))
-    out = predict_cohort(finished.run.folder, drawn.folder, tmp_path / "out")
+    with pytest.warns(UserWarning, match="Contaminated"):
+        out = predict_cohort(finished.run.folder, drawn.folder, tmp_path / "out")
     table = pd.read_csv(out / "markers.csv").set_index("case")
     assert len(table) == len(tiny_cohort) - 1
     ours = finished.run.markers()

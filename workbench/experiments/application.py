@@ -71,9 +71,7 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         **parameters.options(),
     )
     described = load_weights(run.checkpoint(training["checkpoint"]), model)["model"]
-    verdict = judge(Seen.model_validate(described.get("seen", {})), cohort.info, map(str, cohort.cases["subject"]))
-    if verdict.verdict != "clean":
-        warnings.warn(f"run {run.folder.name} on cohort {cohort.info.name}: {verdict.sentence}", stacklevel=2)
+    _warn_of_seen(run, cohort, Seen.model_validate(described.get("seen", {})))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters.spacing), progress=True)
@@ -95,11 +93,20 @@ def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
     """`markers.csv` and a JSON per case of a fitted radiomics run."""
     from workbench.experiments.radiomics_refit import predict_radiomics
 
+    training = read_json(run.folder / TRAINING_FILE)
+    _refuse_blind(cohort, tuple(training["modalities"]))
+    _warn_of_seen(run, cohort, Seen.model_validate(training["seen"]))
     out.mkdir(parents=True, exist_ok=True)
     for case, logits in predict_radiomics(run, cohort, out).iterrows():
         write_json(out / f"{case}.json", {"markers": {marker: [float(value)] for marker, value in logits.items()}})
     _write_markers(cohort, out)
     return out
+
+
+def _warn_of_seen(run: RunFolder, cohort: Cohort, seen: Seen) -> None:
+    verdict = judge(seen, cohort.info, map(str, cohort.cases["subject"]))
+    if verdict.verdict != "clean":
+        warnings.warn(f"run {run.folder.name} on cohort {cohort.info.name}: {verdict.sentence}", stacklevel=3)
 
 
 def _refuse_blind(cohort: Cohort, modalities: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ from workbench.experiments.predicting import held_out, marker_file
 from workbench.experiments.radiomics_features import MaskSource, mask_source, measure
 from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE, refit
 from workbench.experiments.showing import picture
+from workbench.experiments.starting import seen_by
 from workbench.files import write_json, write_parquet
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
 from workbench.records.run_folder import read_table
@@ -159,6 +160,7 @@ class RadiomicsExperiment(Experiment):
         document = {"score": "mean AUC of the inner folds", "fitted": chosen, "markers": self.markers, "notes": self.notes}
         document |= {
             "modalities": self.modalities,
+            "seen": seen_by(self).model_dump(mode="json"),
             "mask_source": self.source.kind,
             "scikit_learn": sklearn.__version__,
             "budget": budget,
