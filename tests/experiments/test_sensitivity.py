@@ -57,6 +57,12 @@ def test_table_compares_with_the_same_cases_left_alone() -> None:
     assert moved["flipped"] == pytest.approx(15 / 35)
 
 
+def test_cases_that_lack_a_sequence_are_judged_with_the_others() -> None:
+    mixed = rows()
+    mixed.loc[mixed["case"] == "c3", "present"] = "t1+t2"
+    pd.testing.assert_frame_equal(sensitivity_table(mixed, resamples=100), sensitivity_table(rows(), resamples=100))
+
+
 def test_names_are_unique_and_the_first_one_changes_nothing() -> None:
     assert len({d.name for d in DISTURBANCES}) == len(DISTURBANCES)
     assert DISTURBANCES[0].name == UNDISTURBED

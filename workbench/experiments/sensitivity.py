@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK
 from workbench.evaluation.markers import auc_interval
+from workbench.evaluation.summaries import AVAILABLE
 from workbench.experiments.evaluating import MARKER_COLUMNS, marker_rows
 from workbench.experiments.marker_window import MarkerWindow, marker_window
 from workbench.files import write_parquet
@@ -100,6 +101,7 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
         estimable); n; change: mean absolute change of the logit; flipped: share of cases whose decision at a half changes.
     """
     found = []
+    rows = rows.assign(present=AVAILABLE)  # each case with what it has, as in the ordinary evaluation
     for (marker, name), part in rows.groupby(["marker", "class"], sort=False):
         before = part[part["disturbance"] == UNDISTURBED].set_index("case")
         for disturbance, group in part.groupby("disturbance", sort=False):
