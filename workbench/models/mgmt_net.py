@@ -33,7 +33,8 @@ The paper contradicts itself or is silent in many places. Our resolutions (`*` =
 15. One logit per marker, no vectors of three; grade has 1 or 3 (`grade_classes`).
 16. The total loss is never defined: Dice + CE (weights 1) plus `beta` times the mean over markers; auxiliary outputs weigh
     1, 1/2, 1/4, normalised. Class weights are the workbench's parameter.
-17. Batch norm with one or two crops a device: instance norm instead (`norm`*).
+17. Batch norm with one or two crops a device: instance norm instead (`norm`*). With batches of eight small crops prefer batch
+    norm: on the `regional` phantom CMAF then read IDH (AUC 0.87 after 100 steps) where with instance norm it stayed at chance.
 18. Decoder: upsample, conv3, concatenate, conv3-norm-ReLU beside a 1^3 residual; skips are CMAF's output and the CNN's /2, /4.
 19. BraTS 2024 is post-treatment: 5 classes with the resection cavity there, 4 elsewhere; the cohort's label sets decide.
 20. Cohorts with masks and cohorts with markers differ: losses are masked per sample and know each case's label set.
