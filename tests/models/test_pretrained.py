@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 import subprocess
 import sys
@@ -250,9 +251,27 @@ class Intruder:
 
 def test_a_pickle_with_a_program_is_refused_unopened(tmp_path: Path) -> None:
     torch.save({"state_dict": {**ssl(1, "tiny"), "x": Intruder(tmp_path / "ran")}}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match=r"evil.pt: it holds more than tensors"):
+    with pytest.raises(InputError, match=r"evil.pt: it holds more than tensors.*It names posix.system") as caught:
         load(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
+    assert "weights_only" not in str(caught.value), "PyTorch's advice to open it all the same is not passed on"
+
+
+def test_what_is_no_file_of_tensors_is_refused_in_plain_words(tmp_path: Path) -> None:
+    """Bytes that are no pickle end the unpickler in many ways: each is an InputError, and none is called a program."""
+    torch.save(encoder_of(1, "tiny"), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "old.pt").read_bytes()
+    contents = [whole[:n] for n in (1, 20, 60, 200, len(whole) // 2)]
+    contents += [b"hello, this is text\n" * 20, gzip.compress(b"an image"), bytes(range(256)), b"PK\x03\x04", b"\x80\x04\x95"]
+    for number, content in enumerate(contents):
+        path = tmp_path / f"{number}.pt"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"{number}.pt: ") as caught:
+            read_pretrained(path)
+        assert "program" not in str(caught.value)
+        assert "weights itself" in str(caught.value)
+    with pytest.raises(InputError, match="a folder, expected a file"):
+        read_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ HEADER = "workbench-encoder"
 STEM = "swinViT.patch_embed.proj.weight"
 _HEADS = ("rotation_head.", "contrastive_head.", "conv.")
 DECODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder", "out.")
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _BLOCK = re.compile(r"swinViT\.layers(\d)\.0\.blocks\.(\d+)\.")
 
 
@@ -86,6 +88,8 @@ def read_pretrained(path: str | Path) -> PretrainedFile:
         InputError: missing, truncated, not weights, holding Python objects, 2-D, of other channels, or of no known layout.
     """
     path = Path(path)
+    if path.is_dir():
+        raise refusal(path, "a folder, expected a file of pretrained weights", "pass the file inside it")
     if not path.is_file():
         raise refusal(path, "the file of pretrained weights does not exist")
     tensors, wrapper, header = _open(path)
@@ -136,17 +140,24 @@ def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
         except (SafetensorError, OSError, ValueError) as error:
             raise refusal(path, f"truncated or damaged, it cannot be read: {error}", "fetch it again") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # it loads, or is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
+        named = _GLOBAL.search(str(error))  # PyTorch's own sentence goes on to recommend weights_only=False: it is not shown
+        if named is None:
+            raise refusal(path, "no file of tensors that PyTorch can read safely", "pass the file of weights itself") from error
         raise refusal(
             path,
-            f"it holds more than tensors and plain values, so opening it could run a program: refused. {first}",
+            f"it holds more than tensors and plain values, so opening it could run a program: refused. It names {named[1]}",
             "where you trust its origin, save its state dict alone, best as safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise refusal(path, f"truncated or damaged, it cannot be read: {first}", "fetch it again") from error
+    except Exception as error:  # damaged bytes raise nearly everything in the unpickler: KeyError, IndexError, OSError, ...
+        raise refusal(
+            path,
+            f"truncated or damaged, or no file of PyTorch, it cannot be read ({_reason(error)})",
+            "fetch it again, or pass the file of weights itself",
+        ) from error
     wrapper = next(
         (key for key in ("state_dict", "model") if isinstance(content, dict) and isinstance(content.get(key), dict)), ""
     )
@@ -154,6 +165,12 @@ def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise refusal(path, "it holds no state dict (name -> tensor)", "pass the file of weights itself")
     return {str(name): value for name, value in state.items()}, wrapper, {}
+
+
+def _reason(error: Exception) -> str:
+    """Type and first line of an error: a bare KeyError says nothing but a byte."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _recognise(
