@@ -46,7 +46,7 @@ OPTIONS = {
 CLAIMS = {"regional": ("fusion", "cmaf", "concat"), "focus": ("pooling", "attention", "average")}
 """Signal -> the option, the arm of which the paper claims more, and the ablation."""
 REGIONAL = (
-    "no gain found: AUC of CMAF 0.95, 0.91, 0.85 and of concatenation 0.84, 0.93, 0.97 in three seeds (one phantom of four sites, "
+    "no gain found: AUC of CMAF 0.95, 0.91, 0.85 and of concatenation 0.84, 0.93, 0.97 in three seeds (one phantom, four sites, "
     "50 training and 30 test subjects, 200 to 300 steps): concatenation learns the same"
 )
 FOCUS = (
