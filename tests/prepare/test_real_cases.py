@@ -56,7 +56,7 @@ def test_glioma_with_non_zero_air_comes_back_to_the_voxel(glioma):
     assert (case.native.orientation, case.native.shape) == ("LPS", (240, 240, 155))
     truth = native_labels(glioma, case.name)
     np.testing.assert_array_equal(labels_to_native(case.labels(), case), truth)
-    # the tumour is on the patient's right: the lower half of X in RAS
+    # the tumour is on the patient's left: the lower half of X in RAS+
     assert case.mask_centre[0] < case.shape[0] / 2
     # BraTS calls it oedema or worse: brighter than the brain on FLAIR
     assert case.images()[1][case.labels() == 2].mean() > 1
