@@ -261,8 +261,15 @@ def test_what_is_no_file_of_tensors_is_refused_in_plain_words(tmp_path: Path) ->
     """Bytes that are no pickle end the unpickler in many ways: each is an InputError, and none is called a program."""
     torch.save(encoder_of(1, "tiny"), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     whole = (tmp_path / "old.pt").read_bytes()
-    contents = [whole[:n] for n in (1, 20, 60, 200, len(whole) // 2)]
-    contents += [b"hello, this is text\n" * 20, gzip.compress(b"an image"), bytes(range(256)), b"PK\x03\x04", b"\x80\x04\x95"]
+    contents = [whole[:n] for n in (1, 20, 60, len(whole) // 2)]
+    contents += [
+        b"hello, this is text\n" * 20,
+        gzip.compress(b"an image"),
+        bytes(range(256)),
+        b"PK\x03\x04",
+        b"\x80\x04\x95",
+        b"\x80\x02.",
+    ]
     for number, content in enumerate(contents):
         path = tmp_path / f"{number}.pt"
         path.write_bytes(content)
