@@ -110,6 +110,33 @@ def test_no_marker_that_can_be_learned_is_an_error_that_says_so(unmasked: Cohort
         experiment(unmasked, tmp_path, markers="tert").train()
 
 
+def test_grades_two_and_three_alone_are_one_class_of_grade_four_against_the_others(unmasked: Cohort, tmp_path: Path) -> None:
+    table = unmasked.cases.assign(grade=[2, 3] * (len(unmasked.cases) // 2) + [2] * (len(unmasked.cases) % 2))
+    cohort = Cohort.create(tmp_path / "cohort", unmasked.info, table)
+    shutil.copy(unmasked.folder / "folds.json", cohort.folder / "folds.json")
+    found = experiment(cohort, tmp_path, markers="idh,grade")
+    assert found.markers == ("idh",)
+    assert any("'grade' is 2 or 3 in every training case" in note for note in found.notes)
+    assert experiment(cohort, tmp_path, markers="idh,grade", grade_classes=3).markers == ("idh", "grade")
+
+
+def test_oversampling_and_class_weights_balance_a_marker_once(unmasked: Cohort, tmp_path: Path) -> None:
+    train = unmasked.cases["case"].isin(experiment(unmasked, tmp_path).cases_by_split["train"]["case"])
+    table = unmasked.cases.assign(idh=0)
+    table.loc[table[train].index[:2], "idh"] = 1
+    cohort = Cohort.create(tmp_path / "cohort", unmasked.info, table)
+    shutil.copy(unmasked.folder / "folds.json", cohort.folder / "folds.json")
+    shutil.copytree(unmasked.folder / "prepared", cohort.folder / "prepared")
+    weighted = experiment(cohort, tmp_path, markers="idh")
+    assert weighted.model.marker_weights["idh"][1] > 1.2
+    both = experiment(cohort, tmp_path, markers="idh", oversample="idh")
+    assert both.model.marker_weights["idh"].tolist() == pytest.approx([1, 1])
+    assert not any("oversample" in note for note in both.notes)
+    other = experiment(cohort, tmp_path, markers="idh", oversample="tert")
+    assert other.model.marker_weights["idh"].tolist() == weighted.model.marker_weights["idh"].tolist()
+    assert any("oversample=tert changes nothing" in note for note in other.notes)
+
+
 @pytest.mark.slow
 def test_neighbours_are_the_evaluated_runs_of_the_same_question(
     finished: Experiment, unmasked: Cohort, tiny_cohort: Cohort

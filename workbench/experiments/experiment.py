@@ -35,7 +35,7 @@ from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
 from workbench.records.pretrained import read_pretrained_record
-from workbench.sampling.batches import Sampler, SamplingSettings
+from workbench.sampling.batches import Sampler, SamplingSettings, marker_values, repeats
 from workbench.training.checkpoints import load_weights
 from workbench.training.loop import train
 from workbench.training.settings import TrainingSettings
@@ -127,6 +127,8 @@ class Experiment:
         usable = []
         for name in self.parameters.marker_names():
             known = train_cases[name].dropna()
+            if name == "grade" and self.parameters.options().get("grade_classes", 2) == 2:  # 4 against the others
+                known = known.map(lambda grade: "4" if grade == 4 else "2 or 3")
             if known.nunique() >= 2:
                 usable.append(name)
             else:
@@ -175,14 +177,28 @@ class Experiment:
         return model
 
     def _balance(self, model: MethodModule) -> None:
-        """What the parameters say about rare classes; weights are counted on the training cases only."""
+        """What the parameters say about rare classes; weights are counted on the training cases only, as often as they are drawn.
+
+        Oversampling and class weights together thus balance a marker once, not twice.
+        """
         p = self.parameters
         model.focal_gamma = p.focal_gamma if p.marker_loss == "focal" else 0.0
         model.label_smoothing = p.label_smoothing
+        if p.oversample and not self._oversampled:
+            self.notes.append(f"oversample={p.oversample} changes nothing: this run learns no marker of that name")
+        found = {str(row["case"]): marker_values(row) for _, row in self.cases_by_split["train"].iterrows()}
+        drawn = list(found)
+        if self._oversampled:
+            drawn += repeats(drawn, found, self._oversampled, p.seed)
         for name in self.markers if p.class_weights != "none" else ():
-            values = torch.tensor(self.cases_by_split["train"][name].astype("float64").to_numpy(na_value=float("nan")))
+            values = torch.tensor([found[case][name] for case in drawn], dtype=torch.float64)
             outputs = p.options().get("grade_classes", 2) if name == "grade" else 2
             model.marker_weights[name] = class_balance(values, name, 1 if outputs == 2 else outputs, p.class_weights)
+
+    @property
+    def _oversampled(self) -> str:
+        """The marker whose classes come up equally often; empty: none."""
+        return self.parameters.oversample if self.parameters.oversample in self.markers else ""
 
     @property
     def device(self) -> str:
@@ -308,7 +324,7 @@ class Experiment:
             batch_size=p.batch_size,
             modality_dropout=p.modality_dropout,
             augment=p.augment,
-            oversample=p.oversample if p.oversample in self.markers else "",
+            oversample=self._oversampled,
         )
 
     def _training_settings(self) -> TrainingSettings:

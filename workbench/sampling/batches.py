@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -90,29 +90,9 @@ class Sampler:
         problems = [problem for name in self.names if (problem := _without_images(prepared.case(name), self.modalities))]
         if problems:
             raise InputError(*problems)
-        self.markers = {str(row["case"]): _marker_values(row) for _, row in cases.iterrows()}
+        self.markers = {str(row["case"]): marker_values(row) for _, row in cases.iterrows()}
         if settings.oversample:
-            self.names += self._repeats(settings.oversample)
-
-    def _repeats(self, marker: str) -> list[str]:
-        """Cases to draw again, so that each class of `marker` is as frequent as its most frequent one; unknown ones are not.
-
-        Whole rounds of a class, and for the rest a random choice from it.
-        """
-        if marker not in MARKERS:
-            raise ParameterError(f"oversample: marker '{marker}' is unknown; there are {', '.join(MARKERS)}")
-        classes: dict[float, list[str]] = {}
-        for name in self.names:
-            value = self.markers[name][marker]
-            if value == value:  # NaN differs from itself
-                classes.setdefault(value, []).append(name)
-        largest = max((len(names) for names in classes.values()), default=0)
-        repeats = []
-        for value, names in sorted(classes.items()):
-            rounds, rest = divmod(largest - len(names), len(names))
-            chosen = stream(self.seed, "oversample", int(value)).permutation(len(names))[:rest]
-            repeats += names * rounds + [names[i] for i in sorted(chosen)]
-        return repeats
+            self.names += repeats(self.names, self.markers, settings.oversample, seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -163,6 +143,36 @@ class Sampler:
             if found is not None:
                 return found, "foreground"
         return random_centre(case.shape, settings.patch, rng), "random"
+
+
+def repeats(names: Sequence[str], markers: Mapping[str, Mapping[str, float]], marker: str, seed: int) -> list[str]:
+    """Cases to draw again, so that each value of a marker is as frequent as its most frequent one.
+
+    Whole rounds of a value, and for the rest a random choice from it. Cases of unknown value are not drawn again.
+
+    Args:
+        names: the cases, each once.
+        markers: case -> marker -> value; NaN = unknown.
+        marker: whose values are balanced.
+        seed: of the choice.
+
+    Raises:
+        ParameterError: an unknown marker.
+    """
+    if marker not in MARKERS:
+        raise ParameterError(f"oversample: marker '{marker}' is unknown; there are {', '.join(MARKERS)}")
+    classes: dict[float, list[str]] = {}
+    for name in names:
+        value = markers[name][marker]
+        if value == value:  # NaN differs from itself
+            classes.setdefault(value, []).append(name)
+    largest = max((len(of_class) for of_class in classes.values()), default=0)
+    again = []
+    for value, of_class in sorted(classes.items()):
+        rounds, rest = divmod(largest - len(of_class), len(of_class))
+        chosen = stream(seed, "oversample", int(value)).permutation(len(of_class))[:rest]
+        again += of_class * rounds + [of_class[i] for i in sorted(chosen)]
+    return again
 
 
 class StepDataset(Dataset[Batch]):
@@ -221,7 +231,7 @@ def whole_brain_batch(
     if problem:
         raise InputError(problem)
     size = tuple(patch) if patch is not None else tuple(-(-max(n, minimum) // divisor) * divisor for n in found.shape)
-    markers = dict.fromkeys(MARKERS, float("nan")) if row is None else _marker_values(row)
+    markers = dict.fromkeys(MARKERS, float("nan")) if row is None else marker_values(row)
     sample = _read(found, box_centre(found.shape), size, wanted, markers)
     sample["record"] = {"case": case, "centre": list(sample["centre"]), "kind": "whole"}
     return _collate([sample], wanted, None)
@@ -266,7 +276,8 @@ def _collate(samples: list[dict[str, Any]], modalities: tuple[str, ...], step: i
     )
 
 
-def _marker_values(row: pd.Series) -> dict[str, float]:
+def marker_values(row: pd.Series) -> dict[str, float]:
+    """Marker -> value of a row of the cohort's table; NaN = unknown."""
     return {m: float("nan") if m not in row.index or pd.isna(row[m]) else float(row[m]) for m in MARKERS}
 
 
