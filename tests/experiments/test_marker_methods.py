@@ -92,7 +92,7 @@ def test_crops_are_possible_but_said_to_be_unfair(unmasked: Cohort, tmp_path: Pa
 
 @pytest.mark.slow
 def test_where_validation_shows_one_class_the_last_checkpoint_is_taken(unmasked: Cohort, tmp_path: Path) -> None:
-    first = experiment(unmasked, tmp_path)
+    first = experiment(unmasked, tmp_path).prepare()
     validation = first.cases_by_split["validation"]["case"]
     table = unmasked.cases.copy()
     table.loc[table["case"].isin(validation), "idh"] = 0
@@ -126,7 +126,6 @@ def test_oversampling_and_class_weights_balance_a_marker_once(unmasked: Cohort, 
     table.loc[table[train].index[:2], "idh"] = 1
     cohort = Cohort.create(tmp_path / "cohort", unmasked.info, table)
     shutil.copy(unmasked.folder / "folds.json", cohort.folder / "folds.json")
-    shutil.copytree(unmasked.folder / "prepared", cohort.folder / "prepared")
     weighted = experiment(cohort, tmp_path, markers="idh")
     assert weighted.model.marker_weights["idh"][1] > 1.2
     both = experiment(cohort, tmp_path, markers="idh", oversample="idh")

@@ -72,6 +72,13 @@ def test_a_run_leaves_the_folder_of_the_contract(finished: RadiomicsExperiment, 
     assert not np.allclose(age["probability"], markers["probability"])
 
 
+def test_what_only_networks_have_is_said_and_no_error(finished: RadiomicsExperiment) -> None:
+    assert finished.explain() is finished
+    assert not (finished.run.folder / "maps").exists()
+    assert "tried on networks" in finished.result_table("sensitivity").data
+    assert finished.result_table("decisions").shape[0] == 3
+
+
 def test_what_cannot_be_measured_is_missing_and_said(finished: RadiomicsExperiment, tiny_cohort: Cohort) -> None:
     features = finished.features
     bare, whole, no_flair = "TINY-00003-000", "TINY-00004-000", "TINY-00001-000"

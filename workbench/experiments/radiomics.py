@@ -224,6 +224,10 @@ class RadiomicsExperiment(Experiment):
         super().evaluate()
         return self
 
+    def explain(self) -> RadiomicsExperiment:
+        """Nothing: features have no maps. `importances` says which of them decide."""
+        return self
+
     # -- what came out ---------------------------------------------------------------------------------------------
 
     def beside_age(self, split: str = "test") -> Any:
@@ -279,6 +283,12 @@ class RadiomicsExperiment(Experiment):
         table = pd.concat(tables, ignore_index=True)
         write_parquet(self.run.path(IMPORTANCE_FILE), table)
         return table
+
+    def result_table(self, kind: str) -> Any:
+        """As `Experiment.result_table`; of sensitivity a sentence, since the disturbances are those of a network's input."""
+        if kind == "sensitivity":
+            return Markdown("*Misregistration and a wrong tumour gate are tried on networks: there is no table of sensitivity.*")
+        return super().result_table(kind)
 
     def show(self, name: str) -> Any:
         """As `Experiment.show`, and 'importance'."""

@@ -56,7 +56,7 @@ def create_model(
     """
     checked = build_options(name, options)
     if not card(name).network:
-        raise ParameterError(f"method '{name}' is no network: run it as an experiment (`workbench run {name}`)")
+        raise ParameterError(f"method '{name}' is no network: use RadiomicsExperiment, or `workbench run {name}`")
     module, _, attribute = BUILDERS[name].partition(":")
     builder: type[MethodModule] = getattr(importlib.import_module(module), attribute)
     modalities = tuple(modalities) or card(name).modalities
