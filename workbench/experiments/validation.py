@@ -61,7 +61,7 @@ class Validation:
                 ]
             for name in experiment.markers:
                 value = row[name]
-                if name in predicted.markers and value is not None and value == value:  # null and NaN differ from themselves
+                if name in predicted.markers and not pd.isna(value):
                     positive = float(value == 4) if name == "grade" else float(value)
                     logits[name].append((positive, float(np.ravel(predicted.markers[name])[-1])))
         parts = [float(np.mean(dice))] if dice else []
