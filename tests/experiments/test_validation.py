@@ -17,7 +17,7 @@ def test_a_case_whose_marker_is_unknown_does_not_count(known: str, monkeypatch: 
     """Nullable columns give pd.NA, whose comparison is neither true nor false; a mask is unknown in one case too."""
     rows = pd.DataFrame({
         "case": list("abcd"), "segmentation": [None, "m", None, None],
-        "idh": pd.array([0, 1, None, 0], dtype=known), "grade": pd.array([None, 4, 2, 3], dtype=known),
+        "idh": pd.Series([0, 1, None, 0], dtype=known), "grade": pd.Series([None, 4, 2, 3], dtype=known),
     })  # fmt: skip
     logits = {"a": (-2.0, 0.0), "b": (1.0, 3.0), "c": (9.0, 5.0), "d": (2.0, 1.0)}
     experiment: Any = SimpleNamespace(
