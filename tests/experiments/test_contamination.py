@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +24,8 @@ from workbench.experiments.comparison import compare
 from workbench.experiments.contamination import judge
 from workbench.experiments.opening import open_run
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.sensitivity import SENSITIVITY_FILE, UNDISTURBED
+from workbench.experiments.showing import result_table
 from workbench.files import write_json, write_parquet
 from workbench.models.pretrained_kinds import KINDS
 from workbench.models.seen import Seen, seen_cohort, subject_digest
@@ -189,6 +192,26 @@ def test_lists_tables_and_comparisons_mark_it(tmp_path: Path) -> None:
     remark = compare(folders[""], folders["contaminated"], resamples=200)["remark"].iloc[0]
     assert "It is contaminated" in remark
     assert compare(folders[""], folders["clean"], resamples=200)["remark"].iloc[0] == ""
+
+
+@pytest.mark.parametrize("kind", ["decisions", "calibration", "sensitivity"])
+def test_tables_of_markers_mark_it(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"s{number:02d}" for number in range(24)]
+    who = {"case": names, "subject": names, "site": "s", "fold": 0, "split": "test", "present": "t1", "marker": "idh"}
+    logit = rng.normal(size=24)
+    rows = pd.DataFrame(
+        who | {"class": "mutant", "truth": [0.0, 1.0] * 12, "logit": logit, "probability": 1 / (1 + np.exp(-logit))}
+    )
+    for verdict in ("clean", "contaminated"):
+        made = run(tmp_path, verdict, verdict)
+        write_parquet(made.path("markers.parquet"), rows)
+        write_parquet(made.path(SENSITIVITY_FILE), rows.assign(disturbance=UNDISTURBED))
+        asked = SimpleNamespace(
+            run=made, cohort=SimpleNamespace(info=info()), parameters=SimpleNamespace(resamples=100, method="mts_unet")
+        )
+        table = result_table(asked, kind)  # type: ignore[arg-type]
+        assert ("⚠ contaminated test" in table.columns.name) == (verdict == "contaminated")
 
 
 def test_the_dashboard_says_it(tmp_path: Path) -> None:

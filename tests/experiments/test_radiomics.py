@@ -22,6 +22,7 @@ from workbench.experiments.radiomics import RadiomicsExperiment
 from workbench.experiments.radiomics_refit import FEATURES_FILE, predict_radiomics
 from workbench.files import read_json, write_json, write_parquet
 from workbench.prepare.images import native_labels
+from workbench.records.pretrained import PRETRAINED_FILE
 from workbench.records.run_folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -244,6 +245,19 @@ def segmentation_run(cohort: Cohort, root: Path, fold: int = 0) -> RunFolder:
         labels = np.zeros(image.shape, np.uint8) if drawn is None else drawn
         nib.save(nib.Nifti1Image(labels, image.affine), run.path("predictions", f"{row['case']}.nii.gz"))
     return run
+
+
+def test_what_the_masks_network_had_seen_travels_on(tiny_cohort: Cohort, tmp_path: Path, finished: RadiomicsExperiment) -> None:
+    masks = segmentation_run(tiny_cohort, tmp_path)
+    verdict = {"verdict": "contaminated", "sentence": "Contaminated: it has seen them."}
+    coverage = {"file": "w.pt", "title": "W"}
+    record = {"coverage": coverage, "report": "w", "contamination": verdict, "seen": {"collections": ["brats2021"]}}
+    write_json(masks.path(PRETRAINED_FILE), record)
+    found = experiment(tiny_cohort, tmp_path, mask_source="predicted", mask_run="masks/abc", texture=False).train()
+    assert any("of the weights that drew these masks: Contaminated" in note for note in found.training["notes"])
+    assert found.training["seen"]["collections"] == ["brats2021"]
+    assert len(found.training["seen"]["cohorts"]) == 1
+    assert finished.training["seen"]["collections"] == []
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from workbench.experiments.showing import picture
 from workbench.experiments.starting import seen_by
 from workbench.files import write_json, write_parquet
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
+from workbench.models.seen import Seen
+from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.run_folder import read_table
 from workbench.views.importance import importance_figure
 from workbench.views.theme import cohort_title, estimate_text
@@ -133,7 +136,8 @@ class RadiomicsExperiment(Experiment):
         begin = time.monotonic()
         options = self.parameters.options()
         if not self.markers:
-            raise ParameterError("no marker is left to predict: " + "; ".join(dict.fromkeys(self.notes)))
+            reasons = "; ".join(dict.fromkeys(self.notes)) or "name some ('markers'), radiomics predicts nothing else"
+            raise ParameterError(f"no marker is left to predict: {reasons}")
         chosen: dict[str, dict[str, Any]] = {}
         with self.run.beating():
             for marker in self.progress.over(self.markers, "fitting", len(self.markers)):
@@ -160,7 +164,7 @@ class RadiomicsExperiment(Experiment):
         document = {"score": "mean AUC of the inner folds", "fitted": chosen, "markers": self.markers, "notes": self.notes}
         document |= {
             "modalities": self.modalities,
-            "seen": seen_by(self).model_dump(mode="json"),
+            "seen": (seen_by(self) | self._masks_have_seen()).model_dump(mode="json"),
             "mask_source": self.source.kind,
             "scikit_learn": sklearn.__version__,
             "budget": budget,
@@ -197,6 +201,19 @@ class RadiomicsExperiment(Experiment):
             self.notes.append(
                 f"held-out cases are measured in the masks that run {self.parameters.options()['mask_run']} predicted"
             )
+            caution = read_pretrained_record(self._mask_run).caution
+            self.notes += [f"of the weights that drew these masks: {caution}"] if caution else []
+
+    @property
+    def _mask_run(self) -> Path:
+        return Path(self.parameters.runs) / self.parameters.options()["mask_run"]
+
+    def _masks_have_seen(self) -> Seen:
+        """What the network that drew the masks had seen before its own training, which was on this run's training cases."""
+        record = read_pretrained_record(self._mask_run) if self.source.kind == "predicted" else PretrainedRecord()
+        if not record.verdict:
+            return Seen()
+        return Seen(known=False) if record.document is None else Seen.model_validate(record.document["seen"])
 
     def predict(self) -> RadiomicsExperiment:
         """Write every held-out case's logits, and those of age alone."""

@@ -126,7 +126,6 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     if kind == "sensitivity":
         return _sensitivity_table(experiment)
     table = experiment.results[kind]
-    info = experiment.cohort.info
     if table.empty:
         return pd.DataFrame()
     value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
@@ -153,9 +152,14 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
         ]
     else:
         result.insert(1, "positive", counts["n_positive"].max())
-    mark = read_pretrained_record(experiment.run.folder).mark
-    result.columns.name = cohort_title(info.name, info.phantom) + (f", {mark}" if mark else "")
+    result.columns.name = _tested_on(experiment)
     return result
+
+
+def _tested_on(experiment: Experiment) -> str:
+    """The head of every table of results: the cohort, and whether pretrained weights had seen its test subjects."""
+    info, mark = experiment.cohort.info, read_pretrained_record(experiment.run.folder).mark
+    return cohort_title(info.name, info.phantom) + (f", {mark}" if mark else "")
 
 
 def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
@@ -181,7 +185,7 @@ def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     result.insert(0, fit, fitted)
     result.insert(1, "validation cases", first["n_validation"].astype(str) + trust)
     result.insert(2, "n", first["n"])
-    result.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    result.columns.name = _tested_on(experiment)
     return result
 
 
@@ -202,7 +206,7 @@ def _sensitivity_table(experiment: Experiment) -> pd.DataFrame:
             }
         )  # fmt: skip
     result = pd.DataFrame(rows).set_index(["marker", "class", "disturbance"])
-    result.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    result.columns.name = _tested_on(experiment)
     return result
 
 
