@@ -13,13 +13,13 @@ from IPython.display import Markdown
 
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError
-from workbench.experiments.application import predict_cohort
+from workbench.errors import ParameterError, RunError
+from workbench.experiments.application import PREDICTED_BY_FILE, predict_cohort
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.neighbours import neighbours
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.validation import Validation
-from workbench.files import read_json
+from workbench.files import read_json, write_json
 
 SMALL = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,
@@ -82,6 +82,18 @@ def test_a_finished_run_predicts_a_held_out_case_as_before(finished: Experiment,
         for marker, logits in before.items():
             assert found[marker] == pytest.approx(logits, abs=1e-5)  # with other threads, hence not to the bit
     assert len(pd.read_csv(out / "markers.csv")) == 2 * len(held)
+    # another run's or another cohort's predictions are never taken over as this one's
+    before = (out / "markers.csv").read_bytes()
+    assert predict_cohort(finished.run.folder, few.folder, out) == out
+    with pytest.raises(RunError, match=r"predictions of run .* on cohort .* as it was then.*another --out"):
+        predict_cohort(finished.run.folder, unmasked.folder, out)
+    write_json(out / PREDICTED_BY_FILE, read_json(out / PREDICTED_BY_FILE) | {"run": "other"})
+    with pytest.raises(RunError, match="predictions of run other"):
+        predict_cohort(finished.run.folder, few.folder, out)
+    (out / PREDICTED_BY_FILE).unlink()
+    with pytest.raises(RunError, match="nothing says which run"):
+        predict_cohort(finished.run.folder, few.folder, out)
+    assert (out / "markers.csv").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -29,6 +29,9 @@ from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import RunFolder
 from workbench.training.checkpoints import load_weights
 
+PREDICTED_BY_FILE = "predicted_by.json"
+"""Says in a folder of predictions which run made them, on which cohort."""
+
 
 def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str | Path) -> Path:
     """Predict every case of a cohort with a trained run.
@@ -36,13 +39,14 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
     Args:
         run_folder: a trained run.
         cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as missing.
-        out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated.
+        out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated. It holds the
+            predictions of one run on one cohort, named in `predicted_by.json`.
 
     Warns:
         UserWarning: the run's weights have seen, or may have seen, subjects of this cohort.
 
     Raises:
-        RunError: the run is not trained.
+        RunError: the run is not trained, or `out` holds the predictions of another run or of another cohort.
         InputError: a case has none of the model's sequences.
     """
     run, cohort, out = RunFolder.open(run_folder), Cohort.open(cohort_folder), Path(out)
@@ -53,6 +57,7 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
             f"run {run.folder} pretrains an encoder and predicts nothing: give its checkpoints/encoder.safetensors to a "
             "method as 'pretrained'"
         )
+    _refuse_mixture(run, cohort, out)
     if not card(run.spec["method"]).network:
         return _predict_without_network(run, cohort, out)
     training = read_json(run.folder / TRAINING_FILE)
@@ -75,7 +80,7 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters.spacing), progress=True)
-    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / PREDICTED_BY_FILE, _predicted_by(run, cohort))
     for name in tqdm(list(cohort.cases["case"]), desc="predicting"):
         if (out / f"{name}.json").is_file():
             continue
@@ -96,8 +101,9 @@ def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
     training = read_json(run.folder / TRAINING_FILE)
     _refuse_blind(cohort, tuple(training["modalities"]))
     _warn_of_seen(run, cohort, Seen.model_validate(training["seen"]))
-    out.mkdir(parents=True, exist_ok=True)
-    for case, logits in predict_radiomics(run, cohort, out).iterrows():
+    logits_of = predict_radiomics(run, cohort, out)
+    write_json(out / PREDICTED_BY_FILE, _predicted_by(run, cohort))
+    for case, logits in logits_of.iterrows():
         write_json(out / f"{case}.json", {"markers": {marker: [float(value)] for marker, value in logits.items()}})
     _write_markers(cohort, out)
     return out
@@ -107,6 +113,31 @@ def _warn_of_seen(run: RunFolder, cohort: Cohort, seen: Seen) -> None:
     verdict = judge(seen, cohort.info, map(str, cohort.cases["subject"]))
     if verdict.verdict != "clean":
         warnings.warn(f"run {run.folder.name} on cohort {cohort.info.name}: {verdict.sentence}", stacklevel=3)
+
+
+def _predicted_by(run: RunFolder, cohort: Cohort) -> dict[str, str]:
+    return {
+        "run": run.spec["run"], "method": run.spec["method"], "cohort": cohort.info.name,
+        "fingerprint": cohort.fingerprint(),
+    }  # fmt: skip
+
+
+def _refuse_mixture(run: RunFolder, cohort: Cohort, out: Path) -> None:
+    """Cases that are there already are taken over: they must be this run's, on this cohort (all phantoms name their cases alike).
+
+    Raises:
+        RunError: they are others', or nothing says whose they are.
+    """
+    path, remedy = out / PREDICTED_BY_FILE, "give another --out, or remove that folder"
+    if path.is_file():
+        there = read_json(path)
+        if there != _predicted_by(run, cohort):
+            raise RunError(
+                f"{out} holds predictions of run {there['run']} ({there['method']}) on cohort {there['cohort']} as it was then, "
+                f"not of run {run.spec['run']} on cohort {cohort.info.name} as it is now: {remedy}"
+            )
+    elif any((out / f"{name}.json").exists() for name in cohort.cases["case"]):
+        raise RunError(f"{out} holds cases of this cohort, and nothing says which run predicted them: {remedy}")
 
 
 def _refuse_blind(cohort: Cohort, modalities: tuple[str, ...]) -> None:
