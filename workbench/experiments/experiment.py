@@ -165,6 +165,7 @@ class Experiment:
             **self.parameters.options(),
         )
         self._balance(model)
+        self.notes += starting.fallbacks(self, model)
         if SEGMENTATION not in card(self.parameters.method).tasks and self.parameters.sampling != "whole":
             self.notes.append(
                 f"sampling={self.parameters.sampling}: without a segmentation, held-out cases are read in a crop around the "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from workbench.experiments.contamination import judge
 from workbench.files import write_json
 from workbench.models.seen import Seen, seen_cohort
@@ -40,6 +42,24 @@ def start(experiment: Experiment, model: MethodModule) -> None:
             )
         experiment.notes += [note for note in notes(experiment) if note not in experiment.notes]
     model.seen = seen_by(experiment)
+
+
+def fallbacks(experiment: Experiment, model: MethodModule) -> list[str]:
+    """What belongs beside the results where the model, or single cases, go without what the method is made for."""
+    found = [f"{experiment.parameters.method}: {note}" for note in model.notes]
+    training = experiment.cases_by_split["train"]
+    held_out = pd.concat([rows for name, rows in experiment.cases_by_split.items() if name != "train"])
+    unknown = [name for name in experiment.modalities if len(training) and training[name].isna().all()]
+    if unknown:
+        found.append(f"no training case has {' or '.join(unknown)}: nothing is learned from it")
+    needs = list(model.needs)
+    lacking = [int(rows[needs].isna().any(axis=1).sum()) for rows in (training, held_out)]
+    if any(lacking):
+        found.append(
+            f"{lacking[0]} of {len(training)} training and {lacking[1]} of {len(held_out)} held-out cases lack "
+            f"{' or '.join(needs)}: {model.fallback_note}"
+        )
+    return found
 
 
 def tested_subjects(experiment: Experiment) -> list[str]:

@@ -38,6 +38,10 @@ class MethodModule(nn.Module):
     """The smallest side it takes."""
     gated: bool = False
     """Whether markers are read through a tumour gate, so that `gate_change` means something."""
+    needs: tuple[str, ...] = ()
+    """Sequences without all of which a case is read otherwise than others are, as `fallback_note` says."""
+    fallback_note: str = ""
+    """How cases that lack one of `needs` are read."""
 
     def __init__(
         self, *, modalities: Sequence[str], classes: int = 4, markers: Sequence[str] = (), options: MethodOptions

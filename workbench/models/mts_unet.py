@@ -163,6 +163,8 @@ class MtsUNet(MethodModule):
 
         self.has_cmd = "idh" in self.markers and self.streams != "tafe"
         self.gated = self.has_cmd and options.gate != "none"
+        if self.has_cmd:
+            self.needs, self.fallback_note = ("t2", "flair"), "their IDH is read from TAFE alone"
         fuses = self.has_cmd and self.streams == "dsf"
         own_idh_head = not fuses or options.fusion == "published" or options.fallback == "head"
         self.tafe_heads = nn.ModuleDict(
