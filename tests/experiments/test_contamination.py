@@ -86,6 +86,11 @@ def test_own_pretraining_is_judged_by_subject() -> None:
     )
     # pretrained on the training subjects of a collection, tested on others of it
     assert judge(Seen(cohorts=(seen_cohort("x", "f", ("brats2021",), ["a"]),)), info("brats2021"), ["b"]).verdict == "clean"
+    # the cohort tested on holds that collection as well, beside another in which the same people have other names
+    shared = judge(Seen(cohorts=(seen_cohort("x", "f", ("brats2021",), ["a"]),)), info("brats2021", "ucsf-pdgm"), ["b"])
+    assert (shared.verdict, "shares subjects with this cohort's UCSF-PDGM" in shared.sentence) == ("contaminated", True)
+    split = Seen(cohorts=(seen_cohort("x", "f", ("brats2021", "ucsf-pdgm"), ["a"]),))  # of the very cohort, split by subject
+    assert judge(split, info("ucsf-pdgm", "brats2021"), ["b"]).verdict == "clean"
     both = seen | KINDS["bsf_brats"].seen
     assert both.collections == ("ukb", "brats2021")
     assert both.cohorts == seen.cohorts

@@ -51,11 +51,13 @@ def judge(seen: Seen, info: CohortInfo, subjects: Iterable[str]) -> Contaminatio
             )
     # within one collection subjects have one name, and the names have just been compared: a split of it into training and test
     # subjects is clean. Under another collection the same people have other names.
+    mixed = [cohort.collections for cohort in seen.cohorts if set(cohort.collections) != set(info.collections)]
     own = [name for cohort in seen.cohorts for name in cohort.collections if name not in info.collections]
     collections = tuple(dict.fromkeys([*seen.collections, *own]))
     if info.phantom:
         return Contamination("clean", "Clean: the weights have seen none of these phantom subjects.")
-    if pairs := sharing(collections, info.collections):
+    renamed = [pair for names_there in mixed for pair in sharing(names_there, info.collections) if pair[0] != pair[1]]
+    if pairs := [*sharing(collections, info.collections), *renamed]:
         first, second = pairs[0]
         there = COLLECTIONS[second]
         reason = "which this cohort is made of" if first == second else f"which shares subjects with this cohort's {there}"
