@@ -79,7 +79,14 @@ def test_own_pretraining_is_judged_by_subject() -> None:
     found = judge(seen, info(phantom=True), ["otto", "otto", "ida", "max"])
     assert found.verdict == "contaminated"
     assert "1 of 3 test subjects" in found.sentence
-    assert judge(seen, info(), ["ida", "max"]).verdict == "clean"
+    # no name in common: clean within one cohort and after a phantom; another that does not say what it is made of may hold the
+    # same people under other names
+    assert judge(seen, info().model_copy(update={"name": "there"}), ["ida", "max"]).verdict == "clean"
+    assert judge(Seen(cohorts=(seen_cohort("p", "f00", (), ["anna"], phantom=True),)), info(), ["ida"]).verdict == "clean"
+    assert judge(Seen(cohorts=(seen_cohort("there", "f00", ("private",), ["anna"]),)), info(), ["ida"]).verdict == "unknown"
+    for cohort in (info(), info("egd")):
+        found = judge(seen, cohort, ["ida", "max"])
+        assert (found.verdict, "cohort there, which does not say" in found.sentence) == ("unknown", True)
     # what a cohort was made of travels on: pretrained on BraTS subjects, tested on others under other names
     assert (
         judge(Seen(cohorts=(seen_cohort("x", "f", ("brats2021",), ["a"]),)), info("brats2023"), ["b"]).verdict == "contaminated"

@@ -83,6 +83,14 @@ def _unknown(seen: Seen, info: CohortInfo, collections: tuple[str, ...]) -> Cont
             f"Contamination unknown: the weights have seen {_titles(risky)}, and cohort {info.name} does not say "
             "which collections it is made of (import it with --collection NAME; 'private' for images of your own).",
         )
+    unnamed = [cohort.name for cohort in seen.cohorts if not (cohort.phantom or cohort.collections or cohort.name == info.name)]
+    if unnamed:
+        return Contamination(
+            "unknown",
+            f"Contamination unknown: the weights were trained on cohort {unnamed[0]}, which does not say which collections it is "
+            "made of; subject names have nothing in common with this one (import it with --collection NAME; 'private' for images "
+            "of your own).",
+        )
     possible = sharing(seen.possible, info.collections) or sharing(collections, info.collections, MAY_SHARE)
     if possible:
         first, second = possible[0]

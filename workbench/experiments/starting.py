@@ -77,7 +77,8 @@ def seen_by(experiment: Experiment) -> Seen:
     info = experiment.cohort.info
     subjects = [name for split in ("train", "validation") for name in experiment.cases_by_split[split]["subject"]]
     fingerprint = experiment.run.spec["cohort"]["fingerprint"]
-    return before | Seen(cohorts=(seen_cohort(info.name, fingerprint, info.collections, map(str, subjects)),))
+    own = seen_cohort(info.name, fingerprint, info.collections, map(str, subjects), info.phantom)
+    return before | Seen(cohorts=(own,))
 
 
 def notes(experiment: Experiment) -> list[str]:

@@ -16,6 +16,7 @@ class SeenCohort(BaseModel):
     name: str
     fingerprint: str
     collections: tuple[str, ...] = ()
+    phantom: bool = False
     subjects: tuple[str, ...] = Field((), description="digests of the training subjects, sorted; see `subject_digest`")
 
 
@@ -44,11 +45,14 @@ def subject_digest(subject: str) -> str:
     return hashlib.blake2b(subject.encode(), digest_size=8).hexdigest()
 
 
-def seen_cohort(name: str, fingerprint: str, collections: Iterable[str], subjects: Iterable[str]) -> SeenCohort:
+def seen_cohort(
+    name: str, fingerprint: str, collections: Iterable[str], subjects: Iterable[str], phantom: bool = False
+) -> SeenCohort:
     """One cohort and the subjects of it that were trained on, by name."""
     return SeenCohort(
         name=name,
         fingerprint=fingerprint,
         collections=tuple(collections),
+        phantom=phantom,
         subjects=tuple(sorted({subject_digest(subject) for subject in subjects})),
     )
