@@ -13,7 +13,8 @@ parameters are those of BrainSegFounder's files. Stage 2 of the paper, the same 
 Departures from the published code:
 1. Intensities are the workbench's z-scores, which fine-tuning gets too. The code scales by a CT window, which leaves MRI between
    about 0.5 and 1 and gives fine-tuning another distribution. Noise in cuboids spans the channel's range, as it did there.
-2. The reconstruction counts the channels that are there; an absent sequence is zero going in and asks for nothing back.
+2. The reconstruction counts the channels that were acquired; an absent sequence is zero going in and asks for nothing back. One
+   that modality dropout took away is asked for, from the others.
 3. What is reconstructed is the volume before intensity augmentation, where that is on (the code has none).
 4. Where patches come from is the sampler's business: `batch_size` counts crops (the code: 2 volumes of 2 crops).
 

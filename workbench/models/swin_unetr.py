@@ -43,7 +43,7 @@ class SwinUNETR(SegmentationNetwork):
         return (self.net.decode(images, self.net.encode(images)),)
 
     def cam_layers(self) -> tuple[str, ...]:
-        """Stage 3 (1/16), then stage 4 (1/32): the deepest map is only a few voxels wide."""
+        """The bottom (1/32), only a few voxels wide, then the residual block on the states at 1/8."""
         return "net.encoder10", "net.encoder4"
 
     def diagram(self) -> str:
