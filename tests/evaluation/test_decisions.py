@@ -78,9 +78,10 @@ def test_validation_of_one_class_gives_no_threshold_and_no_map() -> None:
     assert table.loc[table["rule"] != "0.5", "value"].isna().all()
     assert table.loc[table["rule"] == "0.5", "value"].notna().all()
     fits = calibration_table(rows, resamples=100)
-    platt, none = (fits[fits["calibration"] == name] for name in ("platt", "none"))
-    assert not platt["trusted"].any()
-    assert platt["value"].tolist() == pytest.approx(none["value"].tolist()), "the identity where there is nothing to fit"
+    platt, temperature, none = (fits[fits["calibration"] == name] for name in ("platt", "temperature", "none"))
+    for fitted in (platt, temperature):
+        assert not fitted["trusted"].any()
+        assert fitted["value"].tolist() == pytest.approx(none["value"].tolist()), "the identity where there is nothing to fit"
 
 
 def test_no_validation_rows_at_all() -> None:

@@ -438,3 +438,12 @@ def test_its_diagram_shows_what_is_built() -> None:
         assert text not in ablated
     for text in ("concatenation", "3 x 4 residual blocks", "average pooling"):
         assert text in ablated
+
+
+def test_a_rare_class_weighs_at_most_ten_times_a_common_one() -> None:
+    model = build(("idh",), beta=1.0)
+    model.marker_weights = {"idh": torch.tensor([0.5, 17.0])}
+    prediction = Prediction(markers={"idh": torch.zeros(1, 1)})
+    batch = Batch(GIVEN, noise(1, 4, 2, 2, 2), everything(), None, ("",), {"idh": torch.tensor([1.0])})
+    assert float(model.marker_terms(prediction, batch)["idh"]) == pytest.approx(5.0 * math.log(2))
+    assert model.marker_weights["idh"].tolist() == [0.5, 17.0]

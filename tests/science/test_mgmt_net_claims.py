@@ -5,8 +5,11 @@ The two arms of a claim differ in one option alone: same initial weights elsewhe
 trained alone, without gate and decoder, so that what is compared is fusion or pooling and not how well the tumour is found. The
 encoder is a small CNN in both arms, with the paper's batch norm, which batches of eight allow. Nothing was tuned per arm.
 
-Neither claim could be shown so far, hence the expected failures: the reasons hold the numbers seen.
-WORKBENCH_STUDY_SEEDS=3 runs more seeds; each draws another phantom and other weights, and prints its numbers.
+These are studies, not checks: they run where WORKBENCH_STUDY_SEEDS says how many seeds (each draws another phantom and other
+weights), print their numbers, and fail where a claim does not hold. So far neither could be shown, in a smaller prototype of this
+setting (four sites, 50 training and 30 test subjects, 200 to 300 steps): `regional`: AUC of CMAF 0.95, 0.91, 0.85 and of
+concatenation 0.84, 0.93, 0.97 in three seeds on one phantom, where the mean over the whole tumour alone gives 0.92;
+`focus`: 0.51 with attention and 0.40 with averaging, so neither finds the focus, while its extreme values alone give 0.93.
 """
 
 from __future__ import annotations
@@ -34,7 +37,11 @@ from workbench.training.loop import train
 from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
-SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "1")))
+SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "0")))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SEEDS, reason="a study of several minutes: WORKBENCH_STUDY_SEEDS=3 runs it with three seeds"),
+]
 SUBJECTS, TRAINING, STEPS, BATCH = 70, 40, 300, 8
 LEARNING_RATE = 5e-3
 PATCH = (24, 24, 24)
@@ -45,14 +52,6 @@ OPTIONS = {
 }  # fmt: skip
 CLAIMS = {"regional": ("fusion", "cmaf", "concat"), "focus": ("pooling", "attention", "average")}
 """Signal -> the option, the arm of which the paper claims more, and the ablation."""
-REGIONAL = (
-    "no gain found: AUC of CMAF 0.95, 0.91, 0.85 and of concatenation 0.84, 0.93, 0.97 in three seeds (one phantom, four sites, "
-    "50 training and 30 test subjects, 200 to 300 steps): concatenation learns the same"
-)
-FOCUS = (
-    "neither arm finds the focus in this budget: AUC of attention 0.51 and of averaging 0.40 (one seed, 50 training and 30 test "
-    "subjects, 300 steps), while the brightest and darkest spots of the tumour alone give 0.93"
-)
 ONE_SITE = {"north": SiteOptions(share=1.0).model_dump()}
 """No sequence is missing and no site tells the class."""
 ONLY_FLIPS = AugmentationSettings(flip=(0.5, 0.5, 0.5), affine=0, gamma=0, noise=0, bias=0)
@@ -104,19 +103,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pd.DataF
     return cache(lambda signal: study(signal, tmp_path_factory.mktemp(signal)))
 
 
-@pytest.mark.slow
-def test_cmaf_reads_a_marker_whose_sequence_differs_by_region(tables: Callable[[str], pd.DataFrame]) -> None:
-    assert tables("regional")["cmaf"].mean() > 0.75
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "signal",
-    [
-        pytest.param("regional", marks=pytest.mark.xfail(strict=False, reason=REGIONAL)),
-        pytest.param("focus", marks=pytest.mark.xfail(strict=False, reason=FOCUS)),
-    ],
-)
+@pytest.mark.parametrize("signal", list(CLAIMS))
 def test_the_claimed_arm_beats_its_ablation(signal: str, tables: Callable[[str], pd.DataFrame]) -> None:
     _, claimed, ablated = CLAIMS[signal]
     table = tables(signal)

@@ -112,6 +112,10 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> Temperature:
     target, score = _known(truth, logits)
     if not target.size:
         return Temperature(1.0, float("nan"), float("nan"), 0, "no validation case of known truth")
+    if len(np.unique(target)) == 1:
+        return Temperature(
+            1.0, float("nan"), float("nan"), target.size, "the validation cases are all of one class: left as it is"
+        )
 
     def loss(log_temperature: float) -> float:
         scaled = score / np.exp(log_temperature)
