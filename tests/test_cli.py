@@ -198,6 +198,7 @@ def test_a_phantom_after_surgery(tmp_path: Path) -> None:
 
 def test_an_unknown_stage_makes_nothing(tmp_path: Path) -> None:
     wrong = workbench("cohort", "phantom", tmp_path / "none", "--stage", "later")
+    assert "Value error" not in wrong.stderr
     assert wrong.returncode == 1
     assert "preoperative, posttreatment" in wrong.stderr
     assert not (tmp_path / "none").exists()

@@ -39,3 +39,15 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         compare(first, run(tmp_path, "others", "WT", ["a", "c"], [0.4, 0.6]))
     with pytest.raises(RunError, match="at least two"):
         compare(first)
+
+
+def test_a_marker_of_too_few_cases_says_why_it_has_no_number(tmp_path: Path) -> None:
+    runs = [run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7]) for name in ("one", "two")]
+    for made in runs:
+        rows = {"case": ["a", "b"], "subject": ["a", "b"], "site": "a", "fold": 0, "split": "test", "present": "t1"}
+        table = pd.DataFrame(rows | {"marker": "idh", "class": "mutant", "truth": [0.0, 1.0], "logit": 0.0, "probability": 0.5})
+        write_parquet(made.path("markers.parquet"), table)
+    table = compare(*runs, resamples=100).set_index("of")
+    assert table.loc["WT", "remark"] == ""
+    assert set(table.loc["idh mutant", "remark"]) == {"not estimable: 1 positive and 1 negative cases, 10 of each are needed"}
+    assert table.loc["idh mutant", "difference"].isna().all()

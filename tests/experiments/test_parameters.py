@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +90,21 @@ def test_executing_the_cell_gives_the_defaults(method: str) -> None:
     namespace: dict[str, object] = {}
     exec(cell_source(method), namespace)
     assert ExperimentParameters.from_namespace(method, namespace) == ExperimentParameters.build(method, {})
+
+
+def test_a_file_of_weights_that_is_gone_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """A run is known by what the file holds: moved, it is the same run; changed, another; gone, nobody can say."""
+
+    def identity() -> object:
+        return ExperimentParameters.build("mts_unet", {"pretrained": str(path)}).identity()["pretrained"]
+
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"one")
+    first = identity()
+    path = path.rename(tmp_path / "b.pt")
+    assert identity() == first
+    path.write_bytes(b"another")
+    assert identity() != first
+    path.unlink()
+    with pytest.raises(ParameterError, match=r"b\.pt cannot be read: No such file.*where the same file lies now"):
+        identity()

@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.errors import RunError
 from workbench.evaluation.comparison import holm
+from workbench.evaluation.markers import MIN_PER_CLASS
 from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import validation_thresholds
@@ -81,7 +82,20 @@ def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd
         "p",
         "remark",
     ]
-    return table.assign(first=names[0], second=names[1], split=split, remark=_remark(first, second))[columns]
+    remarks = [_join(_few(row), _remark(first, second)) for _, row in table.iterrows()]
+    return table.assign(first=names[0], second=names[1], split=split, remark=remarks)[columns]
+
+
+def _few(row: pd.Series) -> str:
+    """Why a marker's row has no number; empty where it has."""
+    if pd.isna(row.get("n_positive")) or row["estimable"]:
+        return ""
+    negative = int(row["n"] - row["n_positive"])
+    return f"not estimable: {int(row['n_positive'])} positive and {negative} negative cases, {MIN_PER_CLASS} of each are needed"
+
+
+def _join(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _youden(markers: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -226,7 +226,10 @@ def pretrained_digest(path: str) -> str:
         state = Path(path).stat()
         return DIGEST_PREFIX + _digest(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
-        raise ParameterError(f"parameter 'pretrained': the file {path} cannot be read: {error.strerror}") from error
+        raise ParameterError(
+            f"parameter 'pretrained': the file {path} cannot be read: {error.strerror}. A run is known by what the file holds: "
+            "to go on with one, give the path where the same file lies now"
+        ) from error
 
 
 @lru_cache(maxsize=16)

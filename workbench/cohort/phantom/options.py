@@ -195,7 +195,8 @@ class PhantomOptions(Frozen):
             lines = []
             for item in error.errors():
                 name = ".".join(str(part) for part in item["loc"])
-                lines.append(f"phantom option {name}: {item['msg']}" if name else f"phantom: {item['msg']}")
+                message = item["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+                lines.append(f"phantom option {name}: {message}" if name else f"phantom: {message}")
                 if item["type"] == "extra_forbidden":
                     lines[-1] = f"phantom option '{name}' is unknown; there are: {', '.join(cls.model_fields)}"
             raise ParameterError("\n".join(lines)) from error
