@@ -1,7 +1,7 @@
 """What CMAF and attention pooling can do that concatenation and averaging cannot, each alone, on toy volumes of white noise.
 
-Toy volumes are drawn anew for every step, so that nothing is memorised; the two arms see the same ones, with the same budget. What
-the whole network makes of it on phantoms is another question: `test_mgmt_net_claims`.
+Toy volumes are drawn anew for every step, so that nothing is memorised; the two arms see the same ones, with the same budget.
+What the whole network makes of it on phantoms is another question: `test_mgmt_net_claims`.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def sensitivity_rows(experiment: Experiment) -> pd.DataFrame:
         case = experiment.prepared.case(row["case"])
         window = marker_window(experiment, case)
         for disturbance in DISTURBANCES:
-            logits = _logits(model, experiment, case, window, disturbance)
+            logits = disturbed_logits(model, experiment, case, window, disturbance)
             if logits:
                 tables.append(marker_rows(experiment, row, logits).assign(disturbance=disturbance.name))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*MARKER_COLUMNS, "disturbance"])
@@ -128,7 +128,7 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
     return pd.DataFrame(found, columns=columns)
 
 
-def _logits(
+def disturbed_logits(
     model: MethodModule, experiment: Experiment, case: PreparedCase, window: MarkerWindow, disturbance: Disturbance
 ) -> dict[str, np.ndarray]:
     """Marker logits under one disturbance; empty where it does not apply to this model or case."""
