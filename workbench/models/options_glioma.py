@@ -88,9 +88,7 @@ class MgmtNetOptions(MethodOptions):
     head_width: int = Field(64, ge=1, description="features of each marker head's dense layer")
     grade_classes: int = Field(2, ge=2, le=3, description="2: grade 4 against 2 and 3; 3: grades 2, 3, 4")
     beta: float = Field(1.0, ge=0, description="weight of the mean of the markers' losses")
-    checkpointing: bool = Field(
-        True, description="recompute CMAF and Swin activations in the backward pass: less memory, slower"
-    )
+    checkpointing: bool = Field(True, description="recompute CMAF and Swin activations in the backward pass: less memory, slower")
     demo: ClassVar[Mapping[str, Any]] = {
         "modality_channels": 8,
         "width": 12,
