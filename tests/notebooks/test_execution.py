@@ -147,7 +147,7 @@ def test_cancelling_saves_a_checkpoint_leaves_no_process_and_can_be_resumed(tiny
 @pytest.mark.notebook
 @pytest.mark.slow
 def test_a_run_killed_twice_ends_like_an_undisturbed_one(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    """The driver, then driver and kernel die by SIGKILL in the middle of training; repeating the command resumes to the same numbers."""
+    """The driver, then driver and kernel die by SIGKILL in mid-training; repeating the command resumes to the same numbers."""
     longer = {"epochs": 6, "steps_per_epoch": 4, "ema": 0.9}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run(command("unet", tiny_cohort, whole, **longer), check=True, capture_output=True, timeout=300)
@@ -233,8 +233,9 @@ def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path:
     "method", ["segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121", "radiomics"]
 )  # fmt: skip
 def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
-    """The shared notebook is told its method; a second run beside the first one is compared with it."""
-    for seed in (0, 1):
+    """The shared notebook is told its method; a second run, of one network of a kind, is compared with the first."""
+    seeds = (0, 1) if method in ("segresnet", "densenet121", "radiomics") else (0,)
+    for seed in seeds:
         done = subprocess.run(
             command(method, tiny_cohort, tmp_path / "runs", seed=seed, maps=0 if seed else 1), capture_output=True, text=True,
             timeout=500,
@@ -252,7 +253,7 @@ def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_coh
     )
     assert "unequal budget" not in text
     assert f"{method} " in text
-    assert "No other evaluated run" not in text, "the first run is the second one's neighbour"
+    assert ("No other evaluated run" in text) == (len(seeds) == 1), "the first run is the second one's neighbour"
     if method != "radiomics":
         assert ("there is no table of segmentation" in text) == (not segments)
         assert ("there is no table of markers" in text) == (not marks)
