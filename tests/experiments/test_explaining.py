@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from workbench.cohort.table import Cohort
 from workbench.contracts import Prediction
-from workbench.experiments.explaining import case_maps, explain_all, gate_open
+from workbench.experiments.explaining import case_maps, explain_all
 from workbench.explain.attention import attention_maps
-from workbench.models.method import MethodModule
+from workbench.models.method import MethodModule, changed_gate
 from workbench.models.options_base import MethodOptions
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
@@ -144,10 +144,10 @@ def test_gate_open_is_open_and_is_taken_back(gated: MethodModule) -> None:
         return gate * 0.5
 
     gated.gate_change = half
-    with gate_open(gated):
+    with changed_gate(gated, torch.ones_like):
         assert attention_maps(gated, IMAGES, PRESENT, MODALITIES)["gate"] == pytest.approx(1)
     assert gated.gate_change is half
-    with pytest.raises(RuntimeError), gate_open(gated):
+    with pytest.raises(RuntimeError), changed_gate(gated, torch.ones_like):
         raise RuntimeError
     assert gated.gate_change is half
     gated.gate_change = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -37,12 +36,11 @@ def everything(samples: int = 1) -> Tensor:
 
 
 @pytest.fixture
-def on_meta(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Models at the paper's size without filling their weights; MONAI's Swin reads one linspace while it is built."""
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+def on_meta(meta: torch.device) -> Any:
+    """Models at the paper's size without filling their weights."""
 
     def make(markers: tuple[str, ...] = MARKERS, classes: int = 4, **options: Any) -> MgmtNet:
-        with torch.device("meta"):
+        with meta:
             model = create_model("mgmt_net", modalities=GIVEN, classes=classes, markers=markers, **options)
         assert isinstance(model, MgmtNet)
         return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
@@ -25,12 +24,11 @@ def build(markers: tuple[str, ...] = ("idh",), modalities: tuple[str, ...] = GIV
 
 
 @pytest.fixture
-def on_meta(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Models at the paper's size without filling their weights; MONAI's Swin reads one linspace while it is built."""
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+def on_meta(meta: torch.device) -> Any:
+    """Models at the paper's size without filling their weights."""
 
     def make(markers: tuple[str, ...] = ("idh",), classes: int = 4, **options: Any) -> MtsUNet:
-        with torch.device("meta"):
+        with meta:
             model = create_model("mts_unet", modalities=GIVEN, classes=classes, markers=markers, **options)
         assert isinstance(model, MtsUNet)
         return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
@@ -13,12 +12,11 @@ from workbench.models.swin import LEGACY_ORDER, LegacyPatchMerging, SwinBackbone
 
 
 @pytest.fixture
-def meta_backbone(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A backbone at the paper's size without filling its weights; MONAI's Swin reads one linspace while it is built."""
-    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+def meta_backbone(meta: torch.device) -> Any:
+    """A backbone at the paper's size without filling its weights."""
 
     def make(encoder: str) -> SwinBackbone:
-        with torch.device("meta"):
+        with meta:
             return SwinBackbone(4, 4, 48, 7, True, encoder)
 
     return make

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +18,7 @@ from workbench.files import atomic_path
 from workbench.inference.export import save_nifti
 from workbench.inference.windows import paste
 from workbench.models.catalogue import card
+from workbench.models.method import changed_gate
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
 from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
@@ -78,7 +77,7 @@ def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, w
     modalities = experiment.modalities
     found = attention_maps(model, window.images, window.present, modalities)
     if model.gated:
-        with gate_open(model):
+        with changed_gate(model, torch.ones_like):
             opened = attention_maps(model, window.images, window.present, modalities)
         found |= {f"{name}_open": values for name, values in opened.items() if name != "gate" and _differ(values, found[name])}
     chosen = experiment.parameters.cam
@@ -88,7 +87,7 @@ def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, w
             name = f"{form.replace('++', 'pp')}_{marker or 'tumour'}"
             found[name] = gradcam(model, window.images, window.present, modalities, marker, form=form)
             if marker and model.gated and form == "gradcam":
-                with gate_open(model):
+                with changed_gate(model, torch.ones_like):
                     ungated = gradcam(model, window.images, window.present, modalities, marker, form=form)
                 if _differ(ungated, found[name]):
                     found[f"{name}_open"] = ungated
@@ -98,14 +97,3 @@ def case_maps(experiment: Experiment, model: MethodModule, case: PreparedCase, w
 
 def _differ(one: np.ndarray, two: np.ndarray) -> bool:
     return not np.allclose(one, two, atol=1e-6)
-
-
-@contextmanager
-def gate_open(model: MethodModule) -> Iterator[None]:
-    """The tumour gate of a method open everywhere, as if the whole brain were tumour; as it was afterwards."""
-    before = model.gate_change
-    model.gate_change = torch.ones_like
-    try:
-        yield
-    finally:
-        model.gate_change = before

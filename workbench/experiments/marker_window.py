@@ -33,10 +33,8 @@ class MarkerWindow:
 
 def marker_window(experiment: Experiment, case: PreparedCase) -> MarkerWindow:
     """The window around the predicted tumour, or the whole brain where the experiment works on whole brains."""
-    modalities, model = experiment.modalities, experiment.model
-    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(experiment.device)
-    acquired = dict(zip(case.modalities, case.present, strict=True))
-    present = torch.tensor([[acquired.get(name, False) for name in modalities]], device=experiment.device)
+    model = experiment.model
+    images, present = case_tensors(experiment, case)
     if experiment.parameters.sampling == "whole":
         shape = whole_shape(case.shape, experiment.patch, model.divisor, model.minimum)
         start = centred_start(case.shape, shape)
@@ -46,3 +44,11 @@ def marker_window(experiment: Experiment, case: PreparedCase) -> MarkerWindow:
         x, y, z = (c - w // 2 for c, w in zip(centre, shape, strict=True))
         start = (x, y, z)
     return MarkerWindow(crop(images, start, shape), present, start, shape)
+
+
+def case_tensors(experiment: Experiment, case: PreparedCase) -> tuple[Tensor, Tensor]:
+    """A prepared case as the experiment's model takes it: images (1, M, X, Y, Z) and present (1, M), on its device."""
+    modalities = experiment.modalities
+    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(experiment.device)
+    acquired = dict(zip(case.modalities, case.present, strict=True))
+    return images, torch.tensor([[acquired.get(name, False) for name in modalities]], device=experiment.device)

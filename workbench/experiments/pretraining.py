@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from IPython.display import Markdown, display
 
 from workbench.errors import RunError
 from workbench.evaluation.summaries import summarise_segmentation
 from workbench.experiments.evaluating import MARKER_COLUMNS, METRIC_COLUMNS, who
+from workbench.experiments.marker_window import case_tensors
 from workbench.experiments.predicting import held_out
 from workbench.experiments.showing import picture
 from workbench.experiments.starting import seen_by
@@ -63,9 +63,7 @@ class PretrainingValidation:
 def examine(experiment: Experiment, model: PretrainingModule, name: str) -> Examination:
     """One case, a patch around the middle of its brain box, asked with a seed of its name: the same in every run of one seed."""
     case = experiment.prepared.case(name)
-    images = torch.from_numpy(case.images(modalities=experiment.modalities).astype(np.float32))[None].to(experiment.device)
-    acquired = dict(zip(case.modalities, case.present, strict=True))
-    present = torch.tensor([[acquired.get(modality, False) for modality in experiment.modalities]], device=experiment.device)
+    images, present = case_tensors(experiment, case)
     seen = crop(images, centred_start(case.shape, experiment.patch), experiment.patch)
     seed = derive_seed(experiment.parameters.seed, "examine", name)
     return model.examine(seen, present, experiment.modalities, seed=seed)

@@ -7,8 +7,7 @@ on the test cases, with the weights as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from workbench.experiments.marker_window import MarkerWindow, marker_window
 from workbench.files import write_parquet
 from workbench.inference.windows import crop
 from workbench.labels import REGIONS
+from workbench.models.method import changed_gate
 from workbench.prepare.store import PreparedCase
 from workbench.seeding import stream
 
@@ -149,7 +149,7 @@ def disturbed_logits(
         change = _gate_change(experiment, case, window, disturbance, spacing)
         if change is None:
             return {}
-    with torch.inference_mode(), _changed_gate(model, change):
+    with torch.inference_mode(), changed_gate(model, change):
         found = model(images, window.present, modalities, tasks=(MARKER_TASK,)).markers
     return {name: value[0].float().cpu().numpy() for name, value in found.items()}
 
@@ -191,13 +191,3 @@ def _direction(experiment: Experiment, case: PreparedCase) -> np.ndarray:
     """A unit vector, the same for a case whatever is shifted."""
     vector = stream(experiment.parameters.seed, "disturbance", case.name).normal(size=3)
     return np.asarray(vector / np.linalg.norm(vector))
-
-
-@contextmanager
-def _changed_gate(model: MethodModule, change: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
-    before = model.gate_change
-    model.gate_change = change
-    try:
-        yield
-    finally:
-        model.gate_change = before

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,6 +192,17 @@ class MethodModule(nn.Module):
             "options": self.options.model_dump(exclude={"pretrained"}),  # a path of one machine; `seen` says what was in it
             "seen": self.seen.model_dump(mode="json"),
         }
+
+
+@contextmanager
+def changed_gate(model: MethodModule, change: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+    """`gate_change` set for a while, e.g. to `torch.ones_like`: the gate open everywhere; as it was afterwards."""
+    before = model.gate_change
+    model.gate_change = change
+    try:
+        yield
+    finally:
+        model.gate_change = before
 
 
 def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | None) -> None:
