@@ -109,6 +109,8 @@ class Stage:
     """The tasks whose loss terms count in this stage."""
     trainable: tuple[str, ...] = ()
     """Prefixes of the parameters that are trained; empty = all."""
+    learning_rate: float = 1.0
+    """Factor on the run's learning rate."""
 
 
 class Method(Protocol):
@@ -117,6 +119,7 @@ class Method(Protocol):
     modalities: tuple[str, ...]
     divisor: int
     minimum: int
+    clipped: tuple[str, ...]
 
     def __call__(
         self,

@@ -24,6 +24,7 @@ class ToyMethod(nn.Module):
     classes = 2
     divisor = 1
     minimum = 1
+    clipped: tuple[str, ...] = ()
 
     def __init__(self, width: int = 4, dropout: float = 0.2, stages: list[Stage] | None = None, seed: int = 0) -> None:
         super().__init__()

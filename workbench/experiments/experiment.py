@@ -88,14 +88,25 @@ class Experiment:
         """The sequences the model is built for: those asked for, else all of the cohort."""
         return self.parameters.modality_names() or self.cohort.modalities
 
+    @property
+    def learned_modalities(self) -> tuple[str, ...]:
+        """The sequences that training and validation may show: all but those withheld."""
+        return tuple(name for name in self.modalities if name not in self.parameters.withheld())
+
     @cached_property
     def cases_by_split(self) -> dict[str, pd.DataFrame]:
         """Rows of the cohort table per split; cases without any of the modalities are left out, and noted."""
-        table = self.cohort.cases
-        usable = table[list(self.modalities)].notna().any(axis=1)
+        table, withheld = self.cohort.cases, self.parameters.withheld()
+        there = table[list(self.modalities)].notna()
+        learning = table["case"].map(self.split).isin(["train", "validation"])
+        there.loc[learning, list(withheld)] = False
+        usable = there.any(axis=1)
         if not usable.all():
             left = ", ".join(table.loc[~usable, "case"].head(5))
-            self.notes.append(f"{int((~usable).sum())} cases have none of {'/'.join(self.modalities)} and are left out: {left}")
+            hidden = f" (withheld from training and validation: {', '.join(withheld)})" if withheld else ""
+            self.notes.append(
+                f"{int((~usable).sum())} cases have none of {'/'.join(self.modalities)} to show and are left out{hidden}: {left}"
+            )
         kept = table[usable]
         return {name: kept[kept["case"].map(self.split) == name] for name in ("train", *HELD_OUT)}
 
@@ -324,6 +335,8 @@ class Experiment:
             mode=p.sampling or "patch",
             batch_size=p.batch_size,
             modality_dropout=p.modality_dropout,
+            dropout_mode=p.dropout_mode or "each",
+            withhold=p.withheld(),
             augment=p.augment,
             oversample=self._oversampled,
         )
@@ -336,6 +349,7 @@ class Experiment:
         steps = p.steps_per_epoch if p.steps_per_epoch > 0 else max(1, cases // (p.batch_size * p.accumulate))
         return TrainingSettings(
             epochs=p.epochs, steps_per_epoch=steps, accumulate=p.accumulate, learning_rate=p.learning_rate,
+            optimiser=p.optimiser or "adamw",
             weight_decay=p.weight_decay, warmup_share=p.warmup, clip=p.clip, ema=p.ema, patience=p.patience,
             validate_every=p.validate_every, precision=p.precision, workers=p.workers, seed=p.seed, score="score",
         )  # fmt: skip

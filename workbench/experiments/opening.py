@@ -59,6 +59,11 @@ def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tupl
             f"parameter 'modalities': cohort {cohort.info.name} has no {', '.join(unknown)}; "
             f"it has {', '.join(cohort.modalities)}"
         )
+    chosen = parameters.modality_names() or cohort.modalities
+    if parameters.withheld() and (wrong := [name for name in parameters.withheld() if name not in chosen]):
+        raise ParameterError(f"parameter 'withhold': {', '.join(wrong)} is not among the run's modalities {', '.join(chosen)}")
+    if set(chosen) <= set(parameters.withheld()):
+        raise ParameterError(f"parameter 'withhold' leaves nothing to learn from: the run's modalities are {', '.join(chosen)}")
     open_split(cohort, parameters.fold)
     resolved = parameters.resolve()
     fingerprint = cohort.fingerprint()

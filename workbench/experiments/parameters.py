@@ -55,6 +55,9 @@ class ExperimentParameters(BaseModel):
     accumulate: int = Field(1, ge=1, description="batches per optimiser step")
     epochs: int = Field(UNSET, description="passes of steps_per_epoch optimiser steps")
     steps_per_epoch: int = Field(UNSET, description="optimiser steps per epoch; unset: one pass over the training cases")
+    optimiser: Literal["", "adamw", "sgd"] = Field(
+        "", description="adamw: cosine decay; sgd: Nesterov momentum 0.99, polynomial decay; unset: adamw, or the method's"
+    )
     learning_rate: float = Field(float(UNSET), description="peak learning rate")
     weight_decay: float = Field(float(UNSET), description="decoupled weight decay")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with a linearly rising learning rate")
@@ -63,7 +66,12 @@ class ExperimentParameters(BaseModel):
     patience: int = Field(UNSET, description="validations without improvement before stopping; unset: never")
     validate_every: int = Field(UNSET, description="epochs between validations")
     augment: bool = Field(True, description="random flips, affine, gamma, noise, bias field")
-    modality_dropout: float = Field(float(UNSET), description="probability with which a present modality is dropped in training")
+    modality_dropout: float = Field(float(UNSET), description="probability, see dropout_mode; at least one modality stays")
+    dropout_mode: Literal["", "each", "subset"] = Field(
+        "", description="each: drop each modality; subset: show a uniformly drawn subset; unset: each, or the method's"
+    )
+    withhold: str = Field("", description="comma-separated modalities that training and validation never show; empty: none")
+    subsets: bool = Field(True, description="judge test cases under every subset of their modalities")
     marker_loss: Literal["", "cross_entropy", "focal"] = Field("", description="loss of the markers; unset: cross-entropy")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="focusing exponent of the focal loss")
     class_weights: Literal["", "none", "inverse_frequency", "effective_number"] = Field(
@@ -92,8 +100,8 @@ class ExperimentParameters(BaseModel):
             value = getattr(self, name)
             if value < 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be 0 or more, or {UNSET} for unset; found {value}")
-        if self.modality_dropout >= 1:
-            raise ValueError(f"'modality_dropout' must be below 1; found {self.modality_dropout}")
+        if self.modality_dropout > 1 or (self.modality_dropout == 1 and self.dropout_mode != "subset"):
+            raise ValueError(f"'modality_dropout' must be below 1 (1 with dropout_mode 'subset'); found {self.modality_dropout}")
         return self
 
     @classmethod
@@ -179,6 +187,10 @@ class ExperimentParameters(BaseModel):
     def modality_names(self) -> tuple[str, ...]:
         """`modalities` as a tuple; empty = unset."""
         return _names(self.modalities)
+
+    def withheld(self) -> tuple[str, ...]:
+        """`withhold` as a tuple."""
+        return _names(self.withhold)
 
     def marker_names(self) -> tuple[str, ...]:
         """`markers` as a tuple; empty = unset or none."""
@@ -278,16 +290,19 @@ def _size_defaults(method: str, size: str) -> dict[str, Any]:
         shared = {
             "spacing": 3.0, "patch": 64, "sampling": "whole", "batch_size": 2, "modality_dropout": 0.1,
             "validate_every": 4, "patience": 0, "weight_decay": 1e-5, "markers": markers, "ema": 0.95,
-        } | _IMBALANCE  # fmt: skip
+        } | _PLAIN  # fmt: skip
         return shared | _DEMO.get(method, {"epochs": 4, "steps_per_epoch": 10, "learning_rate": 1e-3})
     shared = {
         "spacing": 1.0, "batch_size": 2, "modality_dropout": 0.0, "validate_every": 5, "patience": 0,
         "weight_decay": 1e-5, "markers": markers, "steps_per_epoch": 250, "ema": 0.0,
-    } | _IMBALANCE  # fmt: skip
+    } | _PLAIN  # fmt: skip
     return shared | _PAPER.get(method, {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4})
 
 
-_IMBALANCE = {"marker_loss": "cross_entropy", "class_weights": "inverse_frequency", "label_smoothing": 0.0}
+_PLAIN = {
+    "marker_loss": "cross_entropy", "class_weights": "inverse_frequency", "label_smoothing": 0.0,
+    "optimiser": "adamw", "dropout_mode": "each",
+}  # fmt: skip
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mts_unet": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},

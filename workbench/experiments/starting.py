@@ -49,7 +49,10 @@ def fallbacks(experiment: Experiment, model: MethodModule) -> list[str]:
     found = [f"{experiment.parameters.method}: {note}" for note in model.notes]
     training = experiment.cases_by_split["train"]
     held_out = pd.concat([rows for name, rows in experiment.cases_by_split.items() if name != "train"])
-    unknown = [name for name in experiment.modalities if len(training) and training[name].isna().all()]
+    withheld = experiment.parameters.withheld()
+    if withheld:
+        found.append(f"{', '.join(withheld)} was withheld from training and validation; the test cases show it")
+    unknown = [name for name in experiment.modalities if len(training) and training[name].isna().all() and name not in withheld]
     if unknown:
         found.append(f"no training case has {' or '.join(unknown)}: nothing is learned from it")
     needs = list(model.needs)

@@ -48,8 +48,9 @@ class Validation:
         logits: dict[str, list[tuple[float, float]]] = {name: [] for name in experiment.markers}
         for _, row in self.rows.iterrows():
             case = experiment.prepared.case(row["case"])
+            shown = [name for name in experiment.learned_modalities if name in case.modalities]
             predicted = predict_case(
-                model, case, modalities=experiment.modalities, patch=experiment.patch, overlap=0.25,
+                model, case, modalities=experiment.modalities, present=shown, patch=experiment.patch, overlap=0.25,
                 device=experiment.device, whole=experiment.parameters.sampling == "whole",
                 precision=experiment.parameters.precision,
             )  # fmt: skip

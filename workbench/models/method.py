@@ -37,6 +37,10 @@ class MethodModule(nn.Module):
     """Every side of the input must be a multiple of this."""
     minimum: int = 1
     """The smallest side it takes."""
+    open_modalities: bool = False
+    """Whether it takes sequences that it was not built for, by name; such a method overrides `arrange`."""
+    clipped: tuple[str, ...] = ()
+    """Prefixes of the parameters whose joint gradient norm is clipped in training; empty = all."""
     gated: bool = False
     """Whether markers are read through a tumour gate, so that `gate_change` means something."""
     needs: tuple[str, ...] = ()
@@ -100,6 +104,43 @@ class MethodModule(nn.Module):
     def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """The method itself: arranged images (B, M, X, Y, Z) and present (B, M) in, prediction out."""
         raise TypeError(f"{type(self).__name__} must implement predict")
+
+    def forward_subsets(self, images: Tensor, shown: Tensor, modalities: Sequence[str] | None = None) -> list[Tensor]:
+        """Segmentation logits of the same images for several sets of shown sequences.
+
+        Args:
+            images: (B, M, X, Y, Z).
+            shown: (S, M) bool: the sequences of each set; every sample has all that any set shows.
+            modalities: names of the M channels; None = `self.modalities`.
+
+        Returns:
+            S tensors (B, C, X, Y, Z), each what `forward` gives for that set.
+        """
+        self.check_size(images.shape[2:])
+        union = shown.any(dim=0, keepdim=True).expand(len(images), -1)
+        arranged, _ = self.arrange(images, union, modalities)
+        rows = [self.arrange(images[:1], row[None], modalities)[1][0] for row in shown.bool()]
+        return self.subset_logits(arranged, torch.stack(rows))
+
+    def subset_logits(self, images: Tensor, shown: Tensor) -> list[Tensor]:
+        """`forward_subsets` on arranged images and sets. Here one pass per set; a method whose parts do not depend on the set
+        overrides this and computes them once."""
+        logits = []
+        for row in shown:
+            present = row[None].expand(len(images), -1)
+            kept = torch.where(present[:, :, None, None, None], images, torch.zeros((), dtype=images.dtype, device=images.device))
+            found = self.predict(kept, present, tasks=(SEGMENTATION,), maps=False).segmentation
+            if found is None:
+                raise ParameterError(f"{self.name} does not segment")
+            logits.append(found)
+        return logits
+
+    def pooled_features(self, images: Tensor, present: Tensor) -> Tensor | None:
+        """(B, D): one vector per sample of what the method makes of its sequences, e.g. a gate's bottleneck; None = it has none.
+
+        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `predict` gets them.
+        """
+        return None
 
     def arrange(self, images: Tensor, present: Tensor, given: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Channels into the method's own order, by name; absent modalities become exactly zero, whatever they held."""

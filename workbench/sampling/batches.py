@@ -42,6 +42,7 @@ class SamplingSettings(BaseModel):
         default=0.0, ge=0, le=1, description="probability, see dropout_mode; at least one modality stays"
     )
     dropout_mode: Literal["each", "subset"] = Field(default="each", description="drop each modality, or draw a subset uniformly")
+    withhold: tuple[str, ...] = Field(default=(), description="modalities never shown: they count as not acquired")
     oversample: str = Field(default="", description="marker whose classes are to come up equally often; empty: every case does")
     augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -87,7 +88,8 @@ class Sampler:
         self.names = [str(name) for name in cases["case"]]
         if not self.names:
             raise InputError(Problem(message="there is no case to draw from", remedy="check the split and the filter of cases"))
-        problems = [problem for name in self.names if (problem := _without_images(prepared.case(name), self.modalities))]
+        shown = [name for name in self.modalities if name not in settings.withhold]
+        problems = [problem for name in self.names if (problem := _without_images(prepared.case(name), shown))]
         if problems:
             raise InputError(*problems)
         self.markers = {str(row["case"]): marker_values(row) for _, row in cases.iterrows()}
@@ -118,7 +120,7 @@ class Sampler:
         case = self.prepared.case(name)
         rng = stream(self.seed, "sample", number)
         centre, kind = self._centre(case, number, rng)
-        sample = _read(case, centre, self.settings.patch, self.modalities, self.markers[name])
+        sample = _read(case, centre, self.settings.patch, self.modalities, self.markers[name], self.settings.withhold)
         sample["record"] = {"case": name, "sample": number, "centre": list(centre), "kind": kind}
         if self.settings.modality_dropout:
             drop = drop_each if self.settings.dropout_mode == "each" else drop_subset
@@ -243,10 +245,16 @@ def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
 
 
 def _read(
-    case: PreparedCase, centre: Voxel, patch: Sequence[int], modalities: tuple[str, ...], markers: dict[str, float]
+    case: PreparedCase,
+    centre: Voxel,
+    patch: Sequence[int],
+    modalities: tuple[str, ...],
+    markers: dict[str, float],
+    withhold: Sequence[str] = (),
 ) -> dict[str, Any]:
     images, labels = read_patch(case, centre, patch, modalities)
-    there = dict(zip(case.modalities, case.present, strict=True))
+    images[[index for index, name in enumerate(modalities) if name in withhold]] = 0
+    there = {m: bool(has) and m not in withhold for m, has in zip(case.modalities, case.present, strict=True)}
     return {
         "case": case.name, "images": images, "labels": labels, "label_set": case.label_set, "centre": centre,
         "present": [there.get(name, False) for name in modalities], "markers": markers,

@@ -119,7 +119,7 @@ class _Loop:
                     terms = self.gradients(*next(batches), span.stage, augment)
                 for name, value in terms.items():
                     means[name] = means.get(name, 0.0) + value / settings.accumulate
-        means["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip or math.inf))
+        means["gradient_norm"] = self.clip()
         if not math.isfinite(means["gradient_norm"]):
             raise RunError(f"the gradient is not finite at optimiser step {state.step + 1}, though the loss is. {self.advice()}")
         self.optimiser.step()
@@ -155,6 +155,14 @@ class _Loop:
         self.accelerator.backward(objective / self.settings.accumulate)
         self.state.samples += len(batch.images) * self.accelerator.num_processes
         return values
+
+    def clip(self) -> float:
+        """The norm of the whole gradient before clipping; what the method names in `clipped` (nothing: all) is clipped."""
+        parts, limit = self.model.clipped, self.settings.clip or math.inf
+        chosen = [p for name, p in self.model.named_parameters() if name.startswith(parts)] if parts else self.model.parameters()
+        whole = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        nn.utils.clip_grad_norm_(chosen, limit)
+        return float(whole)
 
     def advice(self) -> str:
         """What is left after a failure, and what usually helps."""

@@ -51,20 +51,21 @@ def span_at(spans: Sequence[StageSpan], step: int) -> StageSpan:
 
 
 def learning_rate(settings: TrainingSettings, span: StageSpan, step: int) -> float:
-    """Learning rate of optimiser step `step`: linear warm-up, then cosine (adamw) or polynomial (sgd) decay, in each stage.
+    """Learning rate of optimiser step `step`: linear warm-up, then cosine (adamw) or polynomial (sgd) decay, in each stage,
+    whose factor scales the peak.
 
     Each stage warms up and decays on its own: a part of the network that a later stage sets free must not meet a learning
     rate that has already fallen to nothing.
     """
     length = span.stop - span.start
     warmup = round(settings.warmup_share * length)
-    done = step - span.start
+    done, peak = step - span.start, settings.learning_rate * span.stage.learning_rate
     if done < warmup:
-        return settings.learning_rate * (done + 1) / warmup
+        return peak * (done + 1) / warmup
     left = 1 - (done - warmup) / (length - warmup)
     if settings.optimiser == "sgd":
-        return settings.learning_rate * left**POLY_POWER
-    return settings.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
+        return peak * left**POLY_POWER
+    return peak * 0.5 * (1 - math.cos(math.pi * left))
 
 
 def counted_terms(terms: dict[str, Tensor], stage: Stage) -> dict[str, Tensor]:
