@@ -40,10 +40,16 @@ TINY: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "segresnet": ({"width": 8, "stem_dropout": 0.0}, (16, 24, 16)),
     "swin_unetr": ({"feature_size": 12, "window": 4, "checkpointing": False}, (64, 64, 64)),
     "pretrain_swin": ({"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}, (64, 64, 64)),
+    "mmformer": (
+        {"width": 4, "embedding": 16, "heads": 2, "mlp": 32, "positions": 32, "dropout": 0.0}, (32, 48, 32),
+    ),
     "unetr": ({"width": 4, "hidden": 24, "heads": 2, "mlp": 48, "positions": 32}, (32, 48, 16)),
     "attention_unet": ({"width": 4, "depth": 3}, (16, 24, 8)),
     "mednext": ({"width": 4, "variant": "S"}, (32, 48, 32)),
     "densenet121": ({"width": 4, "growth": 2}, (64, 64, 64)),
+    "masm": (
+        {"width": 4, "levels": 3, "heads": 2, "grid": 4, "mlp_ratio": 1, "ratio_weight": 2.0, "shift": "learned"}, (16, 24, 8),
+    ),
 }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, object]] = {
     "mednext": {"width": 4, "patch": 32},
     "densenet121": {"width": 4, "growth": 2},
     "radiomics": {},
+    "masm": {"width": 4, "levels": 3, "patch": 32},
 }
 
 

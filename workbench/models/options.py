@@ -17,6 +17,8 @@ from workbench.errors import ParameterError
 from workbench.models.catalogue import card
 from workbench.models.options_base import MethodOptions
 from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
+from workbench.models.options_masm import MasmOptions
+from workbench.models.options_mmformer import MMFormerOptions
 from workbench.models.options_networks import (
     AttentionUNetOptions,
     DenseNetOptions,
@@ -40,7 +42,9 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "mednext": MedNeXtOptions,
     "densenet121": DenseNetOptions,
     "radiomics": RadiomicsOptions,
+    "masm": MasmOptions,
     "pretrain_swin": PretrainSwinOptions,
+    "mmformer": MMFormerOptions,
 }
 
 

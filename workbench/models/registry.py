@@ -26,6 +26,8 @@ BUILDERS: dict[str, str] = {
     "mednext": "workbench.models.mednext:MedNeXt",
     "densenet121": "workbench.models.densenet:DenseNet121",
     "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
+    "masm": "workbench.models.masm:Masm",
+    "mmformer": "workbench.models.mmformer:MMFormer",
 }
 """Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
 
