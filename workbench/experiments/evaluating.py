@@ -37,17 +37,21 @@ def metrics_table(experiment: Experiment) -> pd.DataFrame:
         if truth is None:
             continue
         image = nib.Nifti1Image.from_filename(segmentation_file(experiment.run, row["case"]))
-        classes = max((LABEL_SET_CLASSES[name] for name in experiment.label_sets), default=2)
-        regions = [name for name in regions_of(str(row["labels"])) if name in {"WT", "lesion"} or max(REGIONS[name]) < classes]
         table = case_metrics(
             np.asarray(image.dataobj).astype(np.uint8),
             truth,
             native_brain(experiment.cohort, row["case"]),
             Grid.of(image),
-            regions,
+            judged_regions(experiment, row),
         )
         tables.append(table.assign(**who(experiment, row)))
     return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
+
+
+def judged_regions(experiment: Experiment, row: pd.Series) -> list[str]:
+    """The regions that the case's annotators could draw and the run's model can tell apart."""
+    classes = max((LABEL_SET_CLASSES[name] for name in experiment.label_sets), default=2)
+    return [name for name in regions_of(str(row["labels"])) if name in {"WT", "lesion"} or max(REGIONS[name]) < classes]
 
 
 def markers_table(experiment: Experiment, kind: str = "markers") -> pd.DataFrame:

@@ -26,6 +26,7 @@ from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.pretraining import PretrainingValidation
 from workbench.experiments.progress import Progress, ReportingRecorder
+from workbench.experiments.robustness import evaluate_subsets
 from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json, write_parquet
 from workbench.labels import LABEL_SET_CLASSES
@@ -314,6 +315,13 @@ class Experiment:
             write_headline(self.run, self.parameters.resamples)
         if not self.driven and self.run.status["state"] == "running":
             self.run.set_status("completed")
+        return self
+
+    def robustness(self) -> Experiment:
+        """Judge test cases under every subset of their sequences, as `subsets` says; `result_table("subsets")` shows it."""
+        if not self.pretraining:
+            self.evaluate()
+            evaluate_subsets(self)
         return self
 
     def explain(self) -> Experiment:

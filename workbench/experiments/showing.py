@@ -15,6 +15,12 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
+from workbench.experiments.robustness_showing import (
+    added_table,
+    number_of_sequences_figure,
+    subset_figure,
+    subset_table,
+)
 from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
@@ -29,8 +35,8 @@ from workbench.views.theme import cohort_title, estimate_text
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity")
-FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights")
+TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
+FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
     "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
@@ -93,6 +99,10 @@ def show(experiment: Experiment, name: str) -> Any:
         figure = weight_figure(read_map_table(run.folder / WEIGHTS_FILE), title=title)
         if figure is None:
             return Markdown(f"*{experiment.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
+    elif name == "subsets":
+        figure = subset_figure(experiment)
+    elif name == "subset_number":
+        figure = number_of_sequences_figure(experiment)
     else:
         raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
     return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
@@ -103,6 +113,8 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
     table = _result_table(experiment, kind)
     if not table.empty:
         return table
+    if kind in ("subsets", "added_sequence"):
+        return Markdown("*No subset was judged: `subsets` is `none`, or there is no test case with a mask or a known marker.*")
     entry = card(experiment.parameters.method)
     task = SEGMENTATION if kind == SEGMENTATION else MARKER_TASK
     if task not in entry.tasks:
@@ -113,8 +125,9 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
 def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
-    `kind` is segmentation, markers, decisions (thresholds chosen on validation), calibration (maps fitted there) or
-    sensitivity (what misregistration and a wrong tumour gate do to the markers).
+    `kind` is segmentation, markers, decisions (thresholds chosen on validation), calibration (maps fitted there),
+    sensitivity (what misregistration and a wrong tumour gate do to the markers), subsets (every subset of sequences) or
+    added_sequence (what one more sequence does).
 
     Raises:
         ParameterError: there is no such table.
@@ -125,6 +138,8 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
         return _fitted_table(experiment, kind)
     if kind == "sensitivity":
         return _sensitivity_table(experiment)
+    if kind in ("subsets", "added_sequence"):
+        return subset_table(experiment) if kind == "subsets" else added_table(experiment)
     table = experiment.results[kind]
     if table.empty:
         return pd.DataFrame()

@@ -105,20 +105,20 @@ def predict_case(
     images = torch.where(flags[:, :, None, None, None], images, torch.zeros((), device=device))
     look = _Look(model.to(device), names, flags, tuple(mirror))
     tasks = (SEGMENTATION, MARKER_TASK)
-    with _evaluating(model, device, precision):
+    with evaluating(model, device, precision):
         if whole:
             window = whole_shape(case.shape, patch, model.divisor, model.minimum)
             start = centred_start(case.shape, window)
             seen = look(crop(images, start, window), tasks, maps)
-            logits = None if seen.segmentation is None else _inside_brain(paste(seen.segmentation, start, case.shape)[0], case)
+            logits = None if seen.segmentation is None else inside_brain(paste(seen.segmentation, start, case.shape)[0], case)
             return CasePrediction(
-                case.name, shown, _array(logits), _markers(seen), None, "whole", _maps(seen, start, window, case.shape)
+                case.name, shown, array(logits), _markers(seen), None, "whole", _maps(seen, start, window, case.shape)
             )
         logits = None
         with suppress(_NoSegmentationError):
-            logits = _inside_brain(slide(images, patch, look.segment, overlap=overlap, batch=window_batch)[0], case)
+            logits = inside_brain(slide(images, patch, look.segment, overlap=overlap, batch=window_batch)[0], case)
         if not (model.markers or maps):
-            return CasePrediction(case.name, shown, _array(logits))
+            return CasePrediction(case.name, shown, array(logits))
         found = None if logits is None else tumour_centre(logits.argmax(0).cpu().numpy())
         centre = found or case.brain_centre
         x, y, z = (c - p // 2 for c, p in zip(centre, patch, strict=True))
@@ -127,7 +127,7 @@ def predict_case(
         return CasePrediction(
             case.name,
             shown,
-            _array(logits),
+            array(logits),
             _markers(seen),
             centre,
             "tumour" if found else "brain",
@@ -168,7 +168,8 @@ class _Look:
 
 
 @contextmanager
-def _evaluating(model: Any, device: torch.device, precision: str) -> Iterator[None]:
+def evaluating(model: Any, device: torch.device, precision: str) -> Iterator[None]:
+    """The model in evaluation mode, without gradients, in the precision asked for; its mode is put back afterwards."""
     training = model.training
     half = device.type == "cuda" if precision == "auto" else precision == "bf16"
     model.eval()
@@ -197,7 +198,7 @@ def _shown(case: PreparedCase, names: tuple[str, ...], present: Sequence[str] | 
     return shown
 
 
-def _inside_brain(logits: Tensor, case: PreparedCase) -> Tensor:
+def inside_brain(logits: Tensor, case: PreparedCase) -> Tensor:
     """Logits (C, X, Y, Z) with background certain outside the brain: images hold nothing there, so a network's say is noise."""
     outside = torch.from_numpy(~case.brain()).to(logits.device)
     certain = torch.zeros(len(logits), 1, 1, 1, device=logits.device)
@@ -205,7 +206,8 @@ def _inside_brain(logits: Tensor, case: PreparedCase) -> Tensor:
     return torch.where(outside, certain, logits)
 
 
-def _array(tensor: Tensor | None) -> np.ndarray | None:
+def array(tensor: Tensor | None) -> np.ndarray | None:
+    """As float32 on the CPU."""
     return None if tensor is None else tensor.float().cpu().numpy()
 
 

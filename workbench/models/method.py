@@ -39,6 +39,8 @@ class MethodModule(nn.Module):
     """The smallest side it takes."""
     open_modalities: bool = False
     """Whether it takes sequences that it was not built for, by name; such a method overrides `arrange`."""
+    draws_subsets: bool = False
+    """Whether its own training shows subsets of a sample's sequences, whatever `modality_dropout` says."""
     clipped: tuple[str, ...] = ()
     """Prefixes of the parameters whose joint gradient norm is clipped in training; empty = all."""
     gated: bool = False

@@ -42,6 +42,8 @@ __all__ = ["EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "RunFolder
 
 EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
 METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"
+SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE = "subset_metrics.parquet", "subset_markers.parquet"
+"""The same columns, test cases under every subset of their sequences: a set of rows for each value of `present`."""
 CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
 
 
@@ -276,6 +278,14 @@ class RunFolder:
     def markers(self) -> pd.DataFrame | None:
         """The table `markers.parquet`, None where there is none yet."""
         return read_table(self.folder / MARKERS_FILE)
+
+    def subset_metrics(self) -> pd.DataFrame | None:
+        """The table `subset_metrics.parquet`, None where there is none yet."""
+        return read_table(self.folder / SUBSET_METRICS_FILE)
+
+    def subset_markers(self) -> pd.DataFrame | None:
+        """The table `subset_markers.parquet`, None where there is none yet."""
+        return read_table(self.folder / SUBSET_MARKERS_FILE)
 
 
 def read_events(path: Path) -> pd.DataFrame:

@@ -1,0 +1,182 @@
+"""What missing sequences do to a method: every subset, the mean per number of sequences, and where one more sequence hurts.
+
+All from the long tables of a subset evaluation (columns of metrics.parquet and markers.parquet, a row per case and `present`).
+Tables of 15 rows and means by number of sequences follow mmFormer (MICCAI 2022) and its successors; the rate at which an added
+sequence makes things worse is reported beside them, since a mean over cases hides it. Statistics resample subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from workbench.evaluation.intervals import RESAMPLES, mean_intervals
+from workbench.evaluation.markers import auc_interval
+from workbench.evaluation.summaries import METRICS, summarise_segmentation
+
+TOLERANCE = 0.01
+"""A case counts as made worse from this fall of Dice (or of the probability of the true class) on: less is noise."""
+_LOWER_IS_BETTER = ("hd95",)
+TRUE_CLASS = "probability of the true class"
+
+
+def split_names(present: str) -> tuple[str, ...]:
+    """'t1+flair' -> ('t1', 'flair')."""
+    return tuple(present.split("+"))
+
+
+def subset_order(present: Iterable[str], modalities: Sequence[str]) -> list[str]:
+    """Subsets as tables list them: fewest sequences first, then in the order of `modalities`."""
+    rank = {name: index for index, name in enumerate(modalities)}
+    return sorted(
+        set(present), key=lambda text: (len(split_names(text)), [rank.get(name, len(rank)) for name in split_names(text)])
+    )
+
+
+def segmentation_by_subset(metrics: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Mean of each metric per split, subset and region, with 95 % intervals; see `summaries.summarise_segmentation`.
+
+    A subset's cases are those that have all its sequences: n differs between subsets where sequences were not acquired.
+    """
+    return summarise_segmentation(metrics, by_present=True, resamples=resamples, seed=seed)
+
+
+def markers_by_subset(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """AUC per split, subset, marker and class: split, present, marker, class, value, low, high, n, n_positive, estimable."""
+    rows = []
+    for key, part in markers.groupby(["split", "present", "marker", "class"], sort=False):
+        found = auc_interval(part, resamples=resamples, seed=seed)
+        split, present, marker, name = (str(item) for item in tuple(key))
+        rows.append(
+            {
+                "split": split, "present": present, "marker": marker, "class": name, "value": found.value, "low": found.low,
+                "high": found.high, "n": found.n, "n_positive": int(part["truth"].sum()), "estimable": found.estimable,
+            }
+        )  # fmt: skip
+    columns = ["split", "present", "marker", "class", "value", "low", "high", "n", "n_positive", "estimable"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def marker_scores(markers: pd.DataFrame) -> pd.DataFrame:
+    """The probability that each case's true class was given, as rows like those of metrics.parquet.
+
+    `region` is the marker (of several classes: 'grade'), `metric` is `TRUE_CLASS`; cases of unknown truth are left out.
+    """
+    known = markers[markers["truth"].notna()]
+    if known.empty:
+        return pd.DataFrame(columns=["case", "subject", "split", "present", "region", "metric", "value", "n_truth"])
+    several = known.groupby("marker")["class"].transform("nunique") > 1
+    one = known[~several]
+    value = np.where(one["truth"] == 1, one["probability"], 1 - one["probability"])
+    parts = [one.assign(value=value), known[several & (known["truth"] == 1)].assign(value=lambda rows: rows["probability"])]
+    table = pd.concat(parts, ignore_index=True).rename(columns={"marker": "region"})
+    return table.assign(metric=TRUE_CLASS, n_truth=1)[
+        ["case", "subject", "split", "present", "region", "metric", "value", "n_truth"]
+    ]
+
+
+def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Mean over all subsets of 1, 2, 3, ... sequences.
+
+    Only cases that have as many sequences as any case has take part where there are any of them in at least two subjects
+    (`complete`), so that the same cases stand behind every number; else each case with what it has.
+
+    Args:
+        scores: case, subject, split, present, region, metric, value: rows of metrics.parquet or of `marker_scores`.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        split, region, metric, number, mean, low, high, n (cases), complete.
+    """
+    rows = []
+    counted = scores.assign(number=scores["present"].str.count(r"\+") + 1)
+    for key, part in counted.groupby(["split", "region", "metric"], sort=False):
+        most = part.groupby("case")["number"].transform("max")
+        whole = part[most == part["number"].max()]
+        complete = whole["subject"].nunique() >= 2
+        chosen = whole if complete else part
+        means = chosen.groupby(["case", "subject", "number"])["value"].mean().unstack("number")
+        intervals = mean_intervals(
+            means.to_numpy(np.float64),
+            means.index.get_level_values("subject").to_numpy().astype(str),
+            resamples=resamples,
+            seed=seed,
+        )
+        for number, found in zip(means.columns, intervals, strict=True):
+            split, region, metric = (str(item) for item in tuple(key))
+            rows.append(
+                {
+                    "split": split, "region": region, "metric": metric, "number": int(number), "mean": found.value,
+                    "low": found.low, "high": found.high, "n": found.n, "complete": bool(complete),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=["split", "region", "metric", "number", "mean", "low", "high", "n", "complete"])
+
+
+def added_sequence(
+    scores: pd.DataFrame, *, tolerance: float = TOLERANCE, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """What one more sequence does: over all pairs of subsets that differ by it, per case.
+
+    Args:
+        scores: as for `by_number`.
+        tolerance: a fall by more than this counts as harm; of distances in mm, a rise.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+
+    Returns:
+        split, region, metric, added ('any' = all of them together), pairs, n (cases); gain: mean change with gain_low and
+        gain_high, positive = better; harmed: mean share of a case's pairs that got worse, with harmed_low and harmed_high.
+    """
+    rows = []
+    for key, part in scores.groupby(["split", "region", "metric"], sort=False):
+        split, region, metric = (str(item) for item in tuple(key))
+        pairs = _pairs(part, -1.0 if metric in _LOWER_IS_BETTER else 1.0)
+        if pairs.empty:
+            continue
+        for added, group in [("any", pairs), *pairs.groupby("added", sort=False)]:
+            judged = group.assign(harmed=np.where(group["change"].isna(), np.nan, group["change"] < -tolerance))
+            means = judged.groupby(["case", "subject"])[["change", "harmed"]].mean()
+            gain, harmed = mean_intervals(
+                means.to_numpy(np.float64),
+                means.index.get_level_values("subject").to_numpy().astype(str),
+                resamples=resamples,
+                seed=seed,
+            )
+            rows.append(
+                {
+                    "split": split, "region": region, "metric": metric, "added": str(added),
+                    "pairs": int(judged["change"].notna().sum()), "n": gain.n, "gain": gain.value, "gain_low": gain.low,
+                    "gain_high": gain.high, "harmed": harmed.value, "harmed_low": harmed.low, "harmed_high": harmed.high,
+                }
+            )  # fmt: skip
+    columns = [
+        "split", "region", "metric", "added", "pairs", "n", "gain", "gain_low", "gain_high", "harmed", "harmed_low",
+        "harmed_high",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
+    """case, subject, added, change (positive = better): every subset beside the one without one of its sequences."""
+    values = {
+        (str(case), frozenset(split_names(p))): v for case, p, v in part[["case", "present", "value"]].itertuples(index=False)
+    }
+    subject = dict(zip(part["case"].astype(str), part["subject"].astype(str), strict=True))
+    rows = []
+    for (case, shown), value in values.items():
+        for name in shown:
+            before = values.get((case, shown - {name}))
+            if before is not None:
+                rows.append((case, subject[case], name, sign * (value - before)))
+    table = pd.DataFrame(rows, columns=["case", "subject", "added", "change"])
+    return table.sort_values(["added", "case"], kind="stable").reset_index(drop=True)
+
+
+def known_metrics(table: pd.DataFrame) -> list[str]:
+    """The metrics of a table in the house's order."""
+    found = set(table["metric"])
+    return [name for name in (*METRICS, TRUE_CLASS) if name in found]
