@@ -17,7 +17,8 @@ Everything else is an own choice, listed here and, in short, in `ASSUMPTIONS`, w
     changes is enlarged trilinearly and added. A border patch is the mean of the voxels it has: the padding is not read.
  3. Keep decision as in DynamicViT (arXiv 2106.02034): token and mean of its sequence's tokens -> 2 logits. In training a
     straight-through hard Gumbel softmax, temperature 1 ("temperature", linearly to "final_temperature"); else the likelier.
- 4. No loss on the share of kept tokens; "ratio_weight" 2 is DynamicViT's squared error to "keep_ratio" 0.7.
+ 4. No loss on the share of kept tokens; "ratio_weight" 2 is DynamicViT's squared error to "keep_ratio" 0.7. The decision starts
+    there too, by its bias: from zero, an untrained network outside training drops all tokens of a level, or none, by chance.
  5. In a pair, queries are A's kept tokens, keys and values the kept tokens of A and B. A dropped place takes B's token where B
     is there and kept it, else its own; it does not attend. All of it before the attention, so that the kept ones can be gathered.
  6. Pairs: (t1, t1c), (t2, flair) and (dwi, adc). A sequence without its partner, in the model or in the case, attends to itself
@@ -91,8 +92,9 @@ class Masm(MethodModule):
         aware = {"aware_shift": range(last), "aware": range(last + 1), "shift": (), "none": ()}[o.mixers]
         shifted = {"aware_shift": (last,), "aware": (), "shift": range(last + 1), "none": ()}[o.mixers]
         edges = [min(o.grid, max(1, 128 // stride)) for stride in self.backbone.strides]
+        start = o.keep_ratio if o.masking == "gumbel" else None
         self.aware = nn.ModuleDict(
-            {str(k): ModalityAware(widths[k], o.heads, o.mlp_ratio, o.grid, edges[k], o.masking) for k in aware}
+            {str(k): ModalityAware(widths[k], o.heads, o.mlp_ratio, o.grid, edges[k], start) for k in aware}
         )
         self.shifted = nn.ModuleDict(
             {str(k): ModalityShift(widths[k], o.heads, o.mlp_ratio, o.grid, edges[k], count, o.shift) for k in shifted}
@@ -100,10 +102,10 @@ class Masm(MethodModule):
         self.join = nn.ModuleList(Join(width, count, o.join) for width in widths)
         for module in self._aware_modules():
             module.gathering = o.gather
-        self.register_buffer("partner", torch.tensor(self._partners()))
+        mates, names = self._partners(), self.modalities
+        self.register_buffer("partner", torch.tensor(mates))
         self.register_buffer("temperature", torch.tensor(float(o.temperature)))
-        names = self.modalities
-        self.pairs = tuple(f"{names[i]}-{names[j]}" for i, j in enumerate(self.partner.tolist()) if i < j)
+        self.pairs = tuple(f"{names[i]}-{names[j]}" for i, j in enumerate(mates) if i < j)
         """Who refills and attends to whom, e.g. 't1-t1c'."""
         self.notes = (*ASSUMPTIONS, f"pairs: {', '.join(self.pairs) or 'none, every sequence attends to itself'}")
 

@@ -106,14 +106,19 @@ def perceptron(width: int, ratio: int) -> nn.Sequential:
 class KeepDecision(nn.Module):
     """Keep or drop, per token, from the token and the mean over all tokens of its sequence (DynamicViT's form).
 
-    local = GELU(W LN(t)), C -> C/2; logits = MLP([local, mean local]), C -> C/2 -> 2.
+    local = GELU(W LN(t)), C -> C/2; logits = MLP([local, mean local]), C -> C/2 -> 2, whose bias starts at a probability of
+    `start` to keep.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, start: float) -> None:
         super().__init__()
         half = max(1, width // 2)
         self.local = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, half), nn.GELU())
         self.logits = nn.Sequential(nn.Linear(2 * half, half), nn.GELU(), nn.Linear(half, 2))
+        bias = self.logits[-1].bias
+        assert isinstance(bias, Tensor)
+        with torch.no_grad():
+            bias.copy_(torch.tensor([math.log(start / (1 - start)), 0.0]))
 
     def forward(self, tokens: Tensor, temperature: float) -> Tensor:
         """(B, M, T, C) -> (B, M, T) of 0 and 1: in training drawn by a straight-through Gumbel softmax, else the likelier one."""
@@ -139,15 +144,15 @@ class ModalityAware(nn.Module):
         ratio: of the perceptron.
         grid: most tokens along an edge.
         edge: of the grid of position embeddings.
-        masking: 'gumbel', or 'none': all tokens are kept.
+        start: share of tokens that are kept before anything is learnt; None: no mask, all are kept.
     """
 
-    def __init__(self, width: int, heads: int, ratio: int, grid: int, edge: int, masking: Literal["gumbel", "none"]) -> None:
+    def __init__(self, width: int, heads: int, ratio: int, grid: int, edge: int, start: float | None) -> None:
         super().__init__()
         self.grid = grid
         self.gathering = False
         """Outside training: compute only what is kept."""
-        self.decision = KeepDecision(width) if masking == "gumbel" else None
+        self.decision = KeepDecision(width, start) if start is not None else None
         self.positions = Positions(width, edge)
         self.norm = nn.LayerNorm(width)
         self.attention = MaskedAttention(width, heads)

@@ -34,7 +34,9 @@ class MasmOptions(MethodOptions):
     masking: Literal["gumbel", "none"] = Field("gumbel", description="tokens kept or dropped by a learnt decision, or all kept")
     temperature: float = Field(1.0, gt=0, le=10, description="of the Gumbel softmax that decides in training")
     final_temperature: float = Field(-1.0, ge=-1, le=10, description="temperature at the end of the run; unset: it stays")
-    keep_ratio: float = Field(0.7, gt=0, le=1, description="share of tokens to keep that the keep-ratio loss asks for")
+    keep_ratio: float = Field(
+        0.7, gt=0, lt=1, description="share of kept tokens at the start, and what the keep-ratio loss asks for"
+    )
     ratio_weight: float = Field(0.0, ge=0, description="weight of the keep-ratio loss; 0: none, 2: as DynamicViT")
     shift: Literal["mosaic", "learned", "none"] = Field(
         "mosaic", description="move of tokens between sequences: fixed pattern without parameters, learnt pattern, or none"
