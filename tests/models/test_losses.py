@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 from monai.losses import FocalLoss
 from torch import Tensor
+from torch.nn import functional as F
 
 from workbench.errors import ParameterError
 from workbench.models.losses import (
+    clamped_segmentation_loss,
     class_balance,
     class_groups,
     class_index,
@@ -230,3 +233,61 @@ def test_effective_numbers_are_milder() -> None:
     weights = class_balance(torch.tensor([1.0, 0, 0, 0]), "idh", rule="effective_number")
     assert float(weights[1] / weights[0]) == pytest.approx(1 + 3 / 4 + 9 / 16)
     assert float(weights[[1, 0, 0, 0]].mean()) == pytest.approx(1)
+
+
+# -- mmFormer's loss ---------------------------------------------------------------------------------------------------
+
+
+def test_clamped_loss_is_its_formula() -> None:
+    probabilities = torch.tensor([[0.9, 0.001, 0.6, 0.2], [0.1, 0.999, 0.4, 0.8]]).view(1, 2, 4, 1, 1).double()
+    labels = torch.tensor([0, 0, 0, 1]).view(1, 4, 1, 1)
+    entropy = -(0.25 * (math.log(0.9) + math.log(0.005) + math.log(0.6)) + 0.75 * math.log(0.8)) / 4
+    background = 2 * (0.9 + 0.001 + 0.6) / (0.9 + 0.001 + 0.6 + 0.2 + 3)
+    lesion = 2 * 0.8 / (0.1 + 0.999 + 0.4 + 0.8 + 1)
+    found = clamped_segmentation_loss(probabilities, labels, ("lesion",))
+    assert float(found) == pytest.approx(entropy + 1 - (background + lesion) / 2, rel=1e-5)
+
+
+def test_clamped_loss_weighs_classes_per_sample_and_dice_over_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(2, 2, 4, 4, 4, generator=generator).softmax(1)
+    labels = (torch.rand(2, 4, 4, 4, generator=generator) > torch.tensor([0.2, 0.9])[:, None, None, None]).long()
+    entropy = []
+    for p, label in zip(probabilities, labels, strict=True):
+        share = (label == 1).float().mean()
+        weight = torch.where(label == 1, 1 - share, share)
+        entropy.append(-(weight * p.gather(0, label[None])[0].log()).mean())
+    dice = [
+        2 * probabilities[:, c][labels == c].sum() / (probabilities[:, c].sum() + (labels == c).sum()) for c in (0, 1)
+    ]  # fmt: skip
+    expected = torch.stack(entropy).mean() + 1 - torch.stack(dice).mean()
+    found = clamped_segmentation_loss(probabilities, labels, ("lesion", "lesion"))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_clamped_loss_knows_label_sets_and_who_has_no_mask() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(3, 4, 4, 4, 4, generator=generator).softmax(1)
+    labels = torch.randint(0, 4, (3, 4, 4, 4), generator=generator)
+    whole = torch.stack([probabilities[:, 0], probabilities[:, 1:].sum(1)], dim=1)
+    coarse = clamped_segmentation_loss(probabilities, (labels > 0).long(), ("WT",) * 3)
+    torch.testing.assert_close(coarse, clamped_segmentation_loss(whole, (labels > 0).long(), ("lesion",) * 3))
+    mixed = clamped_segmentation_loss(probabilities, labels, ("glioma", "", "glioma"))
+    torch.testing.assert_close(mixed, clamped_segmentation_loss(probabilities[[0, 2]], labels[[0, 2]], ("glioma",) * 2))
+    probabilities.requires_grad_()
+    none = clamped_segmentation_loss(probabilities, None, ("", "", ""))
+    none.backward()
+    assert float(none.detach()) == 0
+    assert probabilities.grad is not None
+    assert not bool(probabilities.grad.any())
+
+
+def test_weights_of_dice_and_cross_entropy() -> None:
+    logits = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 4, (1, 4, 4, 4), generator=torch.Generator().manual_seed(1))
+
+    def loss(dice: float, cross_entropy: float) -> float:
+        return float(segmentation_loss(logits, labels, ("glioma",), dice=dice, cross_entropy=cross_entropy))
+
+    assert loss(0, 1) == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
+    assert loss(0.7, 0.4) == pytest.approx(0.7 * loss(1, 0) + 0.4 * loss(0, 1), rel=1e-5)

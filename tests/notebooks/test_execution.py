@@ -25,13 +25,14 @@ from workbench.records.run_folder import RunFolder
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 TINY = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,
-    "threads": 1, "seed": 0,
+    "threads": 1, "seed": 0, "subsets": "none",
 }  # fmt: skip
 SMALL: dict[str, dict[str, object]] = {
-    "unet": {"width": 4, "levels": 3, "patch": 32},
+    "unet": {"width": 4, "levels": 3, "patch": 32, "subsets": "few"},
     "mts_unet": {"cmd_channels": 4},
     "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
     "pretrain_swin": {"projection": 16},
+    "mmformer": {"width": 4, "embedding": 16, "heads": 2, "mlp": 32, "patch": 32},
     "segresnet": {"patch": 32},
     "swin_unetr": {},
     "unetr": {"patch": 32, "hidden": 24, "heads": 2, "mlp": 48, "positions": 32},
@@ -71,7 +72,8 @@ def test_a_run_leaves_the_folder_of_the_contract(finished: RunFolder, tiny_cohor
     assert finished.state == "completed"
     assert finished.status["budget"]["steps"] == 2
     for name in ("events.jsonl", "metrics.parquet", "markers.parquet", "notebook.ipynb", "report.html", "figures/training.png",
-                 "checkpoints/last.json", "checkpoints/best.json", "maps/attribution.csv"):  # fmt: skip
+                 "checkpoints/last.json", "checkpoints/best.json", "maps/attribution.csv", "subset_metrics.parquet",
+                 "subset_markers.parquet", "figures/subsets.png"):  # fmt: skip
         assert (finished.folder / name).is_file(), name
     metrics = finished.metrics()
     assert metrics is not None
@@ -217,7 +219,7 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
         "mts_unet",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mgmt_net", "pretrain_swin", "segresnet", "densenet121", "radiomics")
+            for name in ("mgmt_net", "mmformer", "pretrain_swin", "segresnet", "densenet121", "radiomics")
         ),
     ],
 )

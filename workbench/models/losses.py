@@ -6,7 +6,8 @@ optimiser, DDP and the event log see the same terms at every step. Losses are co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from monai.losses import DiceCELoss
@@ -54,8 +55,45 @@ def merge_logits(logits: Tensor, groups: Sequence[tuple[int, ...]]) -> Tensor:
     return torch.stack(merged, dim=1)
 
 
+@dataclass(frozen=True)
+class Supervised:
+    """Samples of a batch that are supervised in the same way."""
+
+    indices: list[int]
+    """Their places in the batch."""
+    groups: list[tuple[int, ...]]
+    """Model classes that they cannot tell apart, background's group first."""
+    target: Tensor
+    """(b, X, Y, Z) long: the group of each voxel."""
+
+
+def supervised(classes: int, labels: Tensor | None, label_set: Sequence[str]) -> Iterator[Supervised]:
+    """The samples that have a mask, put together by what their annotators could draw; nothing where there is none.
+
+    Args:
+        classes: of the model.
+        labels: (B, X, Y, Z) canonical labels, or None where no case has a mask.
+        label_set: per sample a key of `labels.LABEL_SETS`; '' = no mask.
+    """
+    kinds: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]], list[int]] = {}
+    for index, name in enumerate(label_set if labels is not None else ()):
+        if name:
+            groups, lookup = class_groups(name, classes)
+            kinds.setdefault((tuple(groups), tuple(lookup)), []).append(index)
+    for (kind, lookup_values), indices in kinds.items():
+        assert labels is not None
+        lookup_table = torch.tensor(lookup_values, device=labels.device)
+        yield Supervised(indices, list(kind), lookup_table[labels[indices].long()])
+
+
 def segmentation_loss(
-    logits: Tensor, labels: Tensor | None, label_set: Sequence[str], class_weights: Sequence[float] | None = None
+    logits: Tensor,
+    labels: Tensor | None,
+    label_set: Sequence[str],
+    class_weights: Sequence[float] | None = None,
+    *,
+    dice: float = 1.0,
+    cross_entropy: float = 1.0,
 ) -> Tensor:
     """Dice (without background, over the batch) plus cross-entropy, by label set; a scalar.
 
@@ -64,33 +102,58 @@ def segmentation_loss(
         labels: (B, X, Y, Z) canonical labels, or None where no case has a mask.
         label_set: per sample a key of `labels.LABEL_SETS`; '' = no mask, the sample contributes nothing.
         class_weights: of cross-entropy, one per class; a merged group takes the mean of its classes.
+        dice: weight of Dice.
+        cross_entropy: weight of cross-entropy.
 
     Dice is taken over the batch, not per sample: patches without one of the classes are common, and MONAI's per-sample Dice
     of an absent class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
     """
     logits = logits.float()
-    kinds: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]], list[int]] = {}
-    if labels is not None:
-        for index, name in enumerate(label_set):
-            if name:
-                groups, lookup = class_groups(name, logits.shape[1])
-                kinds.setdefault((tuple(groups), tuple(lookup)), []).append(index)
-    if labels is None or not kinds:
-        return nothing(logits)
     total, count = logits.new_zeros(()), 0
-    for (kind, lookup_values), indices in kinds.items():
-        samples = logits[indices] if len(indices) < len(logits) else logits
-        target = torch.tensor(lookup_values, device=labels.device)[labels[indices].long()]
+    for kind in supervised(logits.shape[1], labels, label_set):
+        samples = logits[kind.indices] if len(kind.indices) < len(logits) else logits
         weight = None
         if class_weights is not None:
-            weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind])
-        loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
+            weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind.groups])
+        loss = DiceCELoss(
+            include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight,
+            lambda_dice=dice, lambda_ce=cross_entropy,
+        )  # fmt: skip
         if weight is not None:
             # MONAI weighs Dice with the same weights; here they are cross-entropy's alone
             loss.dice.class_weight = None
-        total = total + len(indices) * loss(merge_logits(samples, kind), target[:, None])
-        count += len(indices)
-    return total / count
+        total = total + len(kind.indices) * loss(merge_logits(samples, kind.groups), kind.target[:, None])
+        count += len(kind.indices)
+    return total / count if count else nothing(logits)
+
+
+def clamped_segmentation_loss(
+    probabilities: Tensor, labels: Tensor | None, label_set: Sequence[str], smallest: float = 0.005
+) -> Tensor:
+    """Cross-entropy weighted by each sample's classes plus soft Dice with background, by label set: mmFormer's loss; a scalar.
+
+        CE   = mean over voxels of -w_g log max(p_g, smallest),  g the voxel's class, w_g = 1 - its share of the sample's voxels
+        Dice = 1 - mean over classes of 2 sum p_g t_g / (sum p_g + sum t_g), sums over the voxels of all samples
+
+    Zhang et al., MICCAI 2022, arXiv 2206.02425, by its code. A class that occurs nowhere and is predicted nowhere has Dice 0.
+
+    Args:
+        probabilities: (B, C, X, Y, Z), adding up to 1 over C.
+        labels: (B, X, Y, Z) canonical labels, or None where no case has a mask.
+        label_set: per sample a key of `labels.LABEL_SETS`; '' = no mask, the sample contributes nothing.
+        smallest: lower bound of a probability inside the logarithm: below it there is no gradient from cross-entropy.
+    """
+    probabilities = probabilities.float()
+    total, count = probabilities.new_zeros(()), 0
+    for kind in supervised(probabilities.shape[1], labels, label_set):
+        given = torch.stack([probabilities[kind.indices][:, list(group)].sum(1) for group in kind.groups], dim=1)
+        truth = F.one_hot(kind.target, len(kind.groups)).movedim(-1, 1).to(given.dtype)
+        weight = 1 - truth.mean((2, 3, 4), keepdim=True)
+        entropy = -(weight * truth * given.clamp_min(smallest).log()).sum(1).mean()
+        overlap = 2 * (given * truth).sum((0, 2, 3, 4)) / (given.sum((0, 2, 3, 4)) + truth.sum((0, 2, 3, 4)) + 1e-7)
+        total = total + len(kind.indices) * (entropy + 1 - overlap.mean())
+        count += len(kind.indices)
+    return total / count if count else nothing(probabilities)
 
 
 def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:

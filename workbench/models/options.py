@@ -19,6 +19,7 @@ from workbench.models.options_base import MethodOptions
 from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
 from workbench.models.options_masm import MasmOptions
 from workbench.models.options_mmformer import MMFormerOptions
+from workbench.models.options_mome import MoMEOptions, MoMEPlusOptions, PooledUNetOptions
 from workbench.models.options_networks import (
     AttentionUNetOptions,
     DenseNetOptions,
@@ -42,6 +43,9 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "mednext": MedNeXtOptions,
     "densenet121": DenseNetOptions,
     "radiomics": RadiomicsOptions,
+    "mome": MoMEOptions,
+    "mome_plus": MoMEPlusOptions,
+    "pooled_unet": PooledUNetOptions,
     "masm": MasmOptions,
     "pretrain_swin": PretrainSwinOptions,
     "mmformer": MMFormerOptions,

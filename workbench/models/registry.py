@@ -26,6 +26,9 @@ BUILDERS: dict[str, str] = {
     "mednext": "workbench.models.mednext:MedNeXt",
     "densenet121": "workbench.models.densenet:DenseNet121",
     "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
+    "mome": "workbench.models.mome:MoME",
+    "mome_plus": "workbench.models.mome_plus:MoMEPlus",
+    "pooled_unet": "workbench.models.single_image_unet:PooledUNet",
     "masm": "workbench.models.masm:Masm",
     "mmformer": "workbench.models.mmformer:MMFormer",
 }
