@@ -63,16 +63,18 @@ def cohort_phantom(
     stage: Annotated[
         str, typer.Option(help="preoperative, or posttreatment: cavity, residual tumour, time points")
     ] = "preoperative",
+    lesion: Annotated[str, typer.Option(help="glioma, ms, wmh, stroke, metastasis or mixed")] = "glioma",
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
 ) -> None:
-    """Make a phantom cohort: synthetic gliomas with known truth (never clinical evidence)."""
+    """Make a phantom cohort: synthetic gliomas or other lesions with known truth (never clinical evidence)."""
     from workbench.cohort.folds import external_subjects, make_folds
     from workbench.cohort.phantom.writer import make_phantom
     from workbench.cohort.table import FOLDS_FILE
 
     cohort = make_phantom(
-        folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, stage=stage, workers=workers, progress=True
-    )
+        folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, stage=stage, lesion=lesion, workers=workers,
+        progress=True,
+    )  # fmt: skip
     if len(set(cohort.cases["subject"]) - external_subjects(cohort)) > 1 and not (cohort.folder / FOLDS_FILE).exists():
         make_folds(cohort)
     _say(f"{cohort!r}")
@@ -325,6 +327,19 @@ def compare(
     from workbench.experiments.comparison import compare as compare_runs
 
     table = compare_runs(*folders, split=split)
+    _print(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+
+
+@app.command()
+def robustness(
+    folders: Annotated[list[Path], typer.Argument(help="folders of trained runs")],
+    split: Annotated[str, typer.Option(help="test or external")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Judge runs under every subset of their cases' sequences, where that is not done yet; print the means."""
+    from workbench.experiments.robustness import robustness_of
+
+    table = robustness_of(folders, split=split)
     _print(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
 
 

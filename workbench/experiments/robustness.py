@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from workbench.contracts import SEGMENTATION
-from workbench.errors import RunError
+from workbench.errors import ParameterError, RunError
 from workbench.evaluation.robustness import (
     added_sequence,
     by_number,
@@ -25,7 +27,7 @@ from workbench.inference.predict import CasePrediction
 from workbench.inference.subsets import predict_subsets
 from workbench.models.catalogue import card
 from workbench.prepare.images import native_brain, native_labels
-from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
+from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE, RunFolder
 from workbench.sampling.dropout import subsets
 
 if TYPE_CHECKING:
@@ -38,18 +40,19 @@ MOST = 6
 _UNDER_WAY = "subsets"
 
 
-def evaluate_subsets(experiment: Experiment) -> None:
+def evaluate_subsets(experiment: Experiment, *, every: bool = False) -> None:
     """Write `subset_metrics.parquet` and `subset_markers.parquet`: rows as in the run's own tables, one set per subset.
 
     Each case is kept as soon as it is done, so that this can be interrupted. Nothing is done where the tables are there, where
-    `subsets=none`, and for methods without a network.
+    `subsets=none`, unless `every`: then all test and external cases are judged, whatever the run's parameter says.
     """
     run = experiment.run
-    if experiment.parameters.subsets == "none" or (run.folder / SUBSET_MARKERS_FILE).is_file():
+    wanted = "all" if every else experiment.parameters.subsets
+    if wanted == "none" or (run.folder / SUBSET_MARKERS_FILE).is_file():
         return
     if not experiment.trained:
         raise RunError(f"run {run.folder} is not trained yet: call .train() before its subsets are judged")
-    rows = judged_cases(experiment)
+    rows = judged_cases(experiment, wanted)
     model = experiment.model.to(experiment.device).eval()
     for row in experiment.progress.over(rows, "judging subsets", len(rows)):
         if not _kept(experiment, row, SUBSET_MARKERS_FILE).is_file():
@@ -65,9 +68,9 @@ def evaluate_subsets(experiment: Experiment) -> None:
     (run.folder / _UNDER_WAY).rmdir()
 
 
-def judged_cases(experiment: Experiment) -> list[pd.Series]:
-    """Test cases, then external ones; `few`: the test cases with the most sequences."""
-    if experiment.parameters.subsets != "few":
+def judged_cases(experiment: Experiment, wanted: str) -> list[pd.Series]:
+    """`all`: test cases, then external ones; `few`: the test cases with the most sequences."""
+    if wanted != "few":
         table = pd.concat([experiment.cases_by_split[name] for name in ("test", "external")])
     else:
         table = experiment.cases_by_split["test"]
@@ -113,6 +116,43 @@ def _measured(
 
 def _kept(experiment: Experiment, row: pd.Series, name: str) -> Any:
     return experiment.run.path(_UNDER_WAY, f"{row['case']}.{name}")
+
+
+def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.DataFrame:
+    """Mean Dice and AUC of runs under every subset, judged now where that was not done before (all cases then).
+
+    Args:
+        folders: run folders.
+        split: test or external.
+
+    Returns:
+        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n.
+
+    Raises:
+        RunError: a run is not trained, has no network, or its cohort changed.
+    """
+    from workbench.experiments.reopening import reopen
+
+    if split not in ("test", "external"):
+        raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
+    rows = []
+    for folder in folders:
+        run = RunFolder.open(folder)
+        if run.subset_markers() is None:
+            evaluate_subsets(reopen(folder), every=True)
+        metrics, markers = run.subset_metrics(), run.subset_markers()
+        assert metrics is not None
+        assert markers is not None
+        named = {"run": run.spec["run"], "method": run.spec["method"]}
+        dice = segmentation_by_subset(metrics[(metrics["split"] == split) & (metrics["metric"] == "dice")])
+        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str), "value": dice["mean"]})
+        auc = markers_by_subset(markers[markers["split"] == split])
+        auc = auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)})
+        columns = ["present", "judged by", "value", "low", "high", "n"]
+        rows.append(
+            pd.concat([part[columns] for part in (dice, auc) if len(part)] or [pd.DataFrame(columns=columns)]).assign(**named)
+        )
+    return pd.concat(rows, ignore_index=True)[["run", "method", *columns]]
 
 
 def subset_results(experiment: Experiment) -> dict[str, pd.DataFrame]:
