@@ -141,6 +141,10 @@ class Method(Protocol):
         """The recipe in stages, in order."""
         ...
 
+    def enter_stage(self, stage: Stage) -> tuple[str, ...]:
+        """Called before a stage's first step; the prefixes of the parameters that it made start anew."""
+        ...
+
 
 class Recorder(Protocol):
     """Where training puts what it has to say: the one thing it knows about the world outside.

@@ -9,14 +9,15 @@ import torch
 
 from workbench.errors import ParameterError
 from workbench.experiments import parameters as experiment_parameters
+from workbench.models import catalogue
 from workbench.models.catalogue import ModelCard, card, list_models
 from workbench.models.options import OPTIONS, build_options, demo_options, options_class
 from workbench.models.options_networks import nnunet_levels
 from workbench.models.registry import create_model, flops, model_options
 
 DESIGN_NAMES = [
-    "unet", "mts_unet", "mgmt_net", "mome", "masm", "brainfm", "mmformer", "amaes", "m4oe", "segresnet", "swin_unetr", "unetr",
-    "attention_unet", "mednext", "densenet121", "pretrain_swin", "radiomics",
+    "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "mmformer", "amaes", "m4oe",
+    "segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121", "pretrain_swin", "radiomics",
 ]  # fmt: skip
 
 
@@ -62,8 +63,6 @@ def test_options_are_scalars_with_a_description_and_a_valid_demo(method: str) ->
 def test_mistakes_are_named_with_what_there_is() -> None:
     with pytest.raises(ParameterError, match="'unett' is unknown; there are: unet, mts_unet"):
         create_model("unett", modalities=("t1",))
-    with pytest.raises(ParameterError, match="'mome' is planned"):
-        create_model("mome", modalities=("t1",))
     with pytest.raises(ParameterError, match="'depth' is unknown to unet; there are: width, levels"):
         create_model("unet", modalities=("t1",), depth=3)
     with pytest.raises(ParameterError, match="option 'gamma' of mts_unet = -1"):
@@ -76,8 +75,15 @@ def test_mistakes_are_named_with_what_there_is() -> None:
         create_model("unet", modalities=("t1",), classes=3, width=4, levels=3)
     with pytest.raises(ParameterError, match="unknown"):
         card("nothing")
+
+
+def test_a_method_that_is_only_named_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = ModelCard(name="later", title="Later", paper="-", tasks=("segmentation",), modalities=())
+    monkeypatch.setitem(catalogue.CARDS, "later", later)
+    with pytest.raises(ParameterError, match="'later' is planned"):
+        create_model("later", modalities=("t1",))
     with pytest.raises(ParameterError, match="planned"):
-        options_class("masm")
+        options_class("later")
 
 
 def test_depth_follows_nnunets_rule() -> None:

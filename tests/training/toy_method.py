@@ -55,6 +55,9 @@ class ToyMethod(nn.Module):
     def stages(self) -> list[Stage]:
         return self.recipe
 
+    def enter_stage(self, stage: Stage) -> tuple[str, ...]:
+        return ()
+
 
 def toy_batches(batch_size: int = 2, seed: int = 0) -> Callable[[int], Batch]:
     """index -> batch; the samples of consecutive indices follow one another, whatever the batch size."""

@@ -319,6 +319,11 @@ _DEMO: dict[str, dict[str, Any]] = {
         "validate_every": 2,
         "ema": 0.0,
     },
+    "mome": {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 0.0},
+    "mome_plus": {
+        "epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
+    },  # fmt: skip
+    "pooled_unet": {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 0.0},
     "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
     "mmformer": {
         "epochs": 8, "steps_per_epoch": 10, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
@@ -331,9 +336,17 @@ _DEMO: dict[str, dict[str, Any]] = {
     # four encoder passes a case: batches of one
     "masm": {"epochs": 6, "steps_per_epoch": 8, "learning_rate": 3e-3, "batch_size": 1},
 }
+_NNUNET: dict[str, Any] = {
+    "patch": 128, "sampling": "patch", "optimiser": "sgd", "learning_rate": 1e-2, "weight_decay": 3e-5, "batch_size": 2,
+}  # fmt: skip
 _PAPER: dict[str, dict[str, Any]] = {
     # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
     "unet": {"patch": 128, "sampling": "patch", "epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
+    # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 for each of five experts (their length is not published), then 800 at 1e-3
+    "mome": _NNUNET | {"epochs": 5800},
+    # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
+    "mome_plus": _NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
+    "pooled_unet": _NNUNET | {"epochs": 1000},
     # Myronenko: Adam 1e-4, weight decay 1e-5, 300 epochs, batch 1
     "segresnet": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
     "swin_unetr": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},

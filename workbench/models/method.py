@@ -207,6 +207,14 @@ class MethodModule(nn.Module):
         """The recipe: one joint stage, unless the method says otherwise."""
         return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
 
+    def enter_stage(self, stage: Stage) -> tuple[str, ...]:
+        """Called before the first step of a stage, under a seed of its own: parameters may be drawn anew here.
+
+        Returns:
+            Prefixes of those that were: the optimiser then forgets their momentum.
+        """
+        return ()
+
     def parameter_count(self) -> int:
         """All parameters."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -44,6 +44,9 @@ class SamplingSettings(BaseModel):
     dropout_mode: Literal["each", "subset"] = Field(default="each", description="drop each modality, or draw a subset uniformly")
     withhold: tuple[str, ...] = Field(default=(), description="modalities never shown: they count as not acquired")
     oversample: str = Field(default="", description="marker whose classes are to come up equally often; empty: every case does")
+    balance: Literal["cases", "images", "sites"] = Field(
+        default="cases", description="what comes up equally often: cases, images, or sites (in each of which images do)"
+    )
     augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
     augmentation: AugmentationSettings = AugmentationSettings()
 
@@ -93,6 +96,13 @@ class Sampler:
         if problems:
             raise InputError(*problems)
         self.markers = {str(row["case"]): marker_values(row) for _, row in cases.iterrows()}
+        if settings.balance != "cases":
+            sites = dict(zip(self.names, cases["site"] if settings.balance == "sites" else [""] * len(cases), strict=True))
+            self.names = [name for name in self.names for _ in range(sum(self._shows(name)))]
+            by_site: dict[Any, list[str]] = {}
+            for name in self.names:
+                by_site.setdefault(str(sites[name]), []).append(name)
+            self.names += _evened(by_site, seed)
         if settings.oversample:
             self.names += repeats(self.names, self.markers, settings.oversample, seed)
 
@@ -114,6 +124,12 @@ class Sampler:
         if not self.settings.augment:
             return batch
         return augmentation.apply(batch, augmentation.draw(self.seed, step, batch, self.settings.augmentation))
+
+    def _shows(self, name: str) -> list[bool]:
+        """Per modality, whether a case shows it."""
+        case = self.prepared.case(name)
+        there = {m for m, has in zip(case.modalities, case.present, strict=True) if has and m not in self.settings.withhold}
+        return [name in there for name in self.modalities]
 
     def _sample(self, number: int) -> dict[str, Any]:
         name = self.names[_order(self.seed, number // len(self.names), len(self.names))[number % len(self.names)]]
@@ -168,11 +184,16 @@ def repeats(names: Sequence[str], markers: Mapping[str, Mapping[str, float]], ma
         value = markers[name][marker]
         if value == value:  # NaN differs from itself
             classes.setdefault(value, []).append(name)
+    return _evened({int(value): of_class for value, of_class in classes.items()}, seed)
+
+
+def _evened(classes: Mapping[Any, list[str]], seed: int) -> list[str]:
+    """What must be drawn again so that each class is as frequent as the largest: whole rounds, and for the rest a random choice."""
     largest = max((len(of_class) for of_class in classes.values()), default=0)
     again = []
     for value, of_class in sorted(classes.items()):
         rounds, rest = divmod(largest - len(of_class), len(of_class))
-        chosen = stream(seed, "oversample", int(value)).permutation(len(of_class))[:rest]
+        chosen = stream(seed, "oversample", value).permutation(len(of_class))[:rest]
         again += of_class * rounds + [of_class[i] for i in sorted(chosen)]
     return again
 

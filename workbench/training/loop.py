@@ -106,6 +106,8 @@ class _Loop:
         settings, state = self.settings, self.state
         span = span_at(self.spans, state.step)
         if span is not self.span:
+            if state.step == span.start:  # not where a resumed run takes a stage up half-way
+                self.enter(span.stage)
             set_trainable(self.model, span.stage, self.trainable)
             self.span = span
         for group in self.optimiser.param_groups:
@@ -128,6 +130,17 @@ class _Loop:
             self.keeper.averaged.update_parameters(self.model)
         state.step += 1
         return means
+
+    def enter(self, stage: Stage) -> None:
+        """Let the method begin a stage, a function of (seed, stage); what starts anew forgets its momentum and its average."""
+        seed_torch(self.accelerator.device, derive_seed(self.settings.seed, "stage", stage.name))
+        anew = self.model.enter_stage(stage)
+        averages = {} if self.keeper.averaged is None else dict(self.keeper.averaged.module.named_parameters())
+        for name, parameter in self.model.named_parameters():
+            if anew and name.startswith(anew):
+                self.optimiser.state.pop(parameter, None)
+                if name in averages:
+                    averages[name].data.copy_(parameter.data)
 
     def gradients(self, index: int, batch: Batch, stage: Stage, augment: Augment | None) -> dict[str, float]:
         """Forward and backward of one batch; returns the objective and its terms. Gradients add up in the parameters."""
