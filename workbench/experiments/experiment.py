@@ -20,6 +20,7 @@ from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
 from workbench.experiments import evaluating, explaining, picturing, predicting, pretraining, showing, starting
+from workbench.experiments.featuring import write_features
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
 from workbench.experiments.neighbours import comparison_table
 from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
@@ -324,6 +325,11 @@ class Experiment:
             evaluate_subsets(self)
         return self
 
+    def features(self) -> Experiment:
+        """Write what the method makes of each sequence of the held-out cases; `show("features")` places it in two dimensions."""
+        write_features(self)
+        return self
+
     def explain(self) -> Experiment:
         """Write explanation maps of the first `maps` test cases."""
         if not self.pretraining:
@@ -347,6 +353,7 @@ class Experiment:
             withhold=p.withheld(),
             augment=p.augment,
             oversample=self._oversampled,
+            balance=p.options().get("balance", "cases"),
         )
 
     def _training_settings(self) -> TrainingSettings:

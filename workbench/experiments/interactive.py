@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.summaries import summarise_segmentation, with_available
+from workbench.views.feature_plot import feature_figure
 from workbench.views.results import metric_distribution
 from workbench.views.theme import cohort_title
 from workbench.views.training import training_curves
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_figures(experiment: Experiment) -> dict[str, Any]:
-    """'loss' and 'score' of the training and, once evaluated, 'dice' of the test cases."""
+    """'loss' and 'score' of the training and, once evaluated, 'dice' of the test cases and the linked plot of 'features'."""
     run, info = experiment.run, experiment.cohort.info
     subtitle = f"{cohort_title(info.name, info.phantom)}, fold {experiment.parameters.fold}"
     figures: dict[str, Any] = training_curves(run.events(), title=experiment.parameters.method, subtitle=subtitle)
@@ -31,4 +32,6 @@ def run_figures(experiment: Experiment) -> dict[str, Any]:
             regions=list(dict.fromkeys(dice["region"])),
             subtitle=subtitle,
         )
+    if (features := feature_figure(run.folder)) is not None:
+        figures["features"] = features
     return figures

@@ -26,6 +26,7 @@ from workbench.files import atomic_path
 from workbench.models.catalogue import card
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
+from workbench.views.feature_plot import feature_still_of
 from workbench.views.map_figures import attribution_figure, weight_figure
 from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
 TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
-FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number")
+FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
     "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
@@ -103,8 +104,12 @@ def show(experiment: Experiment, name: str) -> Any:
         figure = subset_figure(experiment)
     elif name == "subset_number":
         figure = number_of_sequences_figure(experiment)
+    elif name == "features":
+        figure = feature_still_of(run.folder, title=title)
     else:
         raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
+    if figure is None and name == "features":
+        return Markdown(f"*{experiment.parameters.method} does not say what it makes of its sequences: no features to place.*")
     return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
 
 
