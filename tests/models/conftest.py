@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `mixtures`, which the tests of MoME and MoME+ share
 
 
 @pytest.fixture

@@ -169,8 +169,8 @@ class ExperimentParameters(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The resolved parameters that make a run what it is: what is hashed into its id and written to `spec.json`.
 
-        Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights is
-        what it holds, wherever it lies: its digest stands for its path.
+        Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights
+        or of text vectors is what it holds, wherever it lies: its digest stands for its path.
 
         Raises:
             ParameterError: there is no such file.
@@ -178,8 +178,9 @@ class ExperimentParameters(BaseModel):
         outside = {"cohort", "runs", "experiment", "workers"}
         of_method = set(applicable(self.method)) - outside
         values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
-        if values.get("pretrained"):
-            values["pretrained"] = pretrained_digest(values["pretrained"])
+        for name in ("pretrained", "embeddings"):
+            if values.get(name):
+                values[name] = pretrained_digest(values[name], name)
         return values
 
     def options(self) -> dict[str, Any]:
@@ -228,8 +229,8 @@ def cell_fields(method: str) -> dict[str, FieldInfo]:
     return fields
 
 
-def pretrained_digest(path: str) -> str:
-    """'blake2b:' and the digest of a file of pretrained weights, read again only when it changed.
+def pretrained_digest(path: str, parameter: str = "pretrained") -> str:
+    """'blake2b:' and the digest of a file that `parameter` names, read again only when it changed.
 
     Raises:
         ParameterError: there is no such file.
@@ -241,7 +242,7 @@ def pretrained_digest(path: str) -> str:
         return DIGEST_PREFIX + _digest(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise ParameterError(
-            f"parameter 'pretrained': the file {path} cannot be read: {error.strerror}. A run is known by what the file holds: "
+            f"parameter '{parameter}': the file {path} cannot be read: {error.strerror}. A run is known by what the file holds: "
             "to go on with one, give the path where the same file lies now"
         ) from error
 
@@ -321,10 +322,24 @@ _DEMO: dict[str, dict[str, Any]] = {
     },
     "mome": {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 0.0},
     "mome_plus": {
-        "epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
-    },  # fmt: skip
+        "epochs": 10,
+        "steps_per_epoch": 10,
+        "learning_rate": 5e-3,
+        "modality_dropout": 1.0,
+        "dropout_mode": "subset",
+    },
     "pooled_unet": {"epochs": 10, "steps_per_epoch": 10, "learning_rate": 5e-3, "modality_dropout": 0.0},
+    "brainfm": {
+        "epochs": 10, "steps_per_epoch": 10, "learning_rate": 1e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
+    },
+    "brainfm_pretrain": {
+        "epochs": 6, "steps_per_epoch": 12, "learning_rate": 1e-3, "weight_decay": 0.05, "modality_dropout": 0.0,
+        "validate_every": 2, "ema": 0.0, "batch_size": 4,
+    },
     "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "m4oe": {
+        "epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
+    },  # fmt: skip
     "mmformer": {
         "epochs": 8, "steps_per_epoch": 10, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
     },  # fmt: skip
@@ -347,6 +362,16 @@ _PAPER: dict[str, dict[str, Any]] = {
     # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
     "mome_plus": _NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
     "pooled_unet": _NNUNET | {"epochs": 1000},
+    # fine-tuning is not published: the pretraining's AdamW, and every subset of sequences equally often
+    "brainfm": {
+        "patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "weight_decay": 0.05, "modality_dropout": 1.0,
+        "dropout_mode": "subset",
+    },
+    # AdamW 1e-4, weight decay 0.05, 40 epochs of one pass, batches of 4; its accumulation and warm-up: accumulate 8, warmup 0.25
+    "brainfm_pretrain": {
+        "patch": 128, "sampling": "patch", "batch_size": 4, "epochs": 40, "steps_per_epoch": UNSET, "learning_rate": 1e-4,
+        "weight_decay": 0.05, "validate_every": 1,
+    },
     # Myronenko: Adam 1e-4, weight decay 1e-5, 300 epochs, batch 1
     "segresnet": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
     "swin_unetr": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
@@ -359,6 +384,11 @@ _PAPER: dict[str, dict[str, Any]] = {
     "densenet121": {
         "patch": 192, "sampling": "whole", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
         "validate_every": 1,
+    },
+    # early stopping, epochs and weight decay are M4oE's; its 36 slices a batch with SGD 0.05 have no counterpart in 3-D
+    "m4oe": {
+        "patch": 128, "sampling": "patch", "epochs": 150, "learning_rate": 1e-4, "weight_decay": 1e-4, "validate_every": 2,
+        "patience": 7, "modality_dropout": 1.0, "dropout_mode": "subset",
     },
     # Zhang: 1000 epochs of one pass, batch 8, 2e-4, weight decay 1e-4, all non-empty subsets equally often
     "mmformer": {

@@ -188,7 +188,7 @@ def repeats(names: Sequence[str], markers: Mapping[str, Mapping[str, float]], ma
 
 
 def _evened(classes: Mapping[Any, list[str]], seed: int) -> list[str]:
-    """What must be drawn again so that each class is as frequent as the largest: whole rounds, and for the rest a random choice."""
+    """What must be drawn again so that each class is as frequent as the largest: whole rounds, then a random choice."""
     largest = max((len(of_class) for of_class in classes.values()), default=0)
     again = []
     for value, of_class in sorted(classes.items()):
