@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from workbench.errors import ParameterError
 from workbench.models.catalogue import card
 from workbench.models.options_base import MethodOptions
+from workbench.models.options_brainfm import BrainFMOptions, BrainFMPretrainOptions
 from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
 from workbench.models.options_masm import MasmOptions
+from workbench.models.options_m4oe import M4oEOptions
 from workbench.models.options_mmformer import MMFormerOptions
 from workbench.models.options_mome import MoMEOptions, MoMEPlusOptions, PooledUNetOptions
 from workbench.models.options_networks import (
@@ -48,7 +50,10 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "pooled_unet": PooledUNetOptions,
     "masm": MasmOptions,
     "pretrain_swin": PretrainSwinOptions,
+    "brainfm": BrainFMOptions,
+    "brainfm_pretrain": BrainFMPretrainOptions,
     "mmformer": MMFormerOptions,
+    "m4oe": M4oEOptions,
 }
 
 

@@ -26,11 +26,14 @@ BUILDERS: dict[str, str] = {
     "mednext": "workbench.models.mednext:MedNeXt",
     "densenet121": "workbench.models.densenet:DenseNet121",
     "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
+    "brainfm": "workbench.models.brainfm:BrainFM",
+    "brainfm_pretrain": "workbench.models.brainfm_pretrain:BrainFMPretrain",
     "mome": "workbench.models.mome:MoME",
     "mome_plus": "workbench.models.mome_plus:MoMEPlus",
     "pooled_unet": "workbench.models.single_image_unet:PooledUNet",
     "masm": "workbench.models.masm:Masm",
     "mmformer": "workbench.models.mmformer:MMFormer",
+    "m4oe": "workbench.models.m4oe:M4oE",
 }
 """Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
 
