@@ -103,8 +103,8 @@ def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) ->
     rng = stream(seed, "phantom", "subject", index)
     sites = list(options.sites)
     shares = np.array([options.sites[site].share for site in sites])
-    site = sites[_pick(even[0], shares / shares.sum())]
-    klass = CLASSES[_pick(even[1], class_probabilities(options, site, signal))]
+    site = sites[pick(even[0], shares / shares.sum())]
+    klass = CLASSES[pick(even[1], class_probabilities(options, site, signal))]
     own = options.classes[klass]
     grade = _draw_grade(rng, own)
     tert = int(rng.random() < own.tert)
@@ -112,15 +112,15 @@ def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) ->
     other = stream(seed, "phantom", "appearance", index)
     carrier: bool | None = None
     if signal in FOCUSED:
-        shown = CLASSES[_pick(other.random(), class_probabilities(options, site, signal))]
+        shown = CLASSES[pick(other.random(), class_probabilities(options, site, signal))]
         shown_grade = _draw_grade(other, options.classes[shown])
         rate = options.carrier_sensitivity if klass != "glioblastoma" else options.carrier_false
         carrier = bool(other.random() < rate)
     look = options.classes[shown]
     mismatch, enhancement, heterogeneous = _draw_signs(rng, options, shown, shown_grade, signal)
-    lobe = list(look.lobes)[_pick(rng.random(), np.array(list(look.lobes.values())))]
+    lobe = list(look.lobes)[pick(rng.random(), np.array(list(look.lobes.values())))]
     cortical = bool(rng.random() < look.cortical) and lobe in LAYERED
-    age = _draw_truncated(rng, *look.age, options.age_range)
+    age = draw_truncated(rng, *look.age, options.age_range)
     per_year, spread = options.ventricles
     return Subject(
         index=index,
@@ -135,19 +135,20 @@ def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) ->
         heterogeneous=heterogeneous,
         lobe=lobe,
         cortical=cortical,
-        volume=math.exp(_draw_truncated(rng, *_log_normal(look.volume), _logs(options.volume_range))),
-        width=math.exp(_draw_truncated(rng, *_log_normal(look.width), _logs(options.width_range))),
+        volume=math.exp(draw_truncated(rng, *_log_normal(look.volume), _logs(options.volume_range))),
+        width=math.exp(draw_truncated(rng, *_log_normal(look.width), _logs(options.width_range))),
         ventricle=per_year * (age - 50) + spread * float(rng.standard_normal()),
         carrier=carrier,
     )
 
 
-def _pick(uniform: float, probabilities: np.ndarray) -> int:
+def pick(uniform: float, probabilities: np.ndarray) -> int:
+    """The index that a uniform draw in 0..1 falls on."""
     return min(int(np.searchsorted(np.cumsum(probabilities), uniform, side="right")), len(probabilities) - 1)
 
 
 def _draw_grade(rng: np.random.Generator, own: ClassOptions) -> int:
-    return GRADES[_pick(rng.random(), np.array([own.grades.get(grade, 0.0) for grade in GRADES]))]
+    return GRADES[pick(rng.random(), np.array([own.grades.get(grade, 0.0) for grade in GRADES]))]
 
 
 def sign_model(options: PhantomOptions, klass: str, grade: int, signal: str) -> tuple[float, float, float, float]:
@@ -181,7 +182,8 @@ def _logs(pair: tuple[float, float]) -> tuple[float, float]:
     return math.log(pair[0]), math.log(pair[1])
 
 
-def _draw_truncated(rng: np.random.Generator, mean: float, deviation: float, limits: tuple[float, float]) -> float:
+def draw_truncated(rng: np.random.Generator, mean: float, deviation: float, limits: tuple[float, float]) -> float:
+    """One draw from a normal distribution truncated to `limits`."""
     low, high = (ndtr((limit - mean) / deviation) for limit in limits)
     value = mean + deviation * float(ndtri(low + (high - low) * rng.random()))
     return min(max(value, limits[0]), limits[1])

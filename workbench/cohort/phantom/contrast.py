@@ -1,7 +1,8 @@
 """From tissue to signal: what each sequence shows of healthy brain and of a tumour, before any scanner.
 
 Signals are relative; white matter in T1 is 0.85. CSF is dark on T1 and FLAIR and bright on T2; cortex is darker than white matter
-on T1 and brighter on T2 and FLAIR. Values were set by eye against clinical 3 T examples; only their order matters.
+on T1 and brighter on T2 and FLAIR. Values were set by eye against clinical 3 T examples; only their order matters. On ADC maps 1
+is 2.0e-3 mm^2/s: grey 0.8, white 0.7, CSF 2.9 (1e-3 mm^2/s).
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from workbench.cohort.phantom.classes import Subject
 
 GREY, WHITE, FLUID = range(3)
 
-HEALTHY = {"t1": (0.60, 0.85, 0.20), "t1c": (0.62, 0.84, 0.20), "t2": (0.50, 0.37, 1.00), "flair": (0.62, 0.50, 0.12)}
+HEALTHY = {
+    "t1": (0.60, 0.85, 0.20), "t1c": (0.62, 0.84, 0.20), "t2": (0.50, 0.37, 1.00), "flair": (0.62, 0.50, 0.12),
+    "dwi": (0.52, 0.44, 0.10), "adc": (0.40, 0.36, 1.45),
+}  # fmt: skip
 """Modality -> signal of grey matter, white matter, CSF."""
 
-VESSELS = {"t1": 0.0, "t1c": 0.75, "t2": -0.25, "flair": 0.03}
+VESSELS = {"t1": 0.0, "t1c": 0.75, "t2": -0.25, "flair": 0.03, "dwi": 0.0, "adc": 0.0}
 
 OEDEMA = {"t1": (0.53, 0.60), "t1c": (0.55, 0.61), "t2": (0.72, 0.76), "flair": (0.86, 0.90)}
 """Signal of fully infiltrated grey and white matter."""
@@ -67,12 +71,18 @@ def infiltration(concentration: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     return np.clip((concentration - 0.06) / 0.24, 0, 1) * np.clip(tissue * 1.4 - 0.2, 0, 1)
 
 
+def healthy(grey: np.ndarray, white: np.ndarray, vessels: np.ndarray, texture: np.ndarray, modality: str) -> np.ndarray:
+    """The noise-free signal of a head without lesions (X, Y, Z); CSF-like outside the brain."""
+    of_grey, of_white, of_fluid = HEALTHY[modality]
+    signal = grey * of_grey + white * of_white + (1 - grey - white) * of_fluid
+    signal *= 1 + 0.02 * texture
+    signal += VESSELS[modality] * vessels
+    return signal
+
+
 def render(scene: Scene, modality: str, subject: Subject) -> np.ndarray:
     """The noise-free signal of one sequence (X, Y, Z); CSF-like outside the brain, so that later blurring makes no dark seam."""
-    grey, white, fluid = HEALTHY[modality]
-    signal = scene.grey * grey + scene.white * white + (1 - scene.grey - scene.white) * fluid
-    signal *= 1 + 0.02 * scene.texture
-    signal += VESSELS[modality] * scene.vessels
+    signal = healthy(scene.grey, scene.white, scene.vessels, scene.texture, modality)
     tissue = scene.grey + scene.white
     seen = infiltration(scene.concentration, tissue)
     if subject.enhancement == "ring":  # vasogenic oedema spares the cortex

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from workbench.cohort.phantom.populations import CLASSES, ClassOptions, Frozen, SiteOptions, four_sites, published_classes
 from workbench.cohort.phantom.surgery_options import STAGES, SurgeryOptions
-from workbench.errors import ParameterError
 
 SIGNALS = ("normal", "permuted", "site_permuted", "mismatch", "t1c_texture", "regional", "focus")
 """What the markers can be read from; see `signals`."""
@@ -181,22 +180,3 @@ class PhantomOptions(Frozen):
         """All values as plain JSON, without those of a stage that is not made: what a phantom's folder is marked with."""
         after = self.stage != "preoperative"
         return self.model_dump(mode="json", exclude=None if after else {"stage", "surgery"})
-
-    @classmethod
-    def build(cls, **values: Any) -> PhantomOptions:
-        """Options from keyword arguments.
-
-        Raises:
-            ParameterError: naming the option, what was expected and what was found.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = []
-            for item in error.errors():
-                name = ".".join(str(part) for part in item["loc"])
-                message = item["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
-                lines.append(f"phantom option {name}: {message}" if name else f"phantom: {message}")
-                if item["type"] == "extra_forbidden":
-                    lines[-1] = f"phantom option '{name}' is unknown; there are: {', '.join(cls.model_fields)}"
-            raise ParameterError("\n".join(lines)) from error

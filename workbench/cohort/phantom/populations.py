@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from workbench.errors import ParameterError
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 CLASSES = ("oligodendroglioma", "astrocytoma", "glioblastoma")
@@ -17,6 +19,25 @@ class Frozen(BaseModel):
     """Settings that cannot be changed and take no unknown names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def build(cls, **values: Any) -> Self:
+        """Options from keyword arguments.
+
+        Raises:
+            ParameterError: naming the option, what was expected and what was found.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = []
+            for item in error.errors():
+                name = ".".join(str(part) for part in item["loc"])
+                message = item["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+                lines.append(f"phantom option {name}: {message}" if name else f"phantom: {message}")
+                if item["type"] == "extra_forbidden":
+                    lines[-1] = f"phantom option '{name}' is unknown; there are: {', '.join(cls.model_fields)}"
+            raise ParameterError("\n".join(lines)) from error
 
 
 class ClassOptions(Frozen):

@@ -10,6 +10,8 @@ from workbench.cohort.phantom.deformation import smooth_noise
 from workbench.cohort.phantom.populations import MODALITIES, SiteOptions
 
 _CEILING = 1.6
+ADC_UNIT = 2000.0
+"""1e-6 mm^2/s that a signal of 1 stands for; see `contrast`."""
 
 
 def available(rng: np.random.Generator, site: SiteOptions) -> tuple[str, ...]:
@@ -45,6 +47,19 @@ def scan(
     image = np.clip(image / _CEILING, 0, 1) ** gamma
     units = float(np.exp(rng.normal(np.log(1200), 0.35)))
     return np.where(brain, np.clip(np.rint(image * units), 1, 32767), 0).astype(np.int16)
+
+
+def scan_adc(rng: np.random.Generator, signal: np.ndarray, brain: np.ndarray, box: Box, site: SiteOptions) -> np.ndarray:
+    """One ADC map as int16 in 1e-6 mm^2/s, 0 outside the brain: quantitative, so without bias field or scanner units."""
+    image = signal
+    thickness = site.thickness.get("adc", 0.0)
+    slices = _slices(thickness, box) if thickness > box.spacing * 1.01 else None
+    if slices is not None:
+        image = _acquire(image, thickness / box.spacing, slices)
+    image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(site.noise)
+    if slices is not None:
+        image = _interpolate(image, box.shape[2], slices)
+    return np.where(brain, np.clip(np.rint(image * ADC_UNIT), 1, 32767), 0).astype(np.int16)
 
 
 def bias_field(rng: np.random.Generator, box: Box) -> np.ndarray:

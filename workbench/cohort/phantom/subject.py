@@ -167,8 +167,8 @@ class Case:
     """uint8 labels with the annotator's error."""
     labels: np.ndarray
     """uint8 labels without it."""
-    concentration: np.ndarray
-    """u times 255, uint8."""
+    concentration: np.ndarray | None
+    """u times 255, uint8; None where nothing was grown."""
     facts: dict[str, Any]
 
 
