@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, object]] = {
     "mts_unet": {"cmd_channels": 4},
     "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
     "pretrain_swin": {"projection": 16},
+    "m4oe": {"width": 12},
     "mmformer": {"width": 4, "embedding": 16, "heads": 2, "mlp": 32, "patch": 32},
     "segresnet": {"patch": 32},
     "swin_unetr": {},
@@ -219,7 +220,7 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
         "mts_unet",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mgmt_net", "mmformer", "pretrain_swin", "segresnet", "densenet121", "radiomics")
+            for name in ("mgmt_net", "m4oe", "mmformer", "pretrain_swin", "segresnet", "densenet121", "radiomics")
         ),
     ],
 )
