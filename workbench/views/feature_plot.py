@@ -228,5 +228,5 @@ def _colours(order: Sequence[str], name: str) -> list[str]:
 
 
 def _shapes(order: Sequence[str]) -> list[str]:
-    """A second cue: the shape changes with the colour, and again where the colours begin anew."""
-    return [SHAPES[(index + index // len(SHAPES)) % len(SHAPES)] for index in range(len(order))]
+    """A second cue beside six colours: with seven shapes each of 42 groups has its own pair."""
+    return [SHAPES[index % len(SHAPES)] for index in range(len(order))]
