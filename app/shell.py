@@ -12,7 +12,10 @@ import panel as pn
 from app.state import PAGES, AppState
 from app.store import Store
 
-PAGE_CLASSES = {"overview": "app.overview:OverviewPage", "cases": "app.cases:CasesPage", "curves": "app.curves:CurvesPage"}
+PAGE_CLASSES = {
+    "overview": "app.overview:OverviewPage", "cases": "app.cases:CasesPage", "curves": "app.curves:CurvesPage",
+    "robustness": "app.robustness:RobustnessPage",
+}  # fmt: skip
 
 _HERE = Path(__file__).parent
 _BUTTON_STYLE = """

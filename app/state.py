@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import param
 
-PAGES: dict[str, str] = {"overview": "Overview", "cases": "Cases", "curves": "Curves"}
+PAGES: dict[str, str] = {"overview": "Overview", "cases": "Cases", "curves": "Curves", "robustness": "Robustness"}
 SPLITS = ("test", "validation", "external", "train")
 THEMES = ("light", "dark")
 
@@ -25,6 +25,7 @@ class AppState(param.Parameterized):
     marker = param.String("", doc="marker, e.g. idh; with its class after a colon where it has several: 'grade:4'")
     region = param.String("WT", doc="segmentation region")
     metric = param.String("dice", doc="segmentation metric")
+    judged = param.String("", doc="what robustness is judged by, e.g. 'dice:WT' or 'auc:idh:mutant'")
     modality = param.String("", doc="modality shown under the overlay")
     overlay = param.String("", doc="what is drawn over the image: truth, prediction, disagreement, map:<name>, none")
     position = param.String("", doc="crosshair 'x,y,z' in mm, RAS+")

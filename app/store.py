@@ -18,7 +18,16 @@ from workbench.errors import RunError, WorkbenchError
 from workbench.evaluation.intervals import Interval
 from workbench.evaluation.summaries import headline
 from workbench.records.index import RunRow, list_runs
-from workbench.records.run_folder import EVENTS_FILE, MARKERS_FILE, METRICS_FILE, RunFolder, read_events, read_table
+from workbench.records.run_folder import (
+    EVENTS_FILE,
+    MARKERS_FILE,
+    METRICS_FILE,
+    SUBSET_MARKERS_FILE,
+    SUBSET_METRICS_FILE,
+    RunFolder,
+    read_events,
+    read_table,
+)
 from workbench.views.map_tables import read_map_table
 
 KEPT = 256
@@ -67,6 +76,10 @@ class Store:
     def markers(self, run: str) -> pd.DataFrame | None:
         """Marker predictions of a run, None where there are none yet."""
         return self._read(run, MARKERS_FILE, read_table)
+
+    def subsets(self, run: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Segmentation metrics and marker predictions under every subset of sequences; None where there are none."""
+        return self._read(run, SUBSET_METRICS_FILE, read_table), self._read(run, SUBSET_MARKERS_FILE, read_table)
 
     def events(self, run: str) -> pd.DataFrame:
         """Training scalars of a run: name, step, value."""

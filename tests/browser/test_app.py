@@ -51,6 +51,19 @@ def test_overview(app: Any, visit: Any, tmp_path: Path, theme: str) -> None:
     assert app.errors() == ""
 
 
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_robustness(app: Any, visit: Any, runs_folder: Path, tmp_path: Path, theme: str) -> None:
+    first, second = seeds(runs_folder)[1], seeds(runs_folder)[2]
+    page = visit.open(f"{app.url}?page=robustness&theme={theme}&runs={first}&runs={second}", FIGURE)
+    assert page.locator(FIGURE).count() == 3, "heat map, means by number, where one more hurts"
+    page.locator("select").first.select_option(label="AUC, IDH mutation")
+    page.wait_for_url("**judged=auc:idh:mutant**")
+    keep(page, tmp_path, f"robustness-{theme}")
+    assert visit.strangers(app.url) == []
+    assert visit.faults == []
+    assert app.errors() == ""
+
+
 def test_ticking_runs_goes_into_the_link_and_the_link_brings_them_back(app: Any, visit: Any, runs_folder: Path) -> None:
     run = seeds(runs_folder)[2]
     page = visit.open(app.url, TABLE)

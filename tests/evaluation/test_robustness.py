@@ -69,7 +69,8 @@ def test_an_added_sequence_is_judged_over_pairs_and_cases() -> None:
 
 def test_a_larger_distance_is_worse() -> None:
     table = added_sequence(scores(TWO, "hd95"), resamples=100)
-    assert row(table, added="flair")["harmed"] == 1.0
+    assert row(table, added="flair")["harmed"] == 0.0, "half a millimetre is noise"
+    assert row(added_sequence(scores(TWO, "hd95"), tolerance=0.01, resamples=100), added="flair")["harmed"] == 1.0
     assert row(table, added="flair")["gain"] == pytest.approx(-0.5)
 
 

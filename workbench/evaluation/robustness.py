@@ -12,13 +12,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import MARKERS
 from workbench.evaluation.intervals import RESAMPLES, mean_intervals
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.summaries import METRICS, summarise_segmentation
+from workbench.labels import REGIONS
 
 TOLERANCE = 0.01
-"""A case counts as made worse from this fall of Dice (or of the probability of the true class) on: less is noise."""
-_LOWER_IS_BETTER = ("hd95",)
+"""A pair counts as made worse from this fall of Dice (or of the probability of the true class) on: less is noise."""
+TOLERANCE_MM = 1.0
+"""The same of distances: a rise by a voxel's edge."""
+_DISTANCES = ("hd95",)
 TRUE_CLASS = "probability of the true class"
 
 
@@ -117,13 +121,13 @@ def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
 
 
 def added_sequence(
-    scores: pd.DataFrame, *, tolerance: float = TOLERANCE, resamples: int = RESAMPLES, seed: int = 0
+    scores: pd.DataFrame, *, tolerance: float | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
     """What one more sequence does: over all pairs of subsets that differ by it, per case.
 
     Args:
         scores: as for `by_number`.
-        tolerance: a fall by more than this counts as harm; of distances in mm, a rise.
+        tolerance: a change for the worse by more than this counts as harm; None: `tolerance_of` each metric.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 
@@ -134,11 +138,12 @@ def added_sequence(
     rows = []
     for key, part in scores.groupby(["split", "region", "metric"], sort=False):
         split, region, metric = (str(item) for item in tuple(key))
-        pairs = _pairs(part, -1.0 if metric in _LOWER_IS_BETTER else 1.0)
+        pairs = _pairs(part, -1.0 if metric in _DISTANCES else 1.0)
+        limit = tolerance_of(metric) if tolerance is None else tolerance
         if pairs.empty:
             continue
         for added, group in [("any", pairs), *pairs.groupby("added", sort=False)]:
-            judged = group.assign(harmed=np.where(group["change"].isna(), np.nan, group["change"] < -tolerance))
+            judged = group.assign(harmed=np.where(group["change"].isna(), np.nan, group["change"] < -limit))
             means = judged.groupby(["case", "subject"])[["change", "harmed"]].mean()
             gain, harmed = mean_intervals(
                 means.to_numpy(np.float64),
@@ -160,6 +165,11 @@ def added_sequence(
     return pd.DataFrame(rows, columns=columns)
 
 
+def tolerance_of(metric: str) -> float:
+    """The change for the worse that is still noise: `TOLERANCE`, of distances `TOLERANCE_MM`."""
+    return TOLERANCE_MM if metric in _DISTANCES else TOLERANCE
+
+
 def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
     """case, subject, added, change (positive = better): every subset beside the one without one of its sequences."""
     values = {
@@ -176,7 +186,32 @@ def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
     return table.sort_values(["added", "case"], kind="stable").reset_index(drop=True)
 
 
-def known_metrics(table: pd.DataFrame) -> list[str]:
-    """The metrics of a table in the house's order."""
-    found = set(table["metric"])
-    return [name for name in (*METRICS, TRUE_CLASS) if name in found]
+def judgements(metrics: pd.DataFrame, markers: pd.DataFrame) -> list[str]:
+    """What a subset evaluation can be judged by: 'dice:WT', 'hd95:WT', ..., 'auc:idh:mutant', ..., in the house's order."""
+    found = {(str(metric), str(region)) for metric, region in metrics[["metric", "region"]].drop_duplicates().to_numpy()}
+    voxels = [f"{metric}:{region}" for metric in METRICS for region in REGIONS if (metric, region) in found]
+    known = markers[["marker", "class"]].drop_duplicates().to_numpy()
+    return voxels + [f"auc:{marker}:{name}" for marker, name in sorted(known, key=lambda row: (MARKERS.index(row[0]), row[1]))]
+
+
+def by_subset(
+    metrics: pd.DataFrame, markers: pd.DataFrame, judged: str, split: str, *, resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """One of `judgements` per subset: present, value, low, high, n; nothing where it was not measured."""
+    kind, name, *rest = judged.split(":")
+    if kind == "auc":
+        rows = markers[(markers["split"] == split) & (markers["marker"] == name) & markers["class"].isin(rest)]
+        table = markers_by_subset(rows, resamples=resamples)
+    else:
+        rows = metrics[(metrics["split"] == split) & (metrics["metric"] == kind) & (metrics["region"] == name)]
+        table = segmentation_by_subset(rows, resamples=resamples).rename(columns={"mean": "value"})
+    return table[["present", "value", "low", "high", "n"]]
+
+
+def scores_of(metrics: pd.DataFrame, markers: pd.DataFrame, judged: str, split: str) -> pd.DataFrame:
+    """The per-case rows behind one of `judgements`, for `by_number` and `added_sequence`; of a marker the probability of the true
+    class, since a single case has no AUC."""
+    kind, name, *_ = judged.split(":")
+    if kind == "auc":
+        return marker_scores(markers[(markers["split"] == split) & (markers["marker"] == name)])
+    return metrics[(metrics["split"] == split) & (metrics["metric"] == kind) & (metrics["region"] == name)]

@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from workbench.contracts import MODALITY_TITLES
-from workbench.evaluation.robustness import split_names
+from workbench.contracts import MARKER_TITLES, MODALITY_TITLES
+from workbench.evaluation.robustness import TRUE_CLASS, split_names
+from workbench.views.results import metric_title
+from workbench.views.tables import marker_title
 from workbench.views.theme import colour, dash, finish, shape, theme
 
 COLOURS = "cividis"
@@ -25,6 +27,18 @@ def subset_title(present: str, untrained: Sequence[str] = ()) -> str:
     """'t1c+flair' -> 'T1c + FLAIR'; with a dagger where training never showed it."""
     names = " + ".join(MODALITY_TITLES.get(name, name.upper()) for name in split_names(present))
     return f"{names} {NOT_TRAINED}" if present in untrained else names
+
+
+def judgement_title(judged: str) -> str:
+    """'dice:WT' -> 'Dice, WT'; 'auc:idh:mutant' -> 'AUC, IDH mutation'."""
+    kind, name, *rest = judged.split(":")
+    return f"{metric_title(kind)}, {marker_title(name, rest[0]) if rest else name}"
+
+
+def score_title(judged: str) -> str:
+    """What single cases are judged by: as `judgement_title`, of a marker the probability of the true class."""
+    kind, name, *_ = judged.split(":")
+    return f"{TRUE_CLASS}, {MARKER_TITLES.get(name, name)}" if kind == "auc" else judgement_title(judged)
 
 
 def cell_colours(values: np.ndarray, low: float, high: float) -> list[str]:
@@ -71,7 +85,7 @@ def subset_heatmap(
     cells = cells.assign(x0=cells["x"] - 0.5, x1=cells["x"] + 0.5, y0=cells["y"] - 0.5, y1=cells["y"] + 0.5)
     palette = [to_hex(c) for c in colormaps[COLOURS + "_r" if reverse else COLOURS](np.linspace(0, 1, 256))]
     tiles = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["value", "sequences", "column", "interval", "n"]).opts(
-        color="value", cmap=palette, clim=limits, line_color=look.page, line_width=1, tools=["hover"], colorbar=True,
+        color="value", cmap=palette, clim=limits, line_color=look.page, line_width=1, tools=["hover"], colorbar=True, clabel="",
         hover_tooltips=[("shown", "@sequences"), ("", "@column"), ("mean", "@value{0.000}"), ("95 %", "@interval"), ("n", "@n")],
         backend="bokeh",
     )  # fmt: skip
@@ -84,7 +98,7 @@ def subset_heatmap(
         parts.append(hv.Labels(chosen, ["x", "y"], "text").opts(text_color=tone, text_font_size="12px", backend="bokeh"))
     return finish(
         hv.Overlay(parts), title=title, subtitle=subtitle, name=name, legend=None,
-        width=max(150, min(130, 720 // max(1, len(columns))) * len(columns)), height=26 * len(subsets) + 10,
+        width=max(260, min(130, 720 // max(1, len(columns))) * len(columns)), height=26 * len(subsets) + 10,
         xlabel="", ylabel="", xlim=(-0.5, len(columns) - 0.5), ylim=(-0.5, len(subsets) - 0.5),
         xticks=[(index, column) for column, index in across.items()],
         yticks=[(index, subset_title(present, untrained)) for present, index in place.items()],

@@ -1,0 +1,92 @@
+"""The Robustness page without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import panel as pn
+import pytest
+
+from app.robustness import RobustnessPage, modality_order, same_unit
+from app.state import AppState
+from app.store import Store
+
+pn.extension("tabulator", design="bootstrap")
+
+
+@pytest.fixture(scope="module")
+def store(runs_folder: Path) -> Store:
+    return Store(runs_folder)
+
+
+@pytest.fixture(scope="module")
+def done(store: Store) -> dict[int, str]:
+    """Seed -> completed run; the third was not judged under subsets."""
+    return {row.parameters["seed"]: row.run for row in store.runs() if row.state == "completed"}
+
+
+def ticks(pane: pn.pane.HoloViews, axis: str) -> list[str]:
+    return [text for _, text in pane.object.opts.get("plot").kwargs[axis]]
+
+
+def test_two_runs_stand_beside_each_other(store: Store, done: dict[int, str]) -> None:
+    page = RobustnessPage(AppState(page="robustness", runs=[done[1], done[2]]), store)
+    assert ticks(page.heatmap, "xticks") == ["unet", "mts_unet"]
+    rows = ticks(page.heatmap, "yticks")
+    assert len(rows) == 15
+    assert (rows[0], rows[-1]) == ("T1", "T1 + T1c + T2 + FLAIR"), "fewest sequences first"
+    assert page.number.visible
+    assert page.added.visible
+    assert "Unequal effort" in page.notes.object
+
+
+def test_one_run_shows_all_it_is_judged_by(store: Store, done: dict[int, str]) -> None:
+    state = AppState(page="robustness", runs=[done[2]])
+    page = RobustnessPage(state, store)
+    assert ticks(page.heatmap, "xticks")[:2] == ["Dice, WT", "Dice, TC"]
+    assert "AUC, IDH mutation" in ticks(page.heatmap, "xticks")
+    first = page.heatmap.object
+    state.judged = "hd95:ET"
+    assert all(text.startswith("HD95") for text in ticks(page.heatmap, "xticks"))
+    assert page.heatmap.object is not first
+    state.judged = "auc:idh:mutant"
+    assert page.judged.value == "auc:idh:mutant"
+    assert "probability of the true class" in page.number.object.opts.get("plot").kwargs["ylabel"]
+
+
+def test_what_was_not_judged_is_named_and_how_to_do_it(store: Store, done: dict[int, str]) -> None:
+    page = RobustnessPage(AppState(page="robustness", runs=[done[3], "demo/gone"]), store)
+    assert not page.heatmap.visible
+    assert "workbench robustness" in page.notes.object
+    assert "demo/gone" in page.notes.object
+    assert "No run was judged" in page.notes.object
+
+
+def test_a_split_without_rows_is_said(store: Store, done: dict[int, str]) -> None:
+    page = RobustnessPage(AppState(page="robustness", runs=[done[1]], split="external"), store)
+    assert "Nothing of the external split" in page.notes.object
+    assert not page.added.visible
+
+
+def test_a_link_with_an_unknown_judgement_falls_back(store: Store, done: dict[int, str]) -> None:
+    page = RobustnessPage(AppState(page="robustness", runs=[done[1]], judged="dice:moon", split="validation"), store)
+    assert page.judged.value == "dice:WT"
+    assert page.split.value == "test"
+
+
+def test_nothing_is_drawn_before_the_page_is_looked_at_nor_twice(store: Store, done: dict[int, str]) -> None:
+    state = AppState(page="overview", runs=[done[1]])
+    page = RobustnessPage(state, store)
+    assert page.heatmap.object is None
+    state.page = "robustness"
+    first = page.heatmap.object
+    assert first is not None
+    page.refresh()
+    assert page.heatmap.object is first
+
+
+def test_small_things() -> None:
+    assert modality_order(pd.Series(["flair", "t1", "t1+t2+flair"])) == ["t1", "t2", "flair"]
+    assert same_unit("dice:WT", "auc:idh:mutant")
+    assert not same_unit("dice:WT", "hd95:WT")
