@@ -39,8 +39,8 @@ Everything else is an own choice, listed here and, in short, in `ASSUMPTIONS`, w
 
 Parameters at the paper's size (4 sequences, 4 classes): 36,908,846; tested. A forward pass over 128^3: 1,839 GFLOP, more than
 the same U-Net on concatenated sequences, since its encoder reads every sequence by itself. Dropping tokens saves operations only
-where the kept ones are gathered ("gather", outside training), and few: the modules are a small part of the whole; both are
-counted and measured in tests/benchmarks/test_masm_cost.py.
+where the kept ones are gathered ("gather", outside training), and few: the modules are 1 % of the whole. Both are counted and
+measured in tests/benchmarks/test_masm_cost.py.
 """
 
 from __future__ import annotations

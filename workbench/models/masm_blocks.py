@@ -82,10 +82,7 @@ class MaskedAttention(nn.Module):
 
     def forward(self, queries: Tensor, context: Tensor, policy: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (N, Q, C), context (N, K, C), policy (N, K) -> attended (N, Q, C) and weights (N, heads, Q, K), float32."""
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.query(queries), *self.key_value(context).chunk(2, dim=-1))
-        )
+        q, k, v = self._split(queries, context)
         policy = policy[:, None, None].float()
         logits = (q @ k.mT).float() / math.sqrt(q.shape[-1])
         highest = logits.detach().masked_fill(policy.detach() <= 0, -torch.inf).amax(-1, keepdim=True)
@@ -93,6 +90,21 @@ class MaskedAttention(nn.Module):
         weights = (logits - highest).clamp(max=20.0).exp() * policy
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return self.out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)), weights
+
+    def attend(self, queries: Tensor, context: Tensor, policy: Tensor) -> Tensor:
+        """`forward` without the weights; where no gradient is wanted by PyTorch's fused attention, a fraction of the time."""
+        if torch.is_grad_enabled():
+            return self(queries, context, policy)[0]
+        open_ = (policy > 0)[:, None, None].expand(-1, 1, queries.shape[1], -1)
+        attended = F.scaled_dot_product_attention(*self._split(queries, context), attn_mask=open_)
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, queries: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(queries), *self.key_value(context).chunk(2, dim=-1))
+        )
+        return q, k, v
 
 
 def perceptron(width: int, ratio: int) -> nn.Sequential:
@@ -176,7 +188,7 @@ class ModalityAware(nn.Module):
             state = self._gathered(state, placed, kept > 0, lent > 0, partner)
         else:
             context, policy = torch.cat([placed, placed[:, partner]], dim=2), torch.cat([kept, lent], dim=2)
-            attended, _ = self.attention(*(part.flatten(0, 1) for part in (placed, context, policy)))
+            attended = self.attention.attend(*(part.flatten(0, 1) for part in (placed, context, policy)))
             state = state + own * attended.unflatten(0, present.shape)
             state = state + own * self.mlp(state)
         change = torch.where(present[:, :, None, None], state - tokens, torch.zeros((), dtype=state.dtype, device=state.device))
@@ -192,7 +204,9 @@ class ModalityAware(nn.Module):
                 if not queries.shape[1]:
                     continue
                 context = torch.cat([queries, placed[sample, mate, lent[sample, index]][None]], dim=1)
-                part = state[sample, index, chosen] + self.attention(queries, context, context.new_ones(context.shape[:2]))[0][0]
+                part = (
+                    state[sample, index, chosen] + self.attention.attend(queries, context, context.new_ones(context.shape[:2]))[0]
+                )
                 result[sample, index, chosen] = part + self.mlp(part)
         return result
 
@@ -292,7 +306,7 @@ class ModalityShift(nn.Module):
         zero = torch.zeros((), dtype=tokens.dtype, device=tokens.device)
         placed = self.spatial_norm(tokens + self.positions(grid).to(tokens.dtype))
         moved = self.shift(placed, grid).flatten(0, 1)
-        attended, _ = self.spatial(moved, moved, move(there, self.shift.steps(grid)).flatten(0, 1))
+        attended = self.spatial.attend(moved, moved, move(there, self.shift.steps(grid)).flatten(0, 1))
         back = self.shift(attended.unflatten(0, present.shape), grid, back=True)
         state = tokens + torch.where(present[:, :, None, None], back, zero)
 
