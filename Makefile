@@ -6,6 +6,8 @@ WORKBENCH := $(PY) -m workbench.cli
 SERVE ?= 1
 PORT ?= 5006
 TESTS ?= tests
+# Test files are dealt to up to four processes; each computes on one thread, so that they do not stand in each other's way.
+PYTEST := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: venv demo test test-slow check bench lab app
 
@@ -27,10 +29,10 @@ demo: venv
 	@if [ "$(SERVE)" != "0" ]; then $(WORKBENCH) app --port $(PORT); fi
 
 test: venv
-	@$(PY) -m pytest -m "not slow" $(TESTS)
+	@$(PYTEST) -m "not slow" $(TESTS)
 
 test-slow: venv
-	@$(PY) -m pytest -m slow $(TESTS)
+	@$(PYTEST) -m slow $(TESTS)
 
 check: venv
 	@$(VENV)/bin/ruff check .

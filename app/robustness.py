@@ -216,7 +216,7 @@ class RobustnessPage(pn.viewable.Viewer):
         for row in rows:
             figure = feature_figure(self.store.run(row.run).folder, name=self.state.theme)
             if figure is not None:
-                self.features[:] = [figure]
+                self.features[:] = [pn.pane.HoloViews(figure, linked_axes=False)]
                 return
         self.features[:] = []
 
