@@ -32,7 +32,12 @@ SMALL: dict[str, dict[str, object]] = {
     "mts_unet": {"cmd_channels": 4},
     "mgmt_net": {"width": 4, "embed": 6, "patch": 32},
     "pretrain_swin": {"projection": 16},
+    "amaes": {"width": 4},
+    "amaes_pretrain": {"width": 4},
     "m4oe": {"width": 12},
+    "mome": {"width": 4, "levels": 3, "patch": 32},
+    "mome_plus": {"width": 4, "levels": 3, "patch": 32},
+    "pooled_unet": {"width": 4, "levels": 3, "patch": 32},
     "mmformer": {"width": 4, "embedding": 16, "heads": 2, "mlp": 32, "patch": 32},
     "segresnet": {"patch": 32},
     "swin_unetr": {},
@@ -220,7 +225,21 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
         "mts_unet",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mgmt_net", "m4oe", "mmformer", "pretrain_swin", "segresnet", "densenet121", "radiomics")
+            for name in (
+                "masm",
+                "mgmt_net",
+                "amaes",
+                "amaes_pretrain",
+                "m4oe",
+                "mmformer",
+                "mome",
+                "mome_plus",
+                "pooled_unet",
+                "pretrain_swin",
+                "segresnet",
+                "densenet121",
+                "radiomics",
+            )
         ),
     ],
 )
@@ -271,6 +290,12 @@ def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_coh
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == (len(tiny_cohort) if segments else 0)
     predicted = pd.read_csv(tmp_path / "out" / "markers.csv")
     assert (len(predicted) > 0) == marks
+
+
+@pytest.mark.notebook
+@pytest.mark.notebook
+def test_robustness_notebook_under_nbval(finished: RunFolder, tmp_path: Path) -> None:
+    _under_nbval("robustness", {"runs": str(finished.folder.parents[1])}, tmp_path)
 
 
 @pytest.mark.notebook

@@ -19,7 +19,7 @@ from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
-from workbench.experiments import evaluating, explaining, picturing, predicting, pretraining, showing, starting
+from workbench.experiments import evaluating, explaining, mixture, picturing, predicting, pretraining, showing, starting
 from workbench.experiments.featuring import write_features
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
 from workbench.experiments.neighbours import comparison_table
@@ -264,8 +264,8 @@ class Experiment:
             self.prepared, self.cases_by_split["train"], self._sampling_settings(), self.parameters.seed, self.modalities
         )
         total = settings.steps
-        recorder = ReportingRecorder(self.run, self.progress, total)
         validation = PretrainingValidation(self) if self.pretraining else Validation(self)
+        recorder = ReportingRecorder(self.run, self.progress, total, getattr(validation, "beside", None))
         with self.run.beating():
             result = train(
                 self.model,
@@ -396,9 +396,11 @@ class Experiment:
         return showing.show(self, name)
 
     def result_table(self, kind: str) -> Any:
-        """The results as text for a reader: one of `showing.TABLES` or 'pretraining'; `results` holds numbers."""
+        """The results as text for a reader: one of `showing.TABLES`, 'experts' or 'pretraining'; `results` holds numbers."""
         if kind == "pretraining":
             return pretraining.result_table(self)
+        if kind == "experts":
+            return mixture.expert_table(self)
         return showing.result_table(self, kind)
 
     def comparison(self, split: str = "test") -> Any:

@@ -58,7 +58,9 @@ class Validation:
             if truth is not None and predicted.logits is not None:
                 labels = predicted.logits.argmax(axis=0).astype(np.uint8)
                 dice += [
-                    _dice(labels, truth, region) for region in regions_of(case.label_set) if region_mask(truth, region).any()
+                    region_dice(labels, truth, region)
+                    for region in regions_of(case.label_set)
+                    if region_mask(truth, region).any()
                 ]
             for name in experiment.markers:
                 value = row[name]
@@ -78,7 +80,8 @@ def _positive(values: pd.Series, marker: str) -> pd.Series:
     return known == (4 if marker == "grade" else 1)
 
 
-def _dice(labels: np.ndarray, truth: np.ndarray, region: str) -> float:
+def region_dice(labels: np.ndarray, truth: np.ndarray, region: str) -> float:
+    """Dice of one region of two label maps of the same grid; one of them has it."""
     a, b = region_mask(labels, region), region_mask(truth, region)
     return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 

@@ -67,8 +67,7 @@ class Dispatch(nn.Module):
         available = present.float()
         identity = torch.eye(present.shape[1], device=present.device)
         if self.network is not None:
-            with torch.autocast(present.device.type, enabled=False):
-                rows = self.network(available).unflatten(1, identity.shape)
+            rows = self.network(available).float().unflatten(1, identity.shape)
             low, high = rows.amin(2, keepdim=True), rows.amax(2, keepdim=True)
             mixture = (rows - low + EPSILON) / (high - low + EPSILON) * available[:, None]
         elif self.kind == "table":

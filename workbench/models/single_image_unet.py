@@ -3,7 +3,7 @@
 `pooled_unet` is one U-Net for every sequence, which is not told which one it reads. A task-specific U-Net is the same network on
 the images of one sequence of one collection: filter the cohort (`workbench cohort filter`) and name one of `modalities`. A full
 task-specific set is one network for each collection and sequence: 14 of them, 437 M parameters, for the paper's six collections;
-`models.cost` counts any set.
+`experiments.cost` counts any set.
 
 How a network of one image meets cases of several sequences:
 
@@ -54,6 +54,8 @@ class PlanMethod(MethodModule):
         if not set(names) & set(self.modalities):
             raise ParameterError(f"{self.name} was built for {known} and given only {', '.join(names)}: {self.unknown}")
         images, present = super().arrange(images, present, given)
+        if present.is_meta:  # counted, not computed: nothing to read
+            return images, present
         empty = [str(index) for index, shown in enumerate(present.any(1).tolist()) if not shown]
         if empty:
             raise ParameterError(f"sample {', '.join(empty)} of the batch shows none of {known}, of which {self.name} needs one")
@@ -98,6 +100,8 @@ class SingleImageMethod(PlanMethod):
             return self.learn(image, which, tasks)
         if SEGMENTATION not in tasks:
             return Prediction()
+        if present.is_meta:  # what operations are counted of is one image, whatever the number of sequences
+            return Prediction(self.read(images[:, :1])[0])
         found = self.readings(images, present, maps)
         drawn = {name: average([(f, f.maps[name]) for f in found], present) for name in found[0].maps}
         return Prediction(segmentation=self._combined(found, present), maps=drawn)

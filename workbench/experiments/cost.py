@@ -1,0 +1,139 @@
+"""What a training step costs: parameters, operations and memory of a method, counted without values or measured for real."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD
+from torch.utils.flop_counter import FlopCounterMode
+
+from workbench.contracts import Batch
+from workbench.models.method import MethodModule
+from workbench.models.registry import create_model
+from workbench.training.devices import use_channels_last
+from workbench.training.schedule import set_trainable
+
+FLOAT = 4
+"""Bytes of a float32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One optimiser step of a method's last stage; float32, SGD with momentum."""
+
+    parameters: int
+    trained: int
+    """Parameters that this stage trains."""
+    flops: int
+    """Operations of forward and backward pass (two per multiply-add), recomputation included."""
+    kept: int
+    """Bytes of activations kept between forward and backward pass."""
+    seconds: float = float("nan")
+    """Median time of a step; NaN where it was not run."""
+    peak: int = 0
+    """Bytes of memory that building the model and two steps took at their peak; 0 where they were not run."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of weights, gradients, momentum and kept activations: the least that a step needs."""
+        return FLOAT * (self.parameters + 2 * self.trained) + self.kept
+
+
+def planned_cost(
+    method: str, options: Mapping[str, Any], *, modalities: Sequence[str], classes: int, side: int, batch: int = 2
+) -> Cost:
+    """Count a step of any size on torch's meta device, where tensors have shapes and no memory.
+
+    Args:
+        method: its name.
+        options: its own settings.
+        modalities: the sequences that it is built for; the samples have all of them.
+        classes: of the segmentation, 2, 4 or 5.
+        side: of the cubic patch, voxels.
+        batch: samples per step.
+    """
+    with torch.device("meta"):
+        model = create_model(method, modalities=modalities, classes=classes, **options)
+        given = _batch(modalities, side, batch)
+    trained = _last_stage(model)
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in own:
+            kept[storage] = tensor
+        return tensor
+
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            objective = _objective(model, given)
+        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        objective.backward()
+    return Cost(model.parameter_count(), trained, int(counter.get_total_flops()), size)
+
+
+def measured_cost(
+    method: str, options: Mapping[str, Any], *, modalities: Sequence[str], classes: int, side: int, batch: int = 2,
+    steps: int = 3, threads: int = 1,
+) -> Cost:  # fmt: skip
+    """`planned_cost`, and steps run for real on the CPU in a process of their own, whose memory is its own."""
+    how: dict[str, Any] = {"modalities": tuple(modalities), "classes": classes, "side": side, "batch": batch}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        seconds, peak = pool.submit(_run, method, dict(options), steps, threads, how).result()
+    return replace(planned_cost(method, options, **how), seconds=seconds, peak=peak)
+
+
+def _run(method: str, options: dict[str, Any], steps: int, threads: int, how: Mapping[str, Any]) -> tuple[float, int]:
+    """Seconds of a step and bytes at the peak; the first step warms up."""
+    torch.set_num_threads(threads)
+    before = _peak()
+    model = create_model(method, modalities=how["modalities"], classes=how["classes"], **options)
+    use_channels_last(model)
+    _last_stage(model)
+    optimiser = SGD([p for p in model.parameters() if p.requires_grad], 1e-3, momentum=0.99, nesterov=True)
+    given = _batch(how["modalities"], how["side"], how["batch"])
+    given = replace(given, images=given.images.contiguous(memory_format=torch.channels_last_3d))
+    times = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        _objective(model, given).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:]), _peak() - before
+
+
+def _peak() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _batch(modalities: Sequence[str], side: int, batch: int) -> Batch:
+    images = torch.randn(batch, len(modalities), side, side, side)
+    labels = torch.zeros(batch, side, side, side, dtype=torch.long)
+    present = torch.ones(batch, len(modalities), dtype=torch.bool)
+    return Batch(tuple(modalities), images, present, labels, ("lesion",) * batch, {})
+
+
+def _last_stage(model: MethodModule) -> int:
+    """Set the last stage's parameters free, freeze the others; how many are trained."""
+    model.train()
+    set_trainable(model, model.stages()[-1], [name for name, _ in model.named_parameters()])
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _objective(model: MethodModule, given: Batch) -> Tensor:
+    prediction = model(given.images, given.present, given.modalities, tasks=model.stages()[-1].tasks)
+    known = replace(given, present=torch.ones(given.present.shape, dtype=torch.bool))  # on the CPU: a loss may read it
+    return torch.stack(list(model.loss(prediction, known, 0.9).values())).sum()
