@@ -239,9 +239,9 @@ class Masm(MethodModule):
     # -- what it looks like ----------------------------------------------------------------------------------------
 
     def cam_layers(self) -> tuple[str, ...]:
-        """The joined deepest level, a few voxels wide, then the one above."""
+        """The joined level above the deepest one, then the deepest, only a few voxels wide."""
         last = len(self.join) - 1
-        return f"join.{last}", f"join.{last - 1}"
+        return f"join.{last - 1}", f"join.{last}"
 
     def diagram(self) -> str:
         """The network as built."""
