@@ -11,11 +11,14 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.errors import InputError, ParameterError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.cohort.table import Cohort
 
 _PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(help="Brain MRI Workbench: train, evaluate and compare methods for multi-modal brain MRI.", **_PLAIN)
@@ -100,10 +103,10 @@ def cohort_import(
     collection: Annotated[
         list[str] | None, typer.Option(help="public collection the images come from, e.g. tcga-gbm, ucsf-pdgm; or private")
     ] = None,
+    lesion: Annotated[str, typer.Option(help="kind of lesion: glioma, ms, wmh, stroke, metastasis, ...")] = "",
     overwrite: Annotated[bool, typer.Option(help="replace a cohort that is already there")] = False,
 ) -> None:
     """Import a folder of images as a cohort; the images stay where they are."""
-    from workbench.cohort.folds import external_subjects, make_folds
     from workbench.cohort.readers import import_cohort
 
     images = {key: value for key, value in (("t1", t1), ("t1c", t1c), ("t2", t2), ("flair", flair)) if value}
@@ -111,14 +114,37 @@ def cohort_import(
     cohort = import_cohort(
         reader, folder, out, images=images, brain_mask=brain_mask, segmentation=segmentation, subjects=subjects, labels=labels,
         name=name or out.name, external_sites=tuple(external_site or ()), collections=tuple(collection or ()),
-        overwrite=overwrite,
+        lesion=lesion, overwrite=overwrite,
     )  # fmt: skip
+    _fold_and_say(cohort, out, overwrite)
+
+
+def _fold_and_say(cohort: Cohort, out: Path, overwrite: bool) -> None:
+    from workbench.cohort.folds import external_subjects, make_folds
+
     if len(set(cohort.cases["subject"]) - external_subjects(cohort)) > 1:
         make_folds(cohort, overwrite=overwrite)
     else:
         _say("fewer than two subjects to train on: no folds; the cohort can be looked at and predicted")
     _say(f"{cohort!r}")
     _print(str(out))
+
+
+@cohort_app.command("merge")
+def cohort_merge(
+    folders: Annotated[list[Path], typer.Argument(help="two or more cohort folders", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="cohort folder to write")],
+    labels: Annotated[str, typer.Option(help="lesion or WT: read every mask as one class; default: as drawn")] = "",
+    lesion: Annotated[list[str] | None, typer.Option("--lesion", help="NAME=KIND: kind of lesion of the cohort NAME")] = None,
+    name: Annotated[str, typer.Option(help="name of the cohort; default: name of the output folder")] = "",
+    overwrite: Annotated[bool, typer.Option(help="replace a cohort that is already there")] = False,
+) -> None:
+    """Merge cohorts into one, images shared; names that occur twice get their cohort in front."""
+    from workbench.cohort.merge import merge_cohorts
+
+    kinds = _pairs(lesion or [], "--lesion")
+    cohort = merge_cohorts(folders, out, labels=labels, lesions=kinds, name=name, overwrite=overwrite)
+    _fold_and_say(cohort, out, overwrite)
 
 
 @cohort_app.command("check")
@@ -234,6 +260,19 @@ def models(
         tera = f", {row['flops'] / 1e12:.2f} TFLOP forward" if row.get("flops") else ""
         size = "no network" if row["parameters"] is None else f"{row['parameters'] / 1e6:8.2f} M"
         _print(f"{row['name']:<18} {size:>10}{tera}  {'+'.join(row['tasks']):<22} {row['paper']}")
+
+
+@app.command("modality-embeddings")
+def modality_embeddings(
+    model: Annotated[Path, typer.Option(help="folder of BioBERT v1.1 as transformers saves it; nothing is downloaded")],
+    out: Annotated[Path, typer.Option("--out", help="safetensors file to write: brainfm's option 'embeddings'")],
+    name: Annotated[list[str] | None, typer.Option("--name", help="NAME=PHRASE of a further sequence")] = None,
+) -> None:
+    """Turn the phrases of all known sequences into text vectors with a BERT model that lies on this machine."""
+    from workbench.models.modality_embedding import write_embeddings
+
+    _say(f"{write_embeddings(model, out, _pairs(name or [], '--name'))} sequences")
+    _print(str(out))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
 from workbench.inference.predict import predict_case
 from workbench.models.catalogue import card
+from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
@@ -38,7 +39,8 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
 
     Args:
         run_folder: a trained run.
-        cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as missing.
+        cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as
+            missing; what it does not know is shown only to a method that takes any sequences.
         out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated. It holds the
             predictions of one run on one cohort, named in `predicted_by.json`.
 
@@ -65,16 +67,16 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}
     )
     built = training["model"]
-    modalities = tuple(built["modalities"])
-    _refuse_blind(cohort, modalities)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     model = create_model(
         run.spec["method"],
-        modalities=modalities,
+        modalities=tuple(built["modalities"]),
         classes=built["classes"],
         markers=tuple(built["markers"]),
         **parameters.options(),
     )
+    modalities = shown_modalities(model, cohort, parameters)
+    _refuse_blind(cohort, modalities)
     described = load_weights(run.checkpoint(training["checkpoint"]), model)["model"]
     _warn_of_seen(run, cohort, Seen.model_validate(described.get("seen", {})))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -92,6 +94,17 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         write_case(predicted, case, out, reference_image(cohort, name))
     _write_markers(cohort, out)
     return out
+
+
+def shown_modalities(model: MethodModule, cohort: Cohort, parameters: ExperimentParameters) -> tuple[str, ...]:
+    """The sequences of a cohort that a trained model is shown: its own, in their order.
+
+    A model that takes any sequences is shown all others that the cohort has, too, unless the run names its `modalities`.
+    """
+    own = model.modalities
+    if not model.open_modalities or parameters.modality_names():
+        return own
+    return (*own, *(name for name in cohort.modalities if name not in own))
 
 
 def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:

@@ -15,7 +15,9 @@ import torch
 from IPython.display import Markdown, display
 
 from workbench.errors import RunError
+from workbench.evaluation.collapse import Collapse
 from workbench.evaluation.summaries import summarise_segmentation
+from workbench.experiments.collapse import collapse_scalars, measure_collapse
 from workbench.experiments.evaluating import MARKER_COLUMNS, METRIC_COLUMNS, who
 from workbench.experiments.marker_window import case_tensors
 from workbench.experiments.predicting import held_out
@@ -47,8 +49,15 @@ class PretrainingValidation:
         kind = type(_model(experiment))
         self.metric, self.sign = kind.score_metric, 1 if kind.higher_is_better else -1
 
+        self.collapse: Collapse | None = None
+        """The collapse monitors of the last call; None where the method has no token features."""
+
     def __len__(self) -> int:
         return len(self.cases)
+
+    def beside(self) -> dict[str, float]:
+        """Scalars that belong beside the last score."""
+        return collapse_scalars(self.collapse)
 
     @property
     def name(self) -> str:
@@ -58,6 +67,7 @@ class PretrainingValidation:
     def __call__(self, model: PretrainingModule) -> float:
         """Mean over the cases, each asked the same questions at every step."""
         values = [float(examine(self.experiment, model, case).metrics[self.metric]) for case in self.cases]
+        self.collapse = measure_collapse(self.experiment, model, self.experiment.cases_by_split["validation"])
         return self.sign * float(np.nanmean(values))
 
 
@@ -132,8 +142,8 @@ def reconstruction_pictures(experiment: Experiment) -> None:
     for name in names:
         found = examine(experiment, model, name)
         pictures = {title: values[0].float().cpu().numpy() for title, values in found.pictures.items()}
-        error = float(found.metrics["hidden_l1"]) if "hidden_l1" in found.metrics else float("nan")
-        title = f"{name}, {cohort_title(info.name, info.phantom)}: L1 in corrupted cuboids {error:.2f}"
+        metric = type(model).picture_metric
+        title = f"{name}, {cohort_title(info.name, info.phantom)}: {metric_title(metric)} {float(found.metrics[metric]):.2f}"
         figure = reconstruction_figure(pictures, experiment.modalities, title=title)
         display(picture(experiment.run, f"reconstruction_{name}", figure))
 

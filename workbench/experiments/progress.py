@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,15 +58,22 @@ class Progress:
 class ReportingRecorder:
     """A run folder as training's `Recorder` that also reports progress."""
 
-    def __init__(self, run: RunFolder, progress: Progress, total: int) -> None:
+    def __init__(
+        self, run: RunFolder, progress: Progress, total: int, beside: Callable[[], Mapping[str, float]] | None = None
+    ) -> None:
         self.run = run
         self.progress = progress
+        self.beside = beside
+        """What was found along with the validation score, name -> value; recorded at its step."""
         self.total = total
         self._detail: dict[str, float] = {}
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """See `contracts.Recorder`."""
         self.run.scalar(name, value, step)
+        if name == "validation/score" and self.beside is not None:
+            for extra, number in self.beside().items():
+                self.run.scalar(extra, number, step)
         if name in {"train/objective", "validation/score"}:
             self._detail[name.split("/")[1]] = value
         detail = ", ".join(f"{name} {number:.3f}" for name, number in self._detail.items())

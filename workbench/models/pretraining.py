@@ -45,6 +45,8 @@ class PretrainingModule(MethodModule):
     score_metric: ClassVar[str] = "reconstruction_l1"
     """The metric of `examine` by which the checkpoint is chosen."""
     higher_is_better: ClassVar[bool] = False
+    picture_metric: ClassVar[str] = "hidden_l1"
+    """The metric of `examine` that stands over a case's pictures."""
 
     def __init__(
         self, *, modalities: Sequence[str], classes: int = 2, markers: Sequence[str] = (), options: MethodOptions
@@ -65,6 +67,13 @@ class PretrainingModule(MethodModule):
             seed: of everything that is drawn; the global random state is left as it was.
         """
         raise TypeError(f"{type(self).__name__} must implement examine")
+
+    def token_features(self, images: Tensor, present: Tensor) -> Tensor | None:
+        """(B, T, D): features of places of each case, for the collapse monitors; None = it has none.
+
+        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `predict` gets them.
+        """
+        return None
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Name -> tensor of what other methods start from."""
