@@ -38,6 +38,7 @@ WEIGHTS = pd.DataFrame(
         ("gradcampp_tumour", "Grad-CAM++ tumour"),
         ("gradcam_tert_open", "Grad-CAM TERT, gate open"),
         ("weight_flair", "Weight of FLAIR"),
+        ("keep_t1c", "Tokens kept of T1c"),
         ("gate", "Tumour gate"),
         ("cmd_attention_open", "T2-FLAIR attention (CMD), gate open"),
         ("something_new", "something new"),
