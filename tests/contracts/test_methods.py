@@ -40,6 +40,8 @@ TINY: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "segresnet": ({"width": 8, "stem_dropout": 0.0}, (16, 24, 16)),
     "swin_unetr": ({"feature_size": 12, "window": 4, "checkpointing": False}, (64, 64, 64)),
     "pretrain_swin": ({"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}, (64, 64, 64)),
+    "amaes": ({"width": 4}, (32, 48, 32)),
+    "amaes_pretrain": ({"width": 4}, (32, 48, 32)),
     "m4oe": ({"width": 12, "window": 2, "checkpointing": False}, (64, 32, 32)),
     "mmformer": (
         {"width": 4, "embedding": 16, "heads": 2, "mlp": 32, "positions": 32, "dropout": 0.0}, (32, 48, 32),

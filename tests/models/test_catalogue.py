@@ -16,8 +16,9 @@ from workbench.models.options_networks import nnunet_levels
 from workbench.models.registry import create_model, flops, model_options
 
 DESIGN_NAMES = [
-    "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "mmformer", "amaes", "m4oe",
-    "segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121", "pretrain_swin", "radiomics",
+    "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "brainfm_pretrain", "mmformer",
+    "amaes", "amaes_pretrain", "m4oe", "segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121",
+    "pretrain_swin", "radiomics",
 ]  # fmt: skip
 
 

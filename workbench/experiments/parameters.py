@@ -337,6 +337,13 @@ _DEMO: dict[str, dict[str, Any]] = {
         "validate_every": 2, "ema": 0.0, "batch_size": 4,
     },
     "segresnet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
+    "amaes": {
+        "epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
+    },  # fmt: skip
+    "amaes_pretrain": {
+        "sampling": "patch", "epochs": 6, "steps_per_epoch": 10, "learning_rate": 3e-3, "modality_dropout": 0.0,
+        "validate_every": 2, "ema": 0.0,
+    },  # fmt: skip
     "m4oe": {
         "epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",
     },  # fmt: skip
@@ -384,6 +391,15 @@ _PAPER: dict[str, dict[str, Any]] = {
     "densenet121": {
         "patch": 192, "sampling": "whole", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
         "validate_every": 1,
+    },
+    # Munk: 500 epochs of 100 steps of 8 patches; all subsets of the sequences equally often is the workbench's
+    "amaes": {
+        "patch": 128, "sampling": "patch", "epochs": 500, "steps_per_epoch": 100, "learning_rate": 1e-4, "batch_size": 8,
+        "weight_decay": 3e-5, "modality_dropout": 1.0, "dropout_mode": "subset",
+    },
+    # 100 epochs of one pass; its 5 epochs of warm-up: warmup 0.05
+    "amaes_pretrain": {
+        "patch": 128, "sampling": "patch", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "batch_size": 8,
     },
     # early stopping, epochs and weight decay are M4oE's; its 36 slices a batch with SGD 0.05 have no counterpart in 3-D
     "m4oe": {

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from workbench.errors import ParameterError
 from workbench.models.catalogue import card
+from workbench.models.options_amaes import AmaesOptions, AmaesPretrainOptions
 from workbench.models.options_base import MethodOptions
 from workbench.models.options_brainfm import BrainFMOptions, BrainFMPretrainOptions
 from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
@@ -54,6 +55,8 @@ OPTIONS: dict[str, type[MethodOptions]] = {
     "brainfm_pretrain": BrainFMPretrainOptions,
     "mmformer": MMFormerOptions,
     "m4oe": M4oEOptions,
+    "amaes": AmaesOptions,
+    "amaes_pretrain": AmaesPretrainOptions,
 }
 
 

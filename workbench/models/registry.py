@@ -34,6 +34,8 @@ BUILDERS: dict[str, str] = {
     "masm": "workbench.models.masm:Masm",
     "mmformer": "workbench.models.mmformer:MMFormer",
     "m4oe": "workbench.models.m4oe:M4oE",
+    "amaes": "workbench.models.amaes:Amaes",
+    "amaes_pretrain": "workbench.models.amaes_pretrain:AmaesPretrain",
 }
 """Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
 
