@@ -103,6 +103,14 @@ def to_canonical(values: np.ndarray, name: str, *, case: str = "", file: str = "
     return table[values.astype(np.uint8)]
 
 
+def as_drawn(labels: np.ndarray, label_set: str) -> np.ndarray:
+    """Canonical labels as read with a label set: with one of a single class (lesion, WT) the whole tumour is 1, all else 0.
+
+    A cohort of many sources can thus read detailed glioma masks as one lesion class; a resection cavity is background then.
+    """
+    return region_mask(labels, "WT").astype(np.uint8) if LABEL_SET_CLASSES.get(label_set) == 2 else labels
+
+
 def region_mask(labels: np.ndarray, region: str) -> np.ndarray:
     """Boolean mask of a region in canonical labels, same shape."""
     return np.isin(labels, REGIONS[region])

@@ -217,10 +217,19 @@ def test_file_named_as_another_modality(folder: Path) -> None:
 
 
 def test_label_beyond_the_label_set_of_the_case(folder: Path) -> None:
-    edit_table(folder, lambda t: t.assign(labels=t["labels"].where(t["case"] != "p1", "WT")))
+    # label 4 of BraTS 2024 is a cavity, which annotators of a 'glioma' set cannot have drawn
+    edit_table(folder, lambda t: t.assign(label_convention=["brats2021", "brats2024", "brats2021"], labels="glioma"))
     (problem,) = check_cohort(folder)
     assert (problem.case, problem.channel) == ("p1", "segmentation")
-    assert "canonical label 2, 3" in problem.message
+    assert "canonical label 4" in problem.message
+
+
+def test_a_detailed_mask_may_be_read_as_one_class_but_a_binary_one_holds_no_more(folder: Path) -> None:
+    edit_table(folder, lambda t: t.assign(labels=t["labels"].where(t["case"] != "p1", "lesion")))
+    assert check_cohort(folder) == []
+    edit_table(folder, lambda t: t.assign(label_convention=[None, "lesion", None]))
+    (problem,) = check_cohort(folder)
+    assert "the mask holds 2 (46 voxels), 4 (1 voxels)" in problem.message
 
 
 def test_no_brain_mask_and_no_background(folder: Path) -> None:

@@ -1,10 +1,10 @@
 """Who is trained on, who chooses, who is tested: patient-grouped, stratified folds, written once per cohort.
 
 Stratification is iterative stratification of multi-label data (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011) over
-subjects. The labels of a subject are its site, each of its markers (unknown counts as a value of its own) and what its
-annotators could draw. The rarest label still to be dealt out is dealt first, each of its subjects to the fold that lacks
-this label most; ties go to the fold that lacks subjects most, then to chance. Crossing site and markers into one class,
-as a stratified k-fold needs, leaves classes of one subject in cohorts of this size; here every label is balanced by itself.
+subjects. The labels of a subject are its site, dataset and kind of lesion, each of its markers (unknown counts as a value of its
+own) and what its annotators could draw. The rarest label still to be dealt out is dealt first, each of its subjects to the fold
+that lacks this label most; ties go to the fold that lacks subjects most, then to chance. Crossing site and markers into
+one class, as a stratified k-fold needs, leaves classes of one subject in cohorts of this size; here each is balanced by itself.
 One thing is added to the published rule: a full fold takes no more, so that folds differ by at most one subject.
 """
 
@@ -25,7 +25,7 @@ from workbench.files import read_json, write_json
 from workbench.seeding import stream
 
 TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
-STRATIFIED_BY: tuple[str, ...] = ("site", *MARKERS, "labels")
+STRATIFIED_BY: tuple[str, ...] = ("site", *MARKERS, "labels", "dataset", "lesion")
 _REMEDY = "make the folds anew with `workbench cohort fold --overwrite`; runs made with the old folds are then not comparable"
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.cohort.discovery import nifti_stem
 from workbench.cohort.scan import Scan, displacement, overlap, scan_image
-from workbench.cohort.table import Cohort
+from workbench.cohort.table import Cohort, row_convention
 from workbench.errors import InputError, Problem
 from workbench.labels import LABEL_SET_CLASSES, convention
 
@@ -181,7 +181,7 @@ def _brain_mask(scan: Scan) -> list[Problem]:
 
 
 def _segmentation(cohort: Cohort, row: pd.Series, scan: Scan) -> list[Problem]:
-    declared = cohort.info.label_convention
+    declared = row_convention(row, cohort.info)
     problems = []
     if declared is None:
         remedy = "declare one: import with `--labels CONVENTION`"
@@ -203,7 +203,9 @@ def _segmentation(cohort: Cohort, row: pd.Series, scan: Scan) -> list[Problem]:
         problems.append(_warning(f"the labels are stored as {scan.header.dtype}, but are whole numbers", "store them as uint8"))
     labels = {chosen.mapping[int(value)] for value in scan.counts}
     label_set = str(row["labels"])
-    beyond = sorted(label for label in labels if label >= LABEL_SET_CLASSES[label_set])
+    classes = LABEL_SET_CLASSES[label_set]
+    coarser = classes == 2 and len(chosen.mapping) > 2  # a detailed mask that is read as one class
+    beyond = [] if coarser else sorted(label for label in labels if label >= classes)
     if beyond:
         message = f"the label set of the case is '{label_set}', but its mask holds canonical label {', '.join(map(str, beyond))}"
         problems.append(Problem(message=message, remedy="correct the column 'labels', or the label convention"))

@@ -61,6 +61,7 @@ def import_cohort(
     name: str = "",
     external_sites: Sequence[str] = (),
     collections: Sequence[str] = (),
+    lesion: str = "",
     overwrite: bool = False,
 ) -> Cohort:
     """Make a cohort of a folder of images. The images stay where they are; the cohort folder holds the table.
@@ -77,6 +78,7 @@ def import_cohort(
         name: name of the cohort; default the name of `out`.
         external_sites: sites whose subjects are never trained on or validated with.
         collections: named collections that the images come from, see `collections.COLLECTIONS`; default the reader's own.
+        lesion: kind of lesion of all its cases (glioma, ms, wmh, stroke, metastasis, ...), where the CSV does not say it.
         overwrite: replace a cohort that is already in `out`.
 
     Warns:
@@ -108,6 +110,8 @@ def import_cohort(
     if subjects is not None:
         cases, more = add_subjects(cases, Path(subjects))
         remarks += more
+    if lesion.strip():
+        cases["lesion"] = cases["lesion"].fillna(lesion.strip()) if "lesion" in cases else lesion.strip()
     if "repeats" in cases and (repeated := cases.loc[cases["repeats"].notna(), "case"].tolist()):
         named = ", ".join(repeated[:5]) + (" ..." if len(repeated) > 5 else "")
         remarks.append(f"several files fit one place in {len(repeated)} cases, the first in sorted order was taken: {named}")

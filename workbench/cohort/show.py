@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 from workbench.cohort.collections import COLLECTIONS
 from workbench.cohort.scan import read_header
-from workbench.cohort.table import Cohort
+from workbench.cohort.table import Cohort, row_convention
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import InputError
-from workbench.labels import region_mask, regions_of, to_canonical
+from workbench.labels import as_drawn, region_mask, regions_of, to_canonical
 
 MARKER_NEGATIVE = {"idh": "wild type", "codel": "intact", "tert": "wild type", "mgmt": "unmethylated"}
 UNKNOWN = "unknown"
@@ -35,6 +35,7 @@ def fingerprint_tables(cohort: Cohort, *, volumes: bool = False, progress: bool 
         - `sequences`: the combinations of modalities, joined by '+', and how many cases have each
         - `age`: class (WHO 2021 type from IDH and 1p/19q), subjects, with_age, mean, sd, minimum, median, maximum, female, male
         - `geometry`: modality, shape, spacing (mm), orientation, cases (from the headers)
+        - `groups` (only where the datasets or the kinds of lesion are known): dataset, lesion, site, cases, subjects
         - `volumes` (only when asked for): case, subject, site, label_set, region, ml
     """
     tables = {
@@ -45,6 +46,8 @@ def fingerprint_tables(cohort: Cohort, *, volumes: bool = False, progress: bool 
         "age": _age(cohort),
         "geometry": _geometry(cohort, progress),
     }
+    if len(groups := _groups(cohort)):
+        tables["groups"] = groups
     if volumes:
         tables["volumes"] = tumour_volumes(cohort, progress=progress)
     return tables
@@ -63,10 +66,11 @@ def tumour_volumes(cohort: Cohort, *, progress: bool = False) -> pd.DataFrame:
         try:
             voxel = read_header(path).grid.voxel_volume
             values = np.asanyarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
-            labels = to_canonical(values, str(cohort.info.label_convention), case=str(row["case"]), file=str(path))
+            labels = to_canonical(values, str(row_convention(row, cohort.info)), case=str(row["case"]), file=str(path))
         except (InputError, OSError, EOFError, nib.filebasedimages.ImageFileError):
             continue
         label_set = str(row["labels"])
+        labels = as_drawn(labels, label_set)
         common = {"case": row["case"], "subject": row["subject"], "site": row["site"], "label_set": label_set}
         rows += [
             {**common, "region": region, "ml": float(region_mask(labels, region).sum() * voxel / 1000)}
@@ -106,11 +110,25 @@ def _summary(cohort: Cohort) -> pd.DataFrame:
         ("cases with all modalities", int(cases[list(info.modalities)].notna().all(axis=1).sum())),
         ("segmentations", int(cases["segmentation"].notna().sum())),
         ("brain masks", int(cases["brain_mask"].notna().sum())),
-        ("label convention", info.label_convention or "none"),
+        ("label convention", _named(cases["label_convention"].fillna(info.label_convention or "none"))),
         ("label sets", ", ".join(sorted(cases["labels"].dropna().unique())) or "none"),
         ("collections", ", ".join(COLLECTIONS.get(name, name) for name in info.collections) or "not said"),
     ]
     return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
+
+
+def _named(values: pd.Series) -> str:
+    return ", ".join(sorted(map(str, values.dropna().unique())))
+
+
+def _groups(cohort: Cohort) -> pd.DataFrame:
+    """Cases and subjects per dataset, kind of lesion and site; the columns that are known at all."""
+    columns = [column for column in ("dataset", "lesion") if cohort.cases[column].notna().any()]
+    if not columns:
+        return pd.DataFrame(columns=["site", "cases", "subjects"])
+    named = cohort.cases.assign(**{column: cohort.cases[column].fillna(UNKNOWN) for column in columns})
+    grouped = named.groupby([*columns, "site"], sort=True)
+    return grouped.agg(cases=("case", "size"), subjects=("subject", "nunique")).reset_index()
 
 
 def _class_names(marker: str, values: pd.Series) -> pd.Series:

@@ -19,6 +19,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subject id", "patient", "patient id", "participant id", "id", "brats subject id"),
     "timepoint": ("timepoint", "time point", "visit"),
     "site": ("site", "site id", "centre", "center", "institution"),
+    "lesion": ("lesion", "lesion kind", "lesion type"),
     "idh": ("idh", "idh1", "idh status", "idh mutation"),
     "codel": ("codel", "1p/19q", "1p19q", "1p/19q codeletion", "1p19q codeletion", "1p/19q status"),
     "tert": ("tert", "tert status", "tert promoter status", "tert promoter"),
@@ -46,7 +47,7 @@ SPELLINGS: dict[str, dict[str, Any]] = {
 """Column -> spelling (lower case, _ and - as spaces) -> value; None = known to mean unknown (a relative co-deletion is none)."""
 
 _IDH_VARIANT = re.compile(r"idh[12] (p\.?)?r(132|172|100)[a-z]?")
-_TEXT_COLUMNS = ("case", "subject", "timepoint", "site")
+_TEXT_COLUMNS = ("case", "subject", "timepoint", "site", "lesion")
 
 
 def read_subjects(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workbench.contracts import MARKERS
 from workbench.errors import InputError, Problem, WorkbenchError
 from workbench.files import file_digest, read_json, value_digest, write_json, write_parquet
-from workbench.labels import LABEL_SETS, convention
+from workbench.labels import CONVENTIONS, LABEL_SETS, convention
 
 INFO_FILE, CASES_FILE, FOLDS_FILE, TRUTH_FILE = "cohort.json", "cases.parquet", "folds.json", "truth.parquet"
 
@@ -20,9 +20,14 @@ _TEXT = "string"
 SUBJECT_COLUMNS: dict[str, str] = {
     "case": _TEXT, "subject": _TEXT, "timepoint": _TEXT, "site": _TEXT, "brain_mask": _TEXT, "segmentation": _TEXT,
     "labels": _TEXT, "repeats": _TEXT, "idh": "Int8", "codel": "Int8", "tert": "Int8", "mgmt": "Int8", "grade": "Int8",
-    "age": "Float64", "sex": _TEXT,
+    "age": "Float64", "sex": _TEXT, "dataset": _TEXT, "lesion": _TEXT, "label_convention": _TEXT,
 }  # fmt: skip
 """Every column but the modalities -> pandas dtype. Unknown is null, never -1 or 'unknown'."""
+
+MERGED_COLUMNS = ("dataset", "lesion", "label_convention")
+"""Columns of cohorts made of several: which one a case came from, its kind of lesion (glioma, ms, stroke, ...), and its mask's
+convention where that is not the cohort's. Where they are null throughout they are neither written nor in the fingerprint: a
+cohort from before there were such columns stays what it was."""
 
 _ALLOWED: dict[str, set[Any]] = {
     "idh": {0, 1},
@@ -97,7 +102,7 @@ class Cohort:
         """Write a new cohort folder (table first, `cohort.json` last, so that a killed import leaves no cohort)."""
         folder = Path(folder)
         cohort = cls(folder, info, normalise_cases(cases, info))
-        write_parquet(folder / CASES_FILE, cohort.cases)
+        write_parquet(folder / CASES_FILE, _without_unused(cohort.cases))
         write_json(folder / INFO_FILE, info.model_dump(mode="json"))
         return cohort
 
@@ -135,6 +140,10 @@ class Cohort:
         value = self.row(case)[column]
         return None if pd.isna(value) else self.image_root / str(value)
 
+    def label_convention(self, case: str) -> str | None:
+        """The convention a case's mask was drawn in: its own, else the cohort's; None where none is declared."""
+        return row_convention(self.row(case), self.info)
+
     def present(self, case: str) -> tuple[str, ...]:
         """The modalities acquired for a case, in the cohort's order."""
         row = self.row(case)
@@ -156,11 +165,22 @@ class Cohort:
         Digests of files are kept in `digests.json`, keyed by size and modification time, so that only changed files are read.
         """
         digests = _file_digests(self)
-        table = self.cases.astype(object).where(self.cases.notna(), None).to_dict("records")
+        cases = _without_unused(self.cases)
+        table = cases.astype(object).where(cases.notna(), None).to_dict("records")
         info = self.info.model_dump(mode="json") | {"image_root": ""}
         if not info["collections"]:  # a cohort from before there was such a field stays what it was
             del info["collections"]
         return value_digest([info, [{k: _plain(v) for k, v in row.items()} for row in table], digests], 16)
+
+
+def row_convention(row: pd.Series, info: CohortInfo) -> str | None:
+    """The label convention of one row of the table of cases."""
+    own = row["label_convention"]
+    return info.label_convention if pd.isna(own) else str(own)
+
+
+def _without_unused(cases: pd.DataFrame) -> pd.DataFrame:
+    return cases.drop(columns=[column for column in MERGED_COLUMNS if cases[column].isna().all()])
 
 
 def _plain(value: Any) -> Any:
@@ -196,7 +216,7 @@ def normalise_cases(cases: pd.DataFrame, info: CohortInfo) -> pd.DataFrame:
     """Bring a table of cases into the schema: all columns there, in order, with their dtypes, and every rule checked.
 
     Missing optional columns are added as null; a missing site becomes 'unknown site'; a missing label set is that of the
-    cohort's label convention where the case has a mask.
+    label convention (the case's own, else the cohort's) where the case has a mask.
 
     Raises:
         InputError: with one `Problem` per broken rule.
@@ -228,13 +248,28 @@ def normalise_cases(cases: pd.DataFrame, info: CohortInfo) -> pd.DataFrame:
     if problems:
         raise InputError(*problems)
     table["site"] = table["site"].fillna("unknown site")
-    if info.label_convention is not None:
-        drawn = table["labels"].isna() & table["segmentation"].notna()
-        table.loc[drawn, "labels"] = convention(info.label_convention).label_set
+    if problems := _unknown_conventions(table):
+        raise InputError(*problems)
+    own = table["label_convention"].fillna(info.label_convention) if info.label_convention else table["label_convention"]
+    drawn = table["labels"].isna() & table["segmentation"].notna() & own.notna()
+    table.loc[drawn, "labels"] = own[drawn].map(lambda name: convention(str(name)).label_set)
     problems = _broken_rules(table, info)
     if problems:
         raise InputError(*problems)
     return table
+
+
+def _unknown_conventions(table: pd.DataFrame) -> list[Problem]:
+    known = table["label_convention"].isna() | table["label_convention"].isin(list(CONVENTIONS))
+    return [
+        Problem(
+            case=str(row["case"]),
+            file=CASES_FILE,
+            channel="label_convention",
+            message=f"label convention '{row['label_convention']}' is unknown; there are {', '.join(CONVENTIONS)}",
+        )
+        for _, row in table[~known].iterrows()
+    ]
 
 
 def _broken_rules(table: pd.DataFrame, info: CohortInfo) -> list[Problem]:

@@ -21,7 +21,7 @@ from workbench.cohort.scan import displacement
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem
 from workbench.geometry import Grid
-from workbench.labels import LABEL_SET_CLASSES, to_canonical
+from workbench.labels import as_drawn, to_canonical
 from workbench.prepare.resampling import resample
 
 MASK, SEGMENTATION = "brain_mask", "segmentation"
@@ -203,7 +203,7 @@ def _read_modality(cohort: Cohort, case: str, modality: str, native: Grid) -> tu
 def native_labels(cohort: Cohort, case: str) -> np.ndarray | None:
     """Canonical labels of a case on its native grid, uint8 (X, Y, Z); None where it has no mask.
 
-    Masks of the label sets with a single class (whole tumour, lesion) are 0 and 1 whatever the convention calls the class.
+    Masks of the label sets with a single class (whole tumour, lesion) are 0 and 1 whatever the convention can tell apart.
     """
     native_grid(cohort, case)
     return _labels(cohort, case)[0]
@@ -211,14 +211,12 @@ def native_labels(cohort: Cohort, case: str) -> np.ndarray | None:
 
 def _labels(cohort: Cohort, case: str) -> tuple[np.ndarray | None, str]:
     path = cohort.path(case, SEGMENTATION)
-    if path is None or cohort.info.label_convention is None:
+    convention = cohort.label_convention(case)
+    if path is None or convention is None:
         return None, ""
     values, _ = read_image(path, case=case, channel=SEGMENTATION)
-    labels = to_canonical(values, cohort.info.label_convention, case=case, file=str(path))
     label_set = str(cohort.row(case)["labels"])
-    if LABEL_SET_CLASSES.get(label_set) == 2:
-        labels = (labels > 0).astype(np.uint8)
-    return labels, label_set
+    return as_drawn(to_canonical(values, convention, case=case, file=str(path)), label_set), label_set
 
 
 def native_brain(cohort: Cohort, case: str) -> np.ndarray:

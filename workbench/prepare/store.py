@@ -25,7 +25,7 @@ import pandas as pd
 import psutil
 from tqdm.auto import tqdm
 
-from workbench.cohort.table import Cohort
+from workbench.cohort.table import Cohort, row_convention
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.files import read_json, value_digest, write_json
 from workbench.prepare.arrays import PreparedArrays, prepare_case
@@ -120,11 +120,15 @@ def _keys(cohort: Cohort, settings: PrepareSettings, cases: list[str]) -> dict[s
     if problems:
         raise InputError(*problems)
     digests = cohort.digests()
-    common = [ALGORITHM, settings.model_dump(mode="json"), cohort.info.label_convention, cohort.info.space, cohort.modalities]
-    return {
-        case: value_digest([*common, {c: digests[path] for c, path in files[case].items()}, str(table.loc[case, "labels"])], 16)
-        for case in cases
-    }
+    made = [ALGORITHM, settings.model_dump(mode="json")]
+    space = [cohort.info.space, cohort.modalities]
+
+    def key(case: str, row: pd.Series) -> str:
+        images = {column: digests[path] for column, path in files[case].items()}
+        return value_digest([*made, row_convention(row, cohort.info), *space, images, str(row["labels"])], 16)
+
+    rows = {str(case): row for case, row in table.iterrows()}
+    return {case: key(case, rows[case]) for case in cases}
 
 
 def _make(

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from workbench.cohort.table import Cohort
 from workbench.geometry import Grid, canonical_grid, to_canonical_array
-from workbench.labels import LABEL_SET_CLASSES, REGIONS, region_mask, to_canonical
+from workbench.labels import REGIONS, as_drawn, region_mask, to_canonical
 from workbench.prepare.images import foreground, read_image
 
 WINDOW_PERCENTILES = (0.5, 99.5)
@@ -140,14 +140,12 @@ def read_labels(path: Path, *, case: str = "", channel: str = "") -> Volume:
 
 def read_truth(cohort: Cohort, case: str) -> Volume | None:
     """The annotators' mask of a case in canonical labels, uint8; None where it has none."""
-    path, convention = cohort.path(case, "segmentation"), cohort.info.label_convention
+    path, convention = cohort.path(case, "segmentation"), cohort.label_convention(case)
     if path is None or convention is None:
         return None
     volume = read_volume(path, case=case, channel="segmentation")
     labels = _canonical(volume.array, convention, case, path)
-    if LABEL_SET_CLASSES.get(str(cohort.row(case)["labels"])) == 2:
-        labels = (labels > 0).astype(np.uint8)
-    return replace(volume, array=labels)
+    return replace(volume, array=as_drawn(labels, str(cohort.row(case)["labels"])))
 
 
 def _canonical(values: np.ndarray, convention: str, case: str, path: Path) -> np.ndarray:

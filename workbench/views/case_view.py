@@ -189,7 +189,7 @@ class CaseView:
     def overlay_names(self) -> dict[str, str]:
         """Title -> key of the overlays that this case has."""
         found = {"No overlay": NONE}
-        if self.cohort.path(self.case, "segmentation") is not None and self.cohort.info.label_convention is not None:
+        if self.cohort.path(self.case, "segmentation") is not None and self.cohort.label_convention(self.case) is not None:
             found["Truth"] = TRUTH
         if self._prediction_path is not None:
             found["Prediction"] = PREDICTION

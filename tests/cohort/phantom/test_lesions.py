@@ -207,6 +207,7 @@ def test_a_mixed_cohort_is_an_ordinary_one_and_nobody_has_all_sequences(cohort: 
     assert (again.cases["labels"] == "lesion").all()
     truth = again.truth.set_index("case")
     assert truth["kind"].nunique() >= 3
+    assert list(again.cases["lesion"]) == list(truth["kind"])
     for name in again.cases["case"]:
         present = again.present(name)
         assert set(present) == set(truth.loc[name, "sequences"].split("+"))
