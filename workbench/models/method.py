@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from workbench.models.pretrained import Coverage
 
 BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
+SETS_AT_ONCE = 4
+"""Sets of sequences in one batch: on a CPU small networks take a fifth to a half less time so, large ones about the same."""
 
 
 class MethodModule(nn.Module):
@@ -125,16 +127,19 @@ class MethodModule(nn.Module):
         return self.subset_logits(arranged, torch.stack(rows))
 
     def subset_logits(self, images: Tensor, shown: Tensor) -> list[Tensor]:
-        """`forward_subsets` on arranged images and sets. Here one pass per set; a method whose parts do not depend on the set
-        overrides this and computes them once."""
-        logits = []
-        for row in shown:
-            present = row[None].expand(len(images), -1)
-            kept = torch.where(present[:, :, None, None, None], images, torch.zeros((), dtype=images.dtype, device=images.device))
+        """`forward_subsets` on arranged images and sets. Here a few sets at a time make one batch; a method with parts that do
+        not depend on the set overrides this and computes those once."""
+        logits: list[Tensor] = []
+        for rows in shown.split(SETS_AT_ONCE):
+            present = rows.repeat_interleave(len(images), dim=0)
+            stacked = images.repeat(len(rows), 1, 1, 1, 1)
+            kept = torch.where(
+                present[:, :, None, None, None], stacked, torch.zeros((), dtype=images.dtype, device=images.device)
+            )
             found = self.predict(kept, present, tasks=(SEGMENTATION,), maps=False).segmentation
             if found is None:
                 raise ParameterError(f"{self.name} does not segment")
-            logits.append(found)
+            logits += found.split(len(images))
         return logits
 
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor | None:
