@@ -407,6 +407,8 @@ def test_every_subset_is_predicted_and_shares_the_encoder() -> None:
         for row, logits in zip(rows, together, strict=True):
             alone = model(images, row.expand(2, -1)).segmentation
             torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+        model.forward_subsets(images, rows[:3])
+        assert encoded[-1] == 4, "what no set shows is not encoded"
     assert not torch.allclose(together[0], together[1], atol=1e-3), "subsets differ"
 
 

@@ -170,7 +170,7 @@ class Masm(MethodModule):
     def mix(
         self, levels: Sequence[Tensor], present: Tensor
     ) -> tuple[list[Tensor], list[tuple[Tensor, Grid]], tuple[Tensor, Grid] | None]:
-        """Levels through their modules; absent sequences must be zero.
+        """Levels through their modules; whatever stands at absent sequences is read by none of the others.
 
         Returns:
             Mixed levels; per MA which tokens were kept (B, M, T) and their grid; of the deepest MS how much each sequence is
@@ -199,10 +199,7 @@ class Masm(MethodModule):
         found = []
         for row in shown:
             present = row[None].expand(len(images), -1)
-            zero = torch.zeros((), dtype=levels[0].dtype, device=images.device)
-            there = present[:, :, None, None, None, None]
-            mixed, _, _ = self.mix([torch.where(there, level, zero) for level in levels], present)
-            found.append(self.decode(mixed, present))
+            found.append(self.decode(self.mix(levels, present)[0], present))
         return found
 
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The parts of MASM, in the order in which a case meets them; `masm` joins them and lists every choice.
 
 Letters: B batch, M sequences, C features, T tokens of a level, x y z its voxels. Volumes of all sequences of a case are
-(B, M, C, x, y, z), tokens (B, M, T, C), `present` (B, M) bool. What stands at an absent sequence is zero and stays zero.
+(B, M, C, x, y, z), tokens (B, M, T, C), `present` (B, M) bool. What stands at an absent sequence is read by none of the others.
 """
 
 from __future__ import annotations
@@ -179,8 +179,7 @@ class ModalityAware(nn.Module):
         tokens, grid, patch = tokenise(volumes, self.grid)
         there = present[:, :, None].float()
         kept = there.expand(*tokens.shape[:3]) if self.decision is None else self.decision(tokens, temperature) * there
-        paired = partner != torch.arange(len(partner), device=partner.device)
-        lent = kept[:, partner] * paired[:, None]  # where the partner has a token to offer
+        lent = kept[:, partner]  # where the partner has a token to offer; own keys twice leave the weights as they are
         own, refilled = kept.to(tokens.dtype)[..., None], ((1 - kept) * lent).to(tokens.dtype)[..., None]
         state = tokens + refilled * (tokens[:, partner] - tokens)
         placed = self.norm(tokens + self.positions(grid).to(tokens.dtype))
