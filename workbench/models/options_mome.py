@@ -22,7 +22,7 @@ class PlainUNetOptions(MethodOptions):
         "images",
         description="what comes up equally often in training: cases, images (paper: large collections dominate) or sites",
     )
-    demo: ClassVar[Mapping[str, Any]] = {"width": 8, "levels": 4}
+    demo: ClassVar[Mapping[str, Any]] = {"width": 4, "levels": 4}
 
 
 class SingleImageOptions(PlainUNetOptions):
@@ -65,7 +65,7 @@ class MixtureOptions(PlainUNetOptions):
         "slower), or frozen",
     )
 
-    demo: ClassVar[Mapping[str, Any]] = {"width": 8, "levels": 4, "expert_share": 0.4}
+    demo: ClassVar[Mapping[str, Any]] = {"width": 4, "levels": 4, "expert_share": 0.4}
 
     @model_validator(mode="before")
     @classmethod
