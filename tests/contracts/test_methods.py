@@ -262,6 +262,24 @@ def test_what_stands_in_an_absent_channel_is_never_read_and_channels_go_by_name(
     same(sample(case.evaluated, 1), permuted, 2e-4)
 
 
+def test_features_are_a_vector_per_sample_of_what_is_there(case: Case) -> None:
+    model = case.model
+    if type(model).pooled_features is MethodModule.pooled_features or case.pretraining:
+        return
+    model.eval()
+    images = case.images.clone()
+    images[1, GIVEN.index("flair")] = float("nan")
+    with torch.no_grad():
+        both = model.pooled_features(*model.arrange(images, case.present, GIVEN))
+        alone = model.pooled_features(*model.arrange(images[1:], case.present[1:], GIVEN))
+    assert both is not None
+    assert alone is not None
+    assert both.ndim == 2
+    assert len(both) == 2
+    assert bool(torch.isfinite(both).all())
+    torch.testing.assert_close(both[1:], alone, rtol=2e-4, atol=2e-4)
+
+
 def test_segmentation_alone_equals_the_full_pass(case: Case) -> None:
     alone = case.predict(case.images[:1], case.present[:1], GIVEN, tasks=(SEGMENTATION,))
     assert not alone.markers
