@@ -35,6 +35,8 @@ class ModelCard:
     parameters: int | None = None
     """Parameters at the paper's size (these modalities, markers and options, four classes); None until it is built, and where
     there is no network."""
+    reported: str = ""
+    """Parameters as the paper or its public code has them, with where that stands; empty: not published."""
     network: bool = True
     """Whether it is a torch network; False: fitted in one go, without training steps (`experiments.radiomics`)."""
     notebook: str = ""
@@ -55,6 +57,7 @@ class ModelCard:
             "modalities": list(self.modalities),
             "status": self.status,
             "parameters": self.parameters,
+            "reported": self.reported,
             "input": [max(1, len(self.modalities)), *self.input] if self.network else None,
         }
 
@@ -99,6 +102,7 @@ _CARDS = (
         status="available",
         notebook="mome",
         parameters=187_334_344,
+        reported="187.3 M, public code",
     ),
     ModelCard(
         name="mome_plus",
@@ -109,6 +113,7 @@ _CARDS = (
         status="available",
         notebook="mome",
         parameters=156_119_580,
+        reported="156.1 M and a few hundred, public code",
     ),
     ModelCard(
         name="pooled_unet",
@@ -147,6 +152,7 @@ _CARDS = (
         modalities=_GLIOMA,
         status="available",
         parameters=176_240_640,
+        reported="about 176 M, public code",
     ),
     ModelCard(
         name="mmformer",
@@ -156,6 +162,7 @@ _CARDS = (
         modalities=("flair", "t1c", "t1", "t2"),
         status="available",
         parameters=36_391_760,
+        reported="36.7 M in the public code, 106 M in the paper",
     ),
     ModelCard(
         name="amaes",
@@ -165,6 +172,7 @@ _CARDS = (
         modalities=_GLIOMA,
         status="available",
         parameters=22_580_964,
+        reported="22 M, U-Net B",
     ),
     ModelCard(
         name="amaes_pretrain",
