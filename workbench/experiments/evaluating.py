@@ -20,12 +20,9 @@ from workbench.prepare.images import native_brain, native_labels
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-METRIC_COLUMNS = [
-    "case", "subject", "site", "fold", "split", "present", "region", "metric", "value", "n_truth", "n_prediction",
-]  # fmt: skip
-MARKER_COLUMNS = [
-    "case", "subject", "site", "fold", "split", "present", "marker", "class", "truth", "logit", "probability",
-]  # fmt: skip
+_WHO = ["case", "subject", "site", "dataset", "lesion", "fold", "split", "present"]
+METRIC_COLUMNS = [*_WHO, "region", "metric", "value", "n_truth", "n_prediction"]
+MARKER_COLUMNS = [*_WHO, "marker", "class", "truth", "logit", "probability"]
 
 
 def metrics_table(experiment: Experiment) -> pd.DataFrame:
@@ -105,6 +102,7 @@ def who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
         "case": row["case"],
         "subject": row["subject"],
         "site": row["site"],
+        **{name: None if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "lesion")},
         "fold": experiment.parameters.fold,
         "split": experiment.split[row["case"]],
         "present": "+".join(name for name in experiment.modalities if not pd.isna(row[name])),

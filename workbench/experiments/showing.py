@@ -15,6 +15,7 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
+from workbench.experiments.group_showing import group_table, only_one_group
 from workbench.experiments.robustness_showing import (
     added_table,
     number_of_sequences_figure,
@@ -36,7 +37,7 @@ from workbench.views.theme import cohort_title, estimate_text
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-TABLES = ("segmentation", "markers", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
+TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
 FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
 _SHOWN = {
     "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
@@ -115,6 +116,8 @@ def show(experiment: Experiment, name: str) -> Any:
 
 def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
     """As `_result_table`; a sentence where there is nothing to tabulate, e.g. the markers of a method that only segments."""
+    if kind == "groups" and (sentence := only_one_group(experiment)) is not None:
+        return sentence
     table = _result_table(experiment, kind)
     if not table.empty:
         return table
@@ -122,7 +125,7 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
         return Markdown("*No subset was judged: `subsets` is `none`, or there is no test case with a mask or a known marker.*")
     entry = card(experiment.parameters.method)
     task = SEGMENTATION if kind == SEGMENTATION else MARKER_TASK
-    if task not in entry.tasks:
+    if kind != "groups" and task not in entry.tasks:
         return Markdown(f"*{entry.title} predicts no {task}: there is no table of {kind}.*")
     return Markdown(f"*Nothing to tabulate for {kind}: no held-out case has both prediction and truth.*")
 
@@ -130,15 +133,19 @@ def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
 def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
-    `kind` is segmentation, markers, decisions (thresholds chosen on validation), calibration (maps fitted there),
-    sensitivity (what misregistration and a wrong tumour gate do to the markers), subsets (every subset of sequences) or
-    added_sequence (what one more sequence does).
+    `kind` is segmentation, markers, groups (both per dataset, kind of lesion, seen and unseen sites), decisions (thresholds
+    chosen on validation), calibration (maps fitted there), sensitivity (what misregistration and a wrong tumour gate do to the
+    markers), subsets (every subset of sequences) or added_sequence (what one more sequence does).
 
     Raises:
         ParameterError: there is no such table.
     """
     if kind not in TABLES:
         raise ParameterError(f"there is no table '{kind}'; there are {', '.join(TABLES)}")
+    if kind == "groups":
+        found = group_table(experiment)
+        found.columns.name = _tested_on(experiment)
+        return found
     if kind in ("decisions", "calibration"):
         return _fitted_table(experiment, kind)
     if kind == "sensitivity":

@@ -1,0 +1,76 @@
+"""Results by group: per dataset, per kind of lesion, and on seen and unseen sites.
+
+A mean over a mixed cohort hides what it is made of: where gliomas outnumber infarcts, it is the score on gliomas. Each group's
+mean has its own n and a 95 % interval from resampling its subjects. Groups are described, not compared: their cases differ in
+more than the group's name, so the paired tests of `comparison` do not apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from workbench.evaluation.intervals import RESAMPLES
+from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
+
+SITE_KIND = "sites"
+GROUPINGS = ("dataset", "lesion", SITE_KIND)
+SEEN, UNSEEN = "seen in training", "not seen in training"
+"""The groups of `sites`: those of the test split, whose other subjects were trained on, and the external ones."""
+UNKNOWN = "unknown"
+_TESTED = {"test": SEEN, "external": UNSEEN}
+_KEYS = ["grouping", "group", "split"]
+
+
+def groups_of(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Grouping -> its groups among the tested rows; a grouping whose column is missing or null throughout is left out.
+
+    Args:
+        table: rows of metrics.parquet or markers.parquet.
+    """
+    named = _named(table)
+    return {name: sorted(named[name].unique()) for name in GROUPINGS if name in named}
+
+
+def segmentation_by_group(metrics: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """Mean of each metric per grouping, group, split and region: grouping, group and the columns of `summarise_segmentation`.
+
+    Test and external cases, each judged with all the sequences it has; of other splits there is no row.
+
+    Args:
+        metrics: rows of metrics.parquet; the columns dataset and lesion may be missing.
+        resamples: bootstrap resamples of subjects.
+        seed: same seed, same intervals.
+    """
+    return _by_group(metrics, lambda part: summarise_segmentation(part, by_present=False, resamples=resamples, seed=seed))
+
+
+def markers_by_group(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """The same of markers: grouping, group and the columns of `summarise_markers`."""
+    return _by_group(markers, lambda part: summarise_markers(part, by_present=False, resamples=resamples, seed=seed))
+
+
+def _by_group(table: pd.DataFrame, summarise: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    named = _named(table)
+    parts = []
+    for grouping in (name for name in GROUPINGS if name in named):
+        for group, rows in named.groupby(grouping, sort=True):
+            parts.append(summarise(rows.drop(columns=SITE_KIND)).assign(grouping=grouping, group=str(group)))
+    columns = list(summarise(table.iloc[:0]).columns)
+    made = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, "grouping", "group"])
+    return made[[*_KEYS, *(name for name in columns if name not in _KEYS)]]
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """The tested rows with a column per grouping that says something; unknown values are a group of their own."""
+    tested = table[table["split"].isin(list(_TESTED))]
+    named = tested.assign(**{SITE_KIND: tested["split"].map(_TESTED)})
+    for column in ("dataset", "lesion"):
+        if column not in named:
+            continue
+        if named[column].isna().all():
+            named = named.drop(columns=column)
+        else:
+            named[column] = named[column].fillna(UNKNOWN).astype(str)
+    return named
