@@ -467,3 +467,18 @@ def test_recomputing_the_encoder_changes_no_gradient() -> None:
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         torch.testing.assert_close(gradient, found[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("gather", [False, True])
+def test_half_precision_trains_and_predicts(gather: bool) -> None:
+    model = build(gather=gather, shift="learned", ratio_weight=2.0)
+    images, present = noise(1, 4, 16, 8, 8), shown("t1", "t1c", "flair")
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = model.train()(images, present)
+        with torch.inference_mode():
+            half = model.eval()(images, present, maps=True)
+    (prediction.segmentation.float().square().mean() + prediction.auxiliary["kept"].float().sum()).backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    with torch.inference_mode():
+        full = model(images, present)
+    torch.testing.assert_close(half.segmentation.float(), full.segmentation, rtol=0.1, atol=0.1)
