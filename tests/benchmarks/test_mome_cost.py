@@ -11,10 +11,10 @@ from workbench.experiments.mixture import cost_table
 
 @pytest.mark.slow
 def test_what_mome_costs_beside_the_networks_it_is_compared_with(benchmark: Any) -> None:
-    """Five sequences, two classes, width 8, four stages, 48^3, batch 1, one thread; `cost_table` at any other size."""
+    """Five sequences, two classes, width 8, four stages, 32^3, batch 1, one thread; `cost_table` at any other size."""
     table = benchmark.pedantic(
         cost_table, args=(("t1", "t1c", "t2", "flair", "dwi"), 2, 14), rounds=1,
-        kwargs={"options": {"width": 8, "levels": 4}, "side": 48, "batch": 1, "run": True},
+        kwargs={"options": {"width": 8, "levels": 4}, "side": 32, "batch": 1, "run": True},
     )  # fmt: skip
     print(f"\n{table.round(3).to_string()}")
     seconds, peak = table["seconds a step"], table["peak memory (GiB)"]
