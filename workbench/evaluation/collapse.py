@@ -65,8 +65,8 @@ class Collapse:
                 f"Doubtful: one sequence of a subject is no nearer to all of them ({self.within_subjects:.3f}) than another "
                 f"subject is ({self.between_subjects:.3f}): that similarity is no sign of robustness. Otherwise {rank}."
             )
-        within = f"one sequence to all of a subject {self.within_subjects:.3f}"
-        return f"No sign of collapse: {rank}; {between}, {within}."
+        one = f", one sequence to all of a subject {self.within_subjects:.3f}" if np.isfinite(self.within_subjects) else ""
+        return f"No sign of collapse: {rank}; {between}{one}."
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers."""

@@ -128,7 +128,10 @@ class BrainFMEncoder(nn.Module):
         self.modality = ModalityEmbedding(options.width, modalities, options.embeddings)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
         initialise(self)
-        nn.init.trunc_normal_(self.positions, std=0.02)
+        if options.positions_start == "sinusoidal":
+            self.positions.data.copy_(sinusoids(options.positions, options.width))
+        else:
+            nn.init.trunc_normal_(self.positions, std=0.02)
 
     def patches(self, images: Tensor) -> Tensor:
         """(..., X, Y, Z) -> (..., T, token^3): voxels of each token."""
@@ -191,6 +194,15 @@ class BrainFMEncoder(nn.Module):
             order.append(bucket.samples)
         back = torch.argsort(torch.cat(order))
         return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
+
+
+def sinusoids(edge: int, width: int) -> Tensor:
+    """(edge, edge, edge, width): a third of the features for each axis, sines and cosines of its index at falling frequencies."""
+    frequency = 10_000.0 ** (-torch.arange(width // 6) / (width // 6))
+    angle = torch.arange(edge)[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # (edge, width / 3)
+    shape = (edge, edge, edge, width // 3)
+    return torch.cat([axis[:, None, None].expand(shape), axis[:, None].expand(shape), axis.expand(shape)], dim=3)
 
 
 def initialise(module: nn.Module) -> None:

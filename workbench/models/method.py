@@ -152,12 +152,7 @@ class MethodModule(nn.Module):
     def arrange(self, images: Tensor, present: Tensor, given: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Channels into the method's own order, by name; absent modalities become exactly zero, whatever they held."""
         given = self.modalities if given is None else tuple(given)
-        if images.shape[1] != len(given) or tuple(present.shape) != tuple(images.shape[:2]):
-            raise ParameterError(
-                f"{self.name} was given {len(given)} modality names ({', '.join(given)}) for images of shape "
-                f"{tuple(images.shape)} and a presence table of shape {tuple(present.shape)}; the second sizes must agree"
-            )
-        _check_names("modality", given, None)
+        self.check_channels(images, present, given)
         present = present.bool()
         if given != self.modalities:
             if not set(given) & set(self.modalities):
@@ -168,6 +163,15 @@ class MethodModule(nn.Module):
         return torch.where(
             present[:, :, None, None, None], images, torch.zeros((), dtype=images.dtype, device=images.device)
         ), present
+
+    def check_channels(self, images: Tensor, present: Tensor, given: Sequence[str]) -> None:
+        """Refuse names that do not suit the channels, or that come twice."""
+        if images.shape[1] != len(given) or tuple(present.shape) != tuple(images.shape[:2]):
+            raise ParameterError(
+                f"{self.name} was given {len(given)} modality names ({', '.join(given)}) for images of shape "
+                f"{tuple(images.shape)} and a presence table of shape {tuple(present.shape)}; the second sizes must agree"
+            )
+        _check_names("modality", given, None)
 
     def check_size(self, shape: Sequence[int]) -> None:
         """Refuse sides that the method cannot take, naming the nearest that it can."""

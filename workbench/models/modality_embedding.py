@@ -60,8 +60,12 @@ class ModalityEmbedding(nn.Module):
         if not self.rows:
             return torch.from_numpy(text_vectors(names))
         order = list(self.rows)
-        found = [name if name in self.rows else _canonical(name) for name in names]
-        return self.table[[order.index(name if name in self.rows else nearest(name, self.rows)) for name in found]]
+        return self.table[[order.index(self._row(name)) for name in names]]
+
+    def _row(self, name: str) -> str:
+        """The row of a name: its own, its sequence's under another name, or the nearest."""
+        own = next((row for row in (name, _canonical(name)) if row in self.rows), None)
+        return own or nearest(name, self.rows)
 
     def forward(self, names: Sequence[str], like: Tensor) -> Tensor:
         """(names, width), on the device of `like`."""

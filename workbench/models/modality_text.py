@@ -81,7 +81,7 @@ _LITTLE = frozenset(
     ]
 )  # fmt: skip
 _WEIGHT_OF_LITTLE = 0.25
-_PIECES = 0.5
+_PIECES = 0.35
 """Share of a word's squared length that its character n-grams have."""
 
 

@@ -32,8 +32,7 @@ class OpenChannels(MethodModule):
         if not others and set(given) & set(own):
             self._channels = own
             return super().arrange(images, present, given)
-        if images.shape[1] != len(given) or tuple(present.shape) != tuple(images.shape[:2]) or len(set(given)) != len(given):
-            return super().arrange(images, present, (*given, *given))  # its message says which
+        self.check_channels(images, present, given)
         self._channels = (*own, *others)
         index = [given.index(name) if name in given else -1 for name in self._channels]
         has = torch.tensor([i >= 0 for i in index], device=present.device)

@@ -19,6 +19,10 @@ class BrainFMEncoderOptions(MethodOptions):
     heads: int = Field(12, ge=1, description="attention heads")
     mlp: int = Field(3072, ge=4, description="width of the transformer's MLPs")
     positions: int = Field(20, ge=1, le=64, description="tokens along an edge for which positions are learned; beyond: none")
+    positions_start: Literal["random", "sinusoidal"] = Field(
+        "random", description="what the learned positions start from: noise of 0.02 (published code), or sines and cosines, from "
+        "which short trainings learn places much sooner",
+    )  # fmt: skip
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of attention, MLPs and residual branches")
     embeddings: str = Field(
         "", description="file of text vectors from `workbench modality-embeddings` (BioBERT); empty: the built-in text vectors"
@@ -28,10 +32,12 @@ class BrainFMEncoderOptions(MethodOptions):
     def _divisible(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"'width' ({self.width}) must be a multiple of 'heads' ({self.heads})")
+        if self.positions_start == "sinusoidal" and self.width % 6:
+            raise ValueError(f"sinusoidal positions need a 'width' that is a multiple of 6; found {self.width}")
         return self
 
 
-_DEMO = {"token": 8, "width": 96, "depth": 4, "heads": 4, "mlp": 192, "dropout": 0.0}
+_DEMO = {"width": 96, "depth": 4, "heads": 4, "mlp": 192, "dropout": 0.0, "positions_start": "sinusoidal"}
 
 
 class BrainFMPretrainOptions(BrainFMEncoderOptions):
@@ -57,7 +63,7 @@ class BrainFMPretrainOptions(BrainFMEncoderOptions):
         0.125, gt=0, le=1, description="share of the run in which the paper's two weights rise linearly from 0"
     )
     demo: ClassVar[Mapping[str, Any]] = _DEMO | {
-        "decoder": "light", "decoder_layers": 2, "decoder_width": 48, "decoder_mlp": 96,
+        "decoder": "light", "decoder_layers": 2, "decoder_width": 96, "decoder_mlp": 192,
     }  # fmt: skip
 
     @model_validator(mode="after")
