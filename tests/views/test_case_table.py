@@ -3,6 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from workbench.cohort.table import Cohort
 from workbench.views.case_table import cohort_table, facts_html, fullest, run_table, worst_first, yes_no
 from workbench.views.case_view import open_case
 
@@ -29,6 +30,23 @@ def test_a_further_metric_can_be_shown():
     rows = [same | {"metric": metric} for metric in ("dice", "iou")]
     assert "IoU WT" in run_table(pd.DataFrame(rows), None, "test", "iou").columns
     assert "IoU WT" not in run_table(pd.DataFrame(rows), None, "test").columns
+
+
+def test_dataset_and_lesion_are_shown_where_they_are_known(tiny_cohort):
+    same = {"subject": "a", "site": "s", "split": "test", "present": "t1", "region": "lesion", "metric": "dice", "value": 1.0}
+    rows = pd.DataFrame([same | {"case": "a", "lesion": "ms"}, same | {"case": "b", "lesion": None}])
+    assert list(run_table(rows.assign(dataset=None), None, "test").columns) == [
+        "case", "Dice lesion", "lesion", "subject", "site", "split",
+    ]  # fmt: skip
+    assert "lesion" not in run_table(rows.assign(lesion=None), None, "test").columns
+    assert "lesion" not in cohort_table(tiny_cohort).columns
+    named = Cohort(
+        tiny_cohort.folder, tiny_cohort.info, tiny_cohort.cases.assign(lesion=["ms"] + [pd.NA] * (len(tiny_cohort) - 1))
+    )
+    assert list(cohort_table(named)["lesion"][:2]) == ["ms", "?"]
+    facts = facts_html(open_case(named, "TINY-00000-000"))
+    assert "<tr><th>Lesion</th><td>ms</td></tr>" in facts
+    assert "Dataset" not in facts
 
 
 def test_missing_tables():

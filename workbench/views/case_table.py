@@ -23,6 +23,8 @@ MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT",
 _TABLE_METRICS = ("dice", "hd95")
 _REGION_ORDER = ("WT", "TC", "ET", "ED", "NCR", "RC", "lesion")
 _IDENTITY = ["case", "subject", "site", "split"]
+_ORIGIN = ["dataset", "lesion"]
+"""Shown where they are known of any case; a run from before there were such columns has none."""
 
 
 def metric_column(metric: str, region: str) -> str:
@@ -56,7 +58,8 @@ def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split:
     tables = [fullest(t) for t in tables if not t.empty]
     if not tables:
         return pd.DataFrame(columns=_IDENTITY)
-    result = pd.concat([t[_IDENTITY] for t in tables]).drop_duplicates("case").reset_index(drop=True)
+    origin = [name for name in _ORIGIN if any(name in t and t[name].notna().any() for t in tables)]
+    result = pd.concat([t.reindex(columns=_IDENTITY + origin) for t in tables]).drop_duplicates("case").reset_index(drop=True)
     columns: dict[str, pd.Series] = {}
     for table in tables:
         if "metric" in table:
@@ -71,7 +74,7 @@ def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split:
             columns |= _marker_columns(table)
     for name, values in columns.items():
         result[name] = result["case"].map(values)
-    return result[["case", *columns, *_IDENTITY[1:]]]
+    return result[["case", *columns, *origin, *_IDENTITY[1:]]]
 
 
 def _marker_columns(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -97,6 +100,9 @@ def cohort_table(cohort: Cohort) -> pd.DataFrame:
     """One row per case of a cohort: identity, sequences, and what is known of its markers."""
     cases = cohort.cases
     table = cases[["case", "subject", "site"]].astype(object)
+    for column in _ORIGIN:
+        if cases[column].notna().any():
+            table[column] = cases[column].fillna("?").astype(object)
     table["sequences"] = [", ".join(MODALITY_TITLES.get(m, m) for m in cohort.present(case)) for case in cases["case"]]
     table["mask"] = [str(labels) if isinstance(labels, str) else "none" for labels in cases["labels"]]
     for marker in MARKERS:
@@ -135,6 +141,7 @@ def facts_html(
         "Case": view.case,
         "Subject": row["subject"],
         "Site": row["site"],
+        **{title: row[name] for name, title in (("dataset", "Dataset"), ("lesion", "Lesion")) if not pd.isna(row[name])},
         "Age, sex": ", ".join(_text(row[c]) for c in ("age", "sex") if not pd.isna(row[c])) or "unknown",
         "Sequences": ", ".join(MODALITY_TITLES.get(m, m) for m in view.modalities)
         + (f" (not acquired: {', '.join(MODALITY_TITLES.get(m, m) for m in absent)})" if absent else ""),
