@@ -259,8 +259,8 @@ def models(
     for row in rows:
         tera = f", {row['flops'] / 1e12:.2f} TFLOP forward" if row.get("flops") else ""
         size = "no network" if row["parameters"] is None else f"{row['parameters'] / 1e6:8.2f} M"
-        reported = f" (reported: {row['reported']})" if row["reported"] else ""
-        _print(f"{row['name']:<18} {size:>10}{reported}{tera}  {'+'.join(row['tasks']):<22} {row['paper']}")
+        reported = f"; reported: {row['reported']}" if row["reported"] else ""
+        _print(f"{row['name']:<18} {size:>10}{tera}  {'+'.join(row['tasks']):<22} {row['paper']}{reported}")
 
 
 @app.command("modality-embeddings")

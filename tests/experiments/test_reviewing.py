@@ -39,6 +39,23 @@ def test_two_runs_are_reviewed_together(runs: Path) -> None:
     assert "any sequence" in added.loc["unet"].index
 
 
+def test_a_withheld_sequence_is_set_beside_runs_that_saw_it(runs: Path) -> None:
+    review = RobustnessReview(runs)
+    assert "withhold=flair" in review.withheld().data
+    path = runs / review.rows[0].run / "spec.json"
+    kept = path.read_text()
+    spec = json.loads(kept)
+    spec["parameters"]["withhold"] = "flair"
+    path.write_text(json.dumps(spec))
+    table = RobustnessReview(runs).withheld("dice:WT")
+    path.write_text(kept)
+    assert list(table["trained"]) == ["never saw it", "saw it"]
+    first = table.iloc[0]
+    assert first["all others"] != first["all with it"]
+    assert first["all with it"].endswith("n 23")
+    assert first["alone"].endswith("n 24")
+
+
 def test_what_is_not_there_is_said(runs: Path, tmp_path: Path) -> None:
     review = RobustnessReview(runs, split="external")
     assert "No run was judged by dice:WT" in review.heatmap().data

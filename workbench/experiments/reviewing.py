@@ -149,6 +149,45 @@ class RobustnessReview:
         table.columns.name = f"{score_title(judged)}, {self.cohort}"
         return table
 
+    def withheld(self, judged: str = "dice:WT") -> Any:
+        """What a sequence does that training never showed, in the runs that withheld one (`withhold`), beside the runs that did not.
+
+        Rows: a withheld sequence and each run; columns: shown alone, all others without it, all with it, and what adding it
+        changes over all pairs of subsets.
+        """
+        names = sorted({name for row in self.rows for name in _withheld(row)})
+        rows = []
+        for name in names:
+            for row in self.rows:
+                if judged not in judgements(*self.tables[row.run]):
+                    continue
+                means = self._by_subset(judged)
+                means = means[means["column"] == self.titles[row.run]]
+                added = added_sequence(scores_of(*self.tables[row.run], judged, self.split)).set_index("added")
+                rows.append(
+                    {
+                        "withheld": subset_title(name), "run": self.titles[row.run],
+                        "trained": "never saw it" if name in _withheld(row) else "saw it",
+                        "alone": _mean_text(means, [name]), "all others": self._rest(means, name, with_it=False),
+                        "all with it": self._rest(means, name, with_it=True),
+                        "change by adding it": estimate_text(*added.loc[name, ["gain", "gain_low", "gain_high"]], 3)
+                        if name in added.index else "-",
+                    }
+                )  # fmt: skip
+        if not rows:
+            return Markdown(
+                "*None of these runs withheld a sequence: `workbench run METHOD -p withhold=flair` trains without one that the "
+                "test then shows.*"
+            )
+        table = pd.DataFrame(rows).set_index(["withheld", "run"])
+        table.columns.name = f"{judgement_title(judged)}, {self.cohort}"
+        return table
+
+    def _rest(self, means: pd.DataFrame, name: str, *, with_it: bool) -> str:
+        """All sequences of the fullest subset, with or without `name`."""
+        fullest = max((split_names(p) for p in means["present"] if name in split_names(p)), key=len, default=())
+        return _mean_text(means, [other for other in fullest if with_it or other != name])
+
     def _by_subset(self, judged: str) -> pd.DataFrame:
         parts = [
             by_subset(*self.tables[row.run], judged, self.split).assign(column=self.titles[row.run])
@@ -173,6 +212,18 @@ class RobustnessReview:
     def _nothing(self, judged: str) -> Markdown:
         there = ", ".join(self.judgements()) or "nothing"
         return Markdown(f"*No run was judged by {judged} on the {self.split} split; there is {there}.*")
+
+
+def _withheld(row: RunRow) -> tuple[str, ...]:
+    return tuple(name.strip() for name in str(row.parameters.get("withhold", "")).split(",") if name.strip())
+
+
+def _mean_text(means: pd.DataFrame, names: list[str]) -> str:
+    found = means[[set(split_names(present)) == set(names) for present in means["present"]]]
+    if found.empty or pd.isna(found["value"].iloc[0]):
+        return "-"
+    value, low, high, n = found[["value", "low", "high", "n"]].iloc[0]
+    return f"{estimate_text(value, low, high)}, n {int(n)}"
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
