@@ -150,7 +150,7 @@ class RobustnessReview:
         return table
 
     def withheld(self, judged: str = "dice:WT") -> Any:
-        """What a sequence does that training never showed, in the runs that withheld one (`withhold`), beside the runs that did not.
+        """What a sequence does that training never showed, in the runs that withheld one, beside the runs that did not.
 
         Rows: a withheld sequence and each run; columns: shown alone, all others without it, all with it, and what adding it
         changes over all pairs of subsets.
@@ -170,8 +170,7 @@ class RobustnessReview:
                         "trained": "never saw it" if name in _withheld(row) else "saw it",
                         "alone": _mean_text(means, [name]), "all others": self._rest(means, name, with_it=False),
                         "all with it": self._rest(means, name, with_it=True),
-                        "change by adding it": estimate_text(*added.loc[name, ["gain", "gain_low", "gain_high"]], 3)
-                        if name in added.index else "-",
+                        "change by adding it": _change_text(added, name),
                     }
                 )  # fmt: skip
         if not rows:
@@ -224,6 +223,13 @@ def _mean_text(means: pd.DataFrame, names: list[str]) -> str:
         return "-"
     value, low, high, n = found[["value", "low", "high", "n"]].iloc[0]
     return f"{estimate_text(value, low, high)}, n {int(n)}"
+
+
+def _change_text(added: pd.DataFrame, name: str) -> str:
+    if name not in added.index:
+        return "-"
+    value, low, high = added.loc[name, ["gain", "gain_low", "gain_high"]]
+    return estimate_text(value, low, high, 3)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
