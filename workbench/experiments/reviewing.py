@@ -228,7 +228,7 @@ def _mean_text(means: pd.DataFrame, names: list[str]) -> str:
 def _change_text(added: pd.DataFrame, name: str) -> str:
     if name not in added.index:
         return "-"
-    value, low, high = added.loc[name, ["gain", "gain_low", "gain_high"]]
+    value, low, high = (float(number) for number in added.loc[name, ["gain", "gain_low", "gain_high"]].to_numpy())
     return estimate_text(value, low, high, 3)
 
 
