@@ -219,7 +219,7 @@ def test_oversampling_draws_every_class_of_the_marker_equally_often(tiny_cohort,
         Sampler(prepared, rows, settings(oversample="grey"), 3)
 
 
-def test_images_or_sites_come_up_equally_often_where_asked(tiny_cohort, prepared):
+def test_images_or_datasets_come_up_equally_often_where_asked(tiny_cohort, prepared):
     rows = tiny_cohort.cases
     names = {case: sum(prepared.case(case).present) for case in rows["case"]}
     assert set(names.values()) == {3, 4}
@@ -227,8 +227,9 @@ def test_images_or_sites_come_up_equally_often_where_asked(tiny_cohort, prepared
     assert Counter(by_image.names) == names
     hidden = Sampler(prepared, rows, settings(balance="images", withhold=("t2",)), 3, ("t1", "t2"))
     assert set(Counter(hidden.names).values()) == {1}, "what is withheld is not counted"
-    by_site = Sampler(prepared, rows, settings(balance="sites"), 3)
-    site = dict(zip(rows["case"], rows["site"], strict=True))
-    drawn = Counter(site[name] for name in by_site.names)
-    before = Counter(site[name] for name in by_image.names)
-    assert drawn["north"] == drawn["south"] == max(before.values()) > min(before.values())
+    named = rows.assign(dataset=["x", "y", *[None] * (len(rows) - 2)], site=["south", "south", *["north"] * (len(rows) - 2)])
+    even = Sampler(prepared, named, settings(balance="datasets"), 3)
+    source = dict(zip(rows["case"], ["x", "y", *["north"] * (len(rows) - 2)], strict=True))
+    before = Counter(source[name] for name in by_image.names)
+    assert set(Counter(source[name] for name in even.names).values()) == {max(before.values())}
+    assert len(set(before.values())) == 3

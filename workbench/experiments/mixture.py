@@ -21,6 +21,7 @@ from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
 from workbench.models.mome import MixtureMethod, expert_alone
+from workbench.sampling.batches import datasets
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def expert_table(experiment: Experiment) -> pd.DataFrame | Markdown:
 
 
 def task_networks(cohort_cases: pd.DataFrame, modalities: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The (site, sequence) pairs that have images: one task-specific network each."""
-    sites = cohort_cases.groupby("site", sort=True)
-    return [(str(site), name) for site, rows in sites for name in modalities if rows[name].notna().any()]
+    """The (data set, sequence) pairs that have images: one task-specific network each. Where data sets are unknown, sites."""
+    groups = cohort_cases.groupby(datasets(cohort_cases), sort=True)
+    return [(str(source), name) for source, rows in groups for name in modalities if rows[name].notna().any()]
 
 
 def cost_table(
@@ -164,7 +165,7 @@ def _cost_row(cost: Cost, networks: int, run: bool) -> dict[str, float]:
 
 
 def experiment_costs(experiment: Experiment) -> pd.DataFrame:
-    """`cost_table` at the run's own plan, counted; the task-specific set is that of the cohort's sites and sequences."""
+    """`cost_table` at the run's own plan, counted; the task-specific set is that of the cohort's data sets and sequences."""
     networks = task_networks(experiment.cohort.cases, experiment.modalities)
     plan = {name: getattr(experiment.model.options, name) for name in ("width", "levels")}
     side = max(experiment.patch)

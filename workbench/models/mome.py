@@ -75,6 +75,11 @@ class MixtureMethod(PlanMethod):
     clipped: tuple[str, ...] = ("mixture.gate.",)
     unknown = "a sequence needs an expert of its own, trained with it among 'modalities'"
 
+    def __init__(self, *, modalities: Sequence[str], classes: int, markers: Sequence[str], options: MixtureOptions) -> None:
+        super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
+        if options.experts == "frozen":
+            self.notes = ("the experts are frozen in the joint stage: they keep their heads and have no loss of their own there",)
+
     def trained_beside_frozen(self) -> tuple[str, ...]:
         """Prefixes of what the joint stage trains when the experts are frozen."""
         return ("mixture.gate.",)

@@ -18,9 +18,9 @@ class PlainUNetOptions(MethodOptions):
     lowest_weight: float = Field(
         0.0, ge=0, le=1, description="weight of the coarsest decoder level before normalisation; nnU-Net: 0"
     )
-    balance: Literal["cases", "images", "sites"] = Field(
+    balance: Literal["cases", "images", "datasets"] = Field(
         "images",
-        description="what comes up equally often in training: cases, images (paper: large collections dominate) or sites",
+        description="what comes up equally often in training: cases, images (paper: large collections dominate) or datasets",
     )
     demo: ClassVar[Mapping[str, Any]] = {"width": 4, "levels": 4}
 

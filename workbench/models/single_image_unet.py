@@ -9,7 +9,7 @@ How a network of one image meets cases of several sequences:
 
 1. In training one present sequence is drawn per sample, each with the same chance, by torch's global generator, which the loop
    seeds by step. With `balance=images` a case comes up as often as it has sequences, so that every image has the same chance (the
-   published sampling); `cases` and `sites` are ours.
+   published sampling); `cases` and `datasets` are ours.
 2. A case is predicted from each of its present sequences separately, and the logits are averaged (own choice: the paper has one
    result per image; `several_images=probabilities` averages these instead). What all its subsets need is thus computed once.
 3. Grad-CAM reads one map per case, and there is one per sequence here: no layer is named for it.

@@ -44,8 +44,8 @@ class SamplingSettings(BaseModel):
     dropout_mode: Literal["each", "subset"] = Field(default="each", description="drop each modality, or draw a subset uniformly")
     withhold: tuple[str, ...] = Field(default=(), description="modalities never shown: they count as not acquired")
     oversample: str = Field(default="", description="marker whose classes are to come up equally often; empty: every case does")
-    balance: Literal["cases", "images", "sites"] = Field(
-        default="cases", description="what comes up equally often: cases, images, or sites (in each of which images do)"
+    balance: Literal["cases", "images", "datasets"] = Field(
+        default="cases", description="what comes up equally often: cases, images, or datasets (in each of which images do)"
     )
     augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -97,12 +97,13 @@ class Sampler:
             raise InputError(*problems)
         self.markers = {str(row["case"]): marker_values(row) for _, row in cases.iterrows()}
         if settings.balance != "cases":
-            sites = dict(zip(self.names, cases["site"] if settings.balance == "sites" else [""] * len(cases), strict=True))
             self.names = [name for name in self.names for _ in range(sum(self._shows(name)))]
-            by_site: dict[Any, list[str]] = {}
+        if settings.balance == "datasets":
+            source = dict(zip(map(str, cases["case"]), datasets(cases), strict=True))
+            groups: dict[Any, list[str]] = {}
             for name in self.names:
-                by_site.setdefault(str(sites[name]), []).append(name)
-            self.names += _evened(by_site, seed)
+                groups.setdefault(source[name], []).append(name)
+            self.names += _evened(groups, seed)
         if settings.oversample:
             self.names += repeats(self.names, self.markers, settings.oversample, seed)
 
@@ -196,6 +197,12 @@ def _evened(classes: Mapping[Any, list[str]], seed: int) -> list[str]:
         chosen = stream(seed, "oversample", value).permutation(len(of_class))[:rest]
         again += of_class * rounds + [of_class[i] for i in sorted(chosen)]
     return again
+
+
+def datasets(cases: pd.DataFrame) -> list[str]:
+    """Per case its data set; its site where the table does not know."""
+    known = cases["dataset"] if "dataset" in cases else pd.Series(None, index=cases.index, dtype=object)
+    return [str(name) for name in known.fillna(cases["site"])]
 
 
 class StepDataset(Dataset[Batch]):
