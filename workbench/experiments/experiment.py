@@ -325,7 +325,7 @@ class Experiment:
             evaluate_subsets(self)
         return self
 
-    def features(self) -> Experiment:
+    def read_features(self) -> Experiment:
         """Write what the method makes of each sequence of the held-out cases; `show("features")` places it in two dimensions."""
         write_features(self)
         return self
