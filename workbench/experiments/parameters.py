@@ -382,14 +382,14 @@ _DEMO: dict[str, dict[str, Any]] = {
     },  # fmt: skip
     "m4oe": {
         "epochs": 8,
-        "steps_per_epoch": 12,
+        "steps_per_epoch": 8,
         "learning_rate": 2e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
     },  # fmt: skip
     "mmformer": {
-        "epochs": 8,
-        "steps_per_epoch": 10,
+        "epochs": 4,
+        "steps_per_epoch": 8,
         "learning_rate": 2e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
@@ -400,7 +400,7 @@ _DEMO: dict[str, dict[str, Any]] = {
     "mednext": {"epochs": 4, "steps_per_epoch": 10, "learning_rate": 5e-3},
     "densenet121": {"epochs": 16, "steps_per_epoch": 12, "learning_rate": 1e-3},
     # four encoder passes a case: batches of one
-    "masm": {"epochs": 6, "steps_per_epoch": 10, "learning_rate": 5e-3, "batch_size": 1},
+    "masm": {"epochs": 6, "steps_per_epoch": 8, "learning_rate": 5e-3, "batch_size": 1},
 }
 _NNUNET: dict[str, Any] = {
     "patch": 128, "sampling": "patch", "optimiser": "sgd", "learning_rate": 1e-2, "weight_decay": 3e-5, "batch_size": 2,
