@@ -36,7 +36,7 @@ class MMFormerOptions(MethodOptions):
     intra: bool = Field(True, description="Transformer within each sequence (ablation: off)")
     inter: bool = Field(True, description="Transformer across sequences (ablation: off)")
     auxiliary: bool = Field(True, description="losses of each sequence alone and of coarser levels (ablation: off)")
-    demo: ClassVar[Mapping[str, Any]] = {"embedding": 128, "mlp": 256, "positions": 64}
+    demo: ClassVar[Mapping[str, Any]] = {"width": 4, "embedding": 64, "mlp": 128, "positions": 64}
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
