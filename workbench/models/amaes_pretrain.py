@@ -146,10 +146,10 @@ class AmaesPretrain(PretrainingModule):
         o, sizes = self.options, "-".join(map(str, features(self.options.width)))
         boxes = [
             Box("space", ("one sequence", "flipped, turned, scaled"), 0, 0.5, "data"),
-            Box("intensity", ("bias field, gamma, noise", "what is to be undone"), 1, 0, "third"),
+            Box("intensity", ("intensities changed", "this is to be undone"), 1, 0, "third"),
             Box("hidden", (f"{100 * o.masked_share:g} % hidden", f"units of {o.mask_unit}³ voxels"), 2, 0, "third"),
             Box("encoder", ("encoder, kept", sizes), 3, 0, "first"),
-            Box("decoder", ("light decoder", "one convolution a level, no skips"), 4, 0, "second"),
+            Box("decoder", ("light decoder", "no skips"), 4, 0, "second"),
             Box("loss", ("mean squared error", "hidden voxels" if o.masked_only else "all voxels"), 4, 1, "fourth"),
         ]
         arrows = [

@@ -129,7 +129,7 @@ class M4oE(MethodModule):
     def diagram(self) -> str:
         """Levels as columns, encoder above, decoder below, the mixture beside them."""
         sizes, count = widths(self.options.width, len(HEADS)), len(self.modalities)
-        gate = "a weight per expert, of those there" if self.options.gate == "expert" else "a weight per feature"
+        gate = "of the experts there" if self.options.gate == "expert" else "of the features"
         boxes = [Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0)]
         boxes += [
             Box(f"down{k}", (f"{size} features", f"1/{PATCH << k}, 2 blocks"), k + 1, 0, "first") for k, size in enumerate(sizes)

@@ -223,7 +223,7 @@ class MMFormer(MethodModule):
         """The network as built: what an option leaves out is not drawn."""
         o, count = self.options, len(self.modalities)
         widths = "-".join(str(o.width << level) for level in range(LEVELS))
-        tokens = "absent ones masked" if o.absent_tokens == "masked" else "absent ones zero"
+        tokens = "absent masked" if o.absent_tokens == "masked" else "absent zero"
         boxes = [
             Box("input", (", ".join(self.modalities), "any of them absent"), 0, 1),
             Box("encoders", (f"{count} CNN encoders", widths), 1, 1, "first"),
@@ -238,12 +238,12 @@ class MMFormer(MethodModule):
             arrows.append((last, "intra", ""))
             last = "intra"
         if o.inter:
-            boxes.append(Box("inter", ("inter-modal Transformer", tokens), 4, 0, "fourth"))
+            boxes.append(Box("inter", ("inter-modal", f"Transformer, {tokens}"), 4, 0, "fourth"))
             arrows.append((last, "inter", ""))
             last = "inter"
         arrows += [(last, "decoder", ""), ("decoder", "output", "")]
         if o.auxiliary:
-            boxes.append(Box("separate", ("shared decoder", "each sequence alone, training"), 2, 2, "second"))
+            boxes.append(Box("separate", ("shared decoder", "each sequence alone"), 2, 2, "second"))
             arrows.append(("encoders", "separate", ""))
         return draw(boxes, arrows, "mmFormer")
 
