@@ -91,4 +91,4 @@ class BrainFMOptions(BrainFMEncoderOptions):
     )
     grade_classes: int = Field(2, ge=2, le=3, description="2: grade 4 against 2 and 3; 3: grades 2, 3, 4")
     pretrained: str = Field("", description="encoder that brainfm_pretrain left; empty: random weights")
-    demo: ClassVar[Mapping[str, Any]] = _DEMO | {"head_width": 8}
+    demo: ClassVar[Mapping[str, Any]] = _DEMO | {"head_width": 4}
