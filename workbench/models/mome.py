@@ -224,10 +224,10 @@ def draw_mixture(model: MixtureMethod, title: str, source: tuple[str, str], befo
     for row, name in enumerate(names):
         boxes.append(Box(f"expert{row}", (f"expert {name}", f"{features[0]} to {features[-1]} features"), column, row, "first"))
         arrows += [(start, f"expert{row}", ""), (f"expert{row}", "fused", "")]
-    boxes.append(Box("fused", ("sum of gate x logits", f"at {o.levels - 1} levels"), column + 2, middle, "third"))
+    boxes.append(Box("fused", ("sum of gate x logits", f"at {o.levels - 1} levels"), column + 1.5, middle, "third"))
     if o.gating != "average":
         gate = ("gating network", "softmax" if o.gate_normalisation == "softmax" else "not normalised")
-        boxes.append(Box("gate", gate, column + 1, len(names), "second"))
+        boxes.append(Box("gate", gate, column, len(names), "second"))
         arrows += [(start, "gate", ""), (f"expert{len(names) - 1}", "gate", "first stages"), ("gate", "fused", "")]
-    boxes.append(Box("output", (f"{model.classes} classes", "softmax"), column + 3, middle))
+    boxes.append(Box("output", (f"{model.classes} classes", "softmax"), column + 2.5, middle))
     return draw(boxes, [*arrows, ("fused", "output", "")], title)
