@@ -101,6 +101,7 @@ def test_both_pictures_draw_from_one_source_so_that_a_selection_is_shared(run: P
         assert renderer.nonselection_glyph.fill_alpha < 0.3 < renderer.glyph.fill_alpha
         tools = {type(tool).__name__ for tool in picture.toolbar.tools}
         assert {"BoxSelectTool", "LassoSelectTool", "HoverTool"} <= tools
+        assert (picture.toolbar_location, picture.toolbar.autohide) == ("right", False), "they can be chosen"
         # each label's sign is that of a point of this label
         data = {key: list(values) for key, values in source.data.items()}
         for item in picture.legend[0].items:

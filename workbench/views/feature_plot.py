@@ -140,8 +140,8 @@ def feature_scatters(
             name=name, width=width, height=width, xlabel=f"{TITLES[points.form]} 1", ylabel=f"{TITLES[points.form]} 2",
         )  # fmt: skip
         frame = hv.Store.lookup_options("bokeh", scatter, "plot").kwargs["hooks"]
-        plots.append(scatter.opts(hooks=[_look(column, table, order), *frame], backend="bokeh"))
-    return hv.Layout(plots).opts(shared_datasource=True, shared_axes=False, merge_tools=False, backend="bokeh")
+        plots.append(scatter.opts(hooks=[_look(column, table, order), *frame, _show_tools], backend="bokeh"))
+    return hv.Layout(plots).opts(shared_datasource=True, shared_axes=False, toolbar=None, merge_tools=False, backend="bokeh")
 
 
 def _look(column: str, table: pd.DataFrame, order: Sequence[str]) -> Any:
@@ -165,6 +165,12 @@ def _look(column: str, table: pd.DataFrame, order: Sequence[str]) -> Any:
             box.click_policy = "none"
 
     return hook
+
+
+def _show_tools(plot: Any, _element: Any) -> None:
+    """Box or lasso can be chosen; a toolbar that appeared under the pointer would shift the picture and lose the first box."""
+    plot.state.toolbar_location = "right"
+    plot.state.toolbar.autohide = False
 
 
 def feature_still(points: FeaturePoints, *, title: str) -> Figure:
