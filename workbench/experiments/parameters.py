@@ -373,8 +373,8 @@ _DEMO: dict[str, dict[str, Any]] = {
     },  # fmt: skip
     "amaes_pretrain": {
         "sampling": "patch",
-        "epochs": 6,
-        "steps_per_epoch": 10,
+        "epochs": 4,
+        "steps_per_epoch": 6,
         "learning_rate": 3e-3,
         "modality_dropout": 0.0,
         "validate_every": 2,

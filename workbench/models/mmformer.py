@@ -223,7 +223,7 @@ class MMFormer(MethodModule):
         """The network as built: what an option leaves out is not drawn."""
         o, count = self.options, len(self.modalities)
         widths = "-".join(str(o.width << level) for level in range(LEVELS))
-        tokens = "absent masked" if o.absent_tokens == "masked" else "absent zero"
+        tokens = "absent tokens masked" if o.absent_tokens == "masked" else "absent tokens zero"
         boxes = [
             Box("input", (", ".join(self.modalities), "any of them absent"), 0, 1),
             Box("encoders", (f"{count} CNN encoders", widths), 1, 1, "first"),
@@ -238,7 +238,7 @@ class MMFormer(MethodModule):
             arrows.append((last, "intra", ""))
             last = "intra"
         if o.inter:
-            boxes.append(Box("inter", ("inter-modal", f"Transformer, {tokens}"), 4, 0, "fourth"))
+            boxes.append(Box("inter", ("inter-modal", tokens), 4, 0, "fourth"))
             arrows.append((last, "inter", ""))
             last = "inter"
         arrows += [(last, "decoder", ""), ("decoder", "output", "")]
