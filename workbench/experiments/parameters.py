@@ -389,7 +389,7 @@ _DEMO: dict[str, dict[str, Any]] = {
     },  # fmt: skip
     "mmformer": {
         "epochs": 4,
-        "steps_per_epoch": 8,
+        "steps_per_epoch": 6,
         "learning_rate": 2e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
