@@ -43,7 +43,7 @@ def test_each_group_has_its_own_mean_interval_and_n() -> None:
 
 def test_what_is_not_known_is_no_grouping() -> None:
     table = metrics().drop(columns="dataset").assign(lesion=None)
-    assert groups_of(table) == {"sites": [UNSEEN, SEEN]}
+    assert groups_of(table) == {"sites": [SEEN, UNSEEN]}
     assert set(segmentation_by_group(table)["grouping"]) == {"sites"}
     assert groups_of(table.iloc[:0]) == {"sites": []}
     empty = segmentation_by_group(table.iloc[:0])

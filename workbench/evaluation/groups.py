@@ -30,7 +30,7 @@ def groups_of(table: pd.DataFrame) -> dict[str, list[str]]:
         table: rows of metrics.parquet or markers.parquet.
     """
     named = _named(table)
-    return {name: sorted(named[name].unique()) for name in GROUPINGS if name in named}
+    return {name: _ordered(named[name]) for name in GROUPINGS if name in named}
 
 
 def segmentation_by_group(metrics: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
@@ -51,12 +51,18 @@ def markers_by_group(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed:
     return _by_group(markers, lambda part: summarise_markers(part, by_present=False, resamples=resamples, seed=seed))
 
 
+def _ordered(values: pd.Series) -> list[str]:
+    """Seen before unseen sites, everything else by name."""
+    return sorted(map(str, values.unique()), key=lambda name: (name == UNSEEN, name))
+
+
 def _by_group(table: pd.DataFrame, summarise: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     named = _named(table)
     parts = []
     for grouping in (name for name in GROUPINGS if name in named):
-        for group, rows in named.groupby(grouping, sort=True):
-            parts.append(summarise(rows.drop(columns=SITE_KIND)).assign(grouping=grouping, group=str(group)))
+        for group in _ordered(named[grouping]):
+            rows = named[named[grouping] == group]
+            parts.append(summarise(rows.drop(columns=SITE_KIND)).assign(grouping=grouping, group=group))
     columns = list(summarise(table.iloc[:0]).columns)
     made = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, "grouping", "group"])
     return made[[*_KEYS, *(name for name in columns if name not in _KEYS)]]

@@ -153,6 +153,18 @@ def test_flair_follows_and_adc_returns_with_the_age_of_an_infarct() -> None:
     assert infarct_visibility("dwi", 1.5, OPTIONS) > 0.8
 
 
+def test_an_early_infarct_is_hard_to_see_on_flair_and_a_later_one_is_not() -> None:
+    number = next(n for n in range(30) if "flair" in case("stroke", n).images and case("stroke", n).facts["volume_ml"] > 5)
+    change = []
+    for hours in ((1.5, 1.6), (48.0, 49.0)):
+        made = make_lesion_case(0, number, 3.0, "stroke", OPTIONS.model_copy(update={"stroke_hours": hours}))
+        image, lesion = made.images["flair"].astype(float), made.labels > 0
+        around = ndimage.binary_dilation(lesion, iterations=2) & ~ndimage.binary_dilation(lesion) & (image > 0)
+        change.append(np.median(image[lesion]) / np.median(image[around]) - 1)
+    assert change[0] < 0.15
+    assert change[1] > change[0] + 0.2
+
+
 def test_volume_does_not_depend_on_the_spacing() -> None:
     for kind in ("wmh", "metastasis"):
         volumes = [case(kind, 1, spacing).facts["volume_ml"] for spacing in (2.0, 3.0)]
@@ -230,6 +242,7 @@ def test_the_ordinary_reader_reads_it(cohort: Cohort, tmp_path: Path) -> None:
         assert read.present(case_name) == cohort.present(case_name)
 
 
+@pytest.mark.slow
 def test_same_bytes_on_two_workers_and_a_lost_file_is_made_again(cohort: Cohort, tmp_path: Path) -> None:
     make_phantom(tmp_path / "again", **SETTINGS, workers=2)
     assert digests(tmp_path / "again") == digests(cohort.folder)

@@ -263,6 +263,6 @@ def _oedema(drawing: Drawing, options: LesionOptions, point: np.ndarray, radius:
     width = min(width * math.sqrt(2 * radius / options.met_diameter[0]), 3.0 * radius)
     noise = drawing.noise(6.0)
     distance = np.sqrt(sum(((p - c) ** 2 for p, c in zip(head.nodes.points(), point, strict=True)), np.zeros(()))) - radius
-    score = distance + 0.35 * width * noise + 6.0 * np.clip(0.7 - head.white, 0, 1)
+    score = distance + 0.35 * width * noise
     window, fraction = drawing.below(score.astype(np.float32), width, 1.5)
     drawing.add("oedema", window, fraction * _white(drawing, window, 0.4))
