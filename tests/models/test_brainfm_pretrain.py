@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.contracts import Batch, Prediction
 from workbench.errors import ParameterError
@@ -130,6 +130,20 @@ def test_what_is_masked_is_not_seen(decoder: str) -> None:
     torch.manual_seed(0)
     changed = model.reconstruct(torch.where(first["masked"], volumes, 9.0), present, 0.3)
     assert not torch.allclose(first["reconstruction"], changed["reconstruction"])
+
+
+@pytest.mark.parametrize("decoder", ["published", "light"])
+def test_the_decoder_lays_visible_tokens_where_they_were_and_mask_tokens_elsewhere(decoder: str) -> None:
+    found = build(decoder=decoder).decoder
+    assert (found.layers[0].cross is None) == (decoder == "light")
+    found.layers, found.norm, found.voxels, found.narrow = nn.ModuleList(), nn.Identity(), nn.Identity(), nn.Identity()
+    visible, shown, where = torch.randn(2, 2, 24), torch.tensor([[1, 4], [0, 3]]), torch.randn(2, 5, 24)
+    whole = found(visible, shown, where)
+    for sample in range(2):
+        for place in range(5):
+            there = shown[sample].tolist()
+            token = visible[sample, there.index(place)] if place in there else found.mask
+            torch.testing.assert_close(whole[sample, place], token + where[sample, place])
 
 
 def test_the_loss_counts_masked_acquired_finite_voxels_of_the_unaugmented_image() -> None:
