@@ -64,12 +64,12 @@ CLINICAL_PAIRS = (("t1", "t1c"), ("t2", "flair"), ("dwi", "adc"))
 """Sequences that refill and attend to each other."""
 ASSUMPTIONS = (
     "a re-implementation from a digest of the paper; no public code exists, and no number of the paper is a target",
-    "assumed: widths 32 to 320, 8^3 tokens a level, one block a module, 8 heads, learnt positions, instance norm",
+    "assumed, at the paper's size: widths 32 to 320, 8^3 tokens a level, one block a module, 8 heads, learnt positions",
     "assumed: keep decision as in DynamicViT, temperature 1, hard in training, the likelier outside, no keep-ratio loss",
     "assumed: a dropped token takes its partner's where that is kept, before the attention; only kept tokens attend",
     "assumed: mosaic s = 2(x%2)+(y%2)+2(z%2) modulo the number of sequences",
     "assumed: sequences joined for the decoder by a linear map each and the mean over those present",
-    "assumed: Dice with cross-entropy, AdamW 1e-4, weight decay 1e-5, 300 epochs of batch 2 at 128^3",
+    "assumed, at the paper's size: Dice with cross-entropy, AdamW 1e-4, weight decay 1e-5, 300 epochs of batch 2 at 128^3",
     "the paper assumes all four sequences: what happens without one is ours, and no robustness is claimed",
 )
 
