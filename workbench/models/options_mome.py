@@ -65,7 +65,8 @@ class MixtureOptions(PlainUNetOptions):
         "slower), or frozen",
     )
 
-    demo: ClassVar[Mapping[str, Any]] = {"width": 4, "levels": 4, "expert_share": 0.4}
+    # a tenth of the rate is for 800 epochs of SGD: in a short run nothing would move
+    demo: ClassVar[Mapping[str, Any]] = {"width": 4, "levels": 4, "expert_share": 0.4, "joint_rate": 0.5}
 
     @model_validator(mode="before")
     @classmethod
