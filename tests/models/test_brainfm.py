@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.contracts import Batch
+from workbench.contracts import SEGMENTATION, Batch
 from workbench.errors import InputError, ParameterError
 from workbench.models.brainfm import BrainFM
 from workbench.models.brainfm_encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
@@ -151,6 +153,22 @@ def test_a_subset_that_was_never_asked_for_has_its_own_answer() -> None:
         for row, logits in zip(([1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]), subsets, strict=True):
             alone = model(images, torch.tensor([row]).bool(), GIVEN).segmentation
             torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_subsets_share_what_can_be_shared() -> None:
+    model, images = build(width=48, head_width=8), torch.randn(1, 4, 32, 32, 32)
+    rows = torch.tensor([[int(digit) for digit in f"{number:04b}"] for number in range(1, 16)]).bool()
+
+    def operations(work: Callable[[], object]) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    one = operations(lambda: model(images, torch.ones(1, 4).bool(), tasks=(SEGMENTATION,)))
+    alone = operations(lambda: [model(images, row[None], tasks=(SEGMENTATION,)) for row in rows])
+    together = operations(lambda: model.forward_subsets(images, rows))
+    assert together < 0.85 * alone
+    assert together < 11 * one, "of 15"
 
 
 def test_names_must_suit_the_channels() -> None:
