@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import Batch
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
 from workbench.models.mmformer import MMFormer
 from workbench.models.mmformer_blocks import Encoder, Transformer, tokens_read, tokens_to_volume, upsample
-from workbench.models.registry import create_model, flops
+from workbench.models.registry import create_model, flops, paper_model
 
 GIVEN = ("flair", "t1c", "t1", "t2")
 TINY = {"width": 2, "embedding": 8, "heads": 2, "mlp": 8, "positions": 32, "dropout": 0.0}
@@ -56,7 +58,12 @@ def test_the_size_is_the_public_codes_less_four_convolutions_that_it_never_uses(
 
 
 def test_operations_can_be_counted() -> None:
-    assert 2.4e11 < flops("mmformer") < 2.7e11
+    one = flops("mmformer")
+    assert 2.4e11 < one < 2.7e11
+    shown = torch.ones(15, 4, dtype=torch.bool, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        paper_model(card("mmformer")).eval().forward_subsets(torch.zeros(1, 4, 128, 128, 128, device="meta"), shown)
+    assert counter.get_total_flops() / one == pytest.approx(6.6, abs=0.05), "fifteen subsets share the sequences' own parts"
 
 
 def test_the_papers_recipe_shows_every_subset_equally_often() -> None:

@@ -16,6 +16,7 @@ Whom the encoder has seen is recorded with it; a test on the same people is mark
 BraTS 2021, ISLES 2022, WMH and MSSEG, among the usual test sets.
 
 Parameters (4 sequences, 4 classes): 22,580,964; width 64: 90,303,940. The paper: 22 M and 90 M.
+A forward pass over 128^3: 962 GFLOP.
 """
 
 from __future__ import annotations

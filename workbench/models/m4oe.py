@@ -31,6 +31,7 @@ Choices of ours:
 8. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
 
 `maps`: the gate's weight of each sequence at 1/4, in the last block. Parameters (4 sequences, 4 classes): 77,528,928.
+A forward pass over 128^3: 258 GFLOP.
 """
 
 from __future__ import annotations
