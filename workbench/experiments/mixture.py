@@ -95,6 +95,10 @@ def expert_table(experiment: Experiment) -> pd.DataFrame | Markdown:
     if scores.empty:
         why = "has no experts" if not isinstance(experiment.model, MixtureMethod) else "has no test case with a mask"
         return Markdown(f"*{experiment.parameters.method} {why}: there is nothing to compare.*")
+    place = {name: index for index, name in enumerate(experiment.modalities)}
+    scores = scores.sort_values("sequence", key=lambda names: names.map(place), kind="stable").sort_values(
+        "split", key=lambda names: names != "test", kind="stable"
+    )
     rows = {}
     for key, group in scores.groupby(["split", "sequence", "region"], sort=False):
         columns = np.column_stack([group["alone"], group["fused"], group["fused"] - group["alone"]])
