@@ -370,7 +370,7 @@ _DEMO: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
-    },  # fmt: skip
+    },
     "amaes_pretrain": {
         "sampling": "patch",
         "epochs": 4,
@@ -379,21 +379,21 @@ _DEMO: dict[str, dict[str, Any]] = {
         "modality_dropout": 0.0,
         "validate_every": 2,
         "ema": 0.0,
-    },  # fmt: skip
+    },
     "m4oe": {
         "epochs": 8,
         "steps_per_epoch": 8,
         "learning_rate": 2e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
-    },  # fmt: skip
+    },
     "mmformer": {
         "epochs": 4,
         "steps_per_epoch": 6,
         "learning_rate": 2e-3,
         "modality_dropout": 1.0,
         "dropout_mode": "subset",
-    },  # fmt: skip
+    },
     "swin_unetr": {"epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3},
     "unetr": {"epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3},
     "attention_unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},

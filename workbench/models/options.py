@@ -19,8 +19,8 @@ from workbench.models.options_amaes import AmaesOptions, AmaesPretrainOptions
 from workbench.models.options_base import MethodOptions
 from workbench.models.options_brainfm import BrainFMOptions, BrainFMPretrainOptions
 from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
-from workbench.models.options_masm import MasmOptions
 from workbench.models.options_m4oe import M4oEOptions
+from workbench.models.options_masm import MasmOptions
 from workbench.models.options_mmformer import MMFormerOptions
 from workbench.models.options_mome import MoMEOptions, MoMEPlusOptions, PooledUNetOptions
 from workbench.models.options_networks import (
