@@ -24,6 +24,7 @@ from workbench.models.modality_text import PHRASES
 from workbench.models.pretrained_file import save_encoder
 from workbench.models.registry import create_model, flops
 from workbench.models.seen import Seen
+from workbench.training.schedule import set_trainable
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 SIZES = {"token": 8, "width": 24, "depth": 4, "heads": 2, "mlp": 48, "dropout": 0.0, "positions": 2}
@@ -283,6 +284,15 @@ def test_a_frozen_encoder_stays_and_a_linear_probe_is_linear() -> None:
     assert "random" in model.notes[0]
     assert build(freeze=True, pretrained="some.safetensors").notes == ()
     assert model.head.classify.kernel_size == (1, 1, 1)
+
+
+@pytest.mark.parametrize("markers", [(), ("idh",)])
+def test_a_frozen_encoder_can_be_trained_with_and_without_markers(markers: tuple[str, ...]) -> None:
+    model = create_model("brainfm", modalities=("t1", "t2"), classes=2, markers=markers, freeze=True, head="linear", **SIZES)
+    names = [name for name, _ in model.named_parameters()]
+    set_trainable(model, model.stages()[0], names)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name in names if not name.startswith("encoder.")}
 
 
 def test_pooled_features_are_the_mean_of_the_tokens_that_are_there() -> None:

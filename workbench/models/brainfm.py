@@ -134,8 +134,9 @@ class BrainFM(OpenChannels):
 
     def stages(self) -> list[Stage]:
         """One stage; with a frozen encoder, of the heads alone."""
-        tasks = BOTH_TASKS if self.markers else (SEGMENTATION,)
-        return [Stage("heads", 1.0, tasks, trainable=_HEADS) if self.options.freeze else Stage("joint", 1.0, tasks)]
+        if self.options.freeze:
+            return [Stage("heads", 1.0, BOTH_TASKS, _HEADS) if self.markers else Stage("heads", 1.0, (SEGMENTATION,), _HEADS[:1])]
+        return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
 
     def cam_layers(self) -> tuple[str, ...]:
         """The head's first two levels; a linear head has none."""
