@@ -52,7 +52,7 @@ _DEMO: dict[str, dict[str, Any]] = {
         "epochs": 10, "steps_per_epoch": 12, "learning_rate": 1e-2, "batch_size": 1, "validate_every": 5,
         "modality_dropout": 0.0,
     },
-    "brainfm": {"epochs": 6, "steps_per_epoch": 10, "learning_rate": 1e-3, "modality_dropout": 1.0, "dropout_mode": "subset"},
+    "brainfm": {"epochs": 6, "steps_per_epoch": 10, "learning_rate": 4e-3, "modality_dropout": 1.0, "dropout_mode": "subset"},
     "brainfm_pretrain": {
         "epochs": 10, "steps_per_epoch": 12, "learning_rate": 1e-3, "weight_decay": 0.05, "modality_dropout": 0.0,
         "validate_every": 2, "ema": 0.0, "batch_size": 4,

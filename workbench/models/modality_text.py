@@ -7,9 +7,9 @@ spelled out, the others stay. `workbench modality-embeddings` turns the same phr
 hand.
 
 Choices of ours, all of them: the phrases, the aliases, and the built-in vector, which needs no file. It is compositional and
-deterministic: each distinct word is a pseudo-random vector of signs, made of the word itself and of its character 3- and 4-grams (so
-that `suppressed` lies near `suppression`), words that say little weigh little, and the sum is brought to a fixed length. Two
-phrases are thus as similar as the words that they share.
+deterministic: each distinct word is a pseudo-random vector of signs, made of the word itself and of its character 3- and
+4-grams (so that `suppressed` lies near `suppression`), words that say little weigh little, and the sum is brought to a fixed
+length. Two phrases are thus as similar as the words that they share.
 """
 
 from __future__ import annotations
