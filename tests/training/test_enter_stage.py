@@ -93,6 +93,20 @@ def test_what_starts_anew_forgets_its_momentum_and_its_average(tmp_path: Path) -
     torch.testing.assert_close(moved, moved.mean().expand_as(moved), rtol=1e-3, atol=1e-3)  # between the two: nothing older
 
 
+@pytest.mark.parametrize("stops", [(), (4,), (5, 2)], ids=["whole", "at the boundary", "twice"])
+def test_the_best_weights_and_early_stopping_are_the_last_stages(tmp_path: Path, stops: tuple[int, ...]) -> None:
+    """The first stage scores highest and then gets worse: neither its weights are chosen nor does the run end in it."""
+    scores = iter([0.9, 0.8, 0.3, 0.4, 0.2, 0.1])  # every second step
+    settings = SETTINGS.model_copy(update={"epochs": 6, "patience": 1})
+    for steps in (*stops, settings.steps):
+        model = ToyMethod(stages=[Stage("first", 1 / 3, ("segmentation",)), Stage("joint", 2 / 3)])
+        recorder = StoppingAfter(tmp_path, steps)
+        result = train(model, toy_batches(), settings, recorder, lambda _: next(scores), device="cpu", progress=False)
+    assert (result.best_score, result.best_step) == (0.4, 8)
+    assert (result.stopped, result.step) == ("early", 10)
+    assert load_checkpoint(tmp_path / "checkpoints" / "best").metadata["step"] == 8
+
+
 def mixed_batch(index: int) -> Batch:
     """No sample has all sequences: t1 and flair, or dwi alone."""
     generator = torch.Generator().manual_seed(index)

@@ -44,8 +44,9 @@ def train(
 ) -> TrainingResult:
     """Train a method; resume by itself where `recorder.checkpoint("last")` exists.
 
-    Afterwards `best` holds the weights that validated best (without validation the last ones; the moving average where
-    `settings.ema` is on) and `last` all that is needed to go on. `model` itself is left with the last weights, on the device.
+    Afterwards `best` holds the weights of the last stage that validated best (without validation the last ones; the moving
+    average where `settings.ema` is on) and `last` all that is needed to go on. `model` itself is left with the last weights, on
+    the device.
 
     Args:
         model: a method (`contracts.Method`). A loss term's name starts with its task's ('segmentation/dice_ce', 'markers/idh'):
@@ -132,7 +133,11 @@ class _Loop:
         return means
 
     def enter(self, stage: Stage) -> None:
-        """Let the method begin a stage, a function of (seed, stage); what starts anew forgets its momentum and its average."""
+        """Let the method begin a stage, a function of (seed, stage); what starts anew forgets its momentum and its average.
+
+        Each stage chooses its own best weights: those of an earlier one are not what the recipe makes, however they score.
+        """
+        self.state.best_score, self.state.best_step, self.state.stale = None, 0, 0
         seed_torch(self.accelerator.device, derive_seed(self.settings.seed, "stage", stage.name))
         anew = self.model.enter_stage(stage)
         averages = {} if self.keeper.averaged is None else dict(self.keeper.averaged.module.named_parameters())
@@ -251,8 +256,8 @@ class _Loop:
         if math.isfinite(score) and (state.best_score is None or score > state.best_score):
             state.best_score, state.best_step, state.stale = float(score), state.step, 0
             self.keeper.save("best")
-        if self.settings.patience and state.stale >= self.settings.patience:
-            state.stopped = "early"
+        if self.settings.patience and state.stale >= self.settings.patience and self.span is self.spans[-1]:
+            state.stopped = "early"  # in an earlier stage there is still something to come
 
     def keep(self) -> None:
         """Save what is due after a step; 'last' comes last, since it says that the step is done."""
