@@ -11,6 +11,7 @@ import panel as pn
 
 from app.state import AppState
 from app.store import Store
+from workbench.contracts import PRETRAINING
 from workbench.errors import WorkbenchError
 from workbench.evaluation.robustness import (
     added_sequence,
@@ -21,6 +22,7 @@ from workbench.evaluation.robustness import (
     subset_order,
     tolerance_of,
 )
+from workbench.models.catalogue import CARDS
 from workbench.records.index import RunRow
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.views.feature_plot import feature_figure
@@ -106,6 +108,8 @@ class RobustnessPage(pn.viewable.Viewer):
     def _tables(self, rows: list[RunRow]) -> tuple[dict[str, tuple[pd.DataFrame, pd.DataFrame]], list[str]]:
         tables, notes, without = {}, [], []
         for row in rows:
+            if not can_be_judged(row.method):
+                continue
             try:
                 metrics, markers = self.store.subsets(row.run)
             except (WorkbenchError, OSError) as error:
@@ -219,6 +223,12 @@ class RobustnessPage(pn.viewable.Viewer):
                 self.features[:] = [pn.pane.HoloViews(figure, linked_axes=False)]
                 return
         self.features[:] = []
+
+
+def can_be_judged(method: str) -> bool:
+    """Whether a method reads images of test cases: pretraining predicts none, radiomics has no network. An unknown one may."""
+    entry = CARDS.get(method)
+    return entry is None or (entry.network and PRETRAINING not in entry.tasks)
 
 
 def same_unit(key: str, other: str) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 import panel as pn
 import pytest
 
-from app.robustness import RobustnessPage, modality_order, same_unit
+from app.robustness import RobustnessPage, can_be_judged, modality_order, same_unit
 from app.state import AppState
 from app.store import Store
 
@@ -90,3 +90,6 @@ def test_small_things() -> None:
     assert modality_order(pd.Series(["flair", "t1", "t1+t2+flair"])) == ["t1", "t2", "flair"]
     assert same_unit("dice:WT", "auc:idh:mutant")
     assert not same_unit("dice:WT", "hd95:WT")
+    assert can_be_judged("unet")
+    assert not can_be_judged("pretrain_swin")
+    assert not can_be_judged("radiomics")

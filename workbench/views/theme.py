@@ -94,10 +94,12 @@ def cohort_title(name: str, phantom: bool) -> str:
 
     >>> cohort_title("demo", True)
     'phantom cohort demo'
+    >>> cohort_title("phantom-mixed", True)
+    'phantom-mixed cohort'
     """
     if not phantom:
         return name
-    return f"{name} cohort" if name == "phantom" else f"phantom cohort {name}"
+    return f"{name} cohort" if name.startswith("phantom") else f"phantom cohort {name}"
 
 
 def estimate_text(value: float, low: float | None = None, high: float | None = None, digits: int = 2) -> str:
