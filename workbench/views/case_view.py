@@ -278,7 +278,7 @@ def open_case(cohort: Cohort, case: str, run_folder: Path | None = None) -> Case
     columns = [*cohort.present(case), "segmentation", "brain_mask"]
     paths = [p for p in (*(cohort.path(case, c) for c in columns), prediction, *maps.values()) if p is not None]
     key = (str(cohort.folder), case, str(run_folder))
-    stamp = tuple(_stamp(path) for path in paths)
+    stamp = (*(_stamp(path) for path in paths), *map(str, cohort.row(case)))  # its row may change as well as its images
     with _open_lock:
         if key in _open and _open[key]._made.get("stamp") == stamp:
             _open.move_to_end(key)
