@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,8 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.reopening import reopen
 from workbench.experiments.robustness import robustness_of, shown_sets, subset_results, untrained_subsets
+from workbench.inference.export import load_logits
+from workbench.inference.predict import predict_case
 from workbench.records.run_folder import SUBSET_MARKERS_FILE
 from workbench.sampling.batches import Sampler
 
@@ -69,6 +72,21 @@ def test_a_withheld_sequence_is_in_no_training_batch(judged: Experiment) -> None
         assert not batch.present[:, place].any()
         assert not batch.images[:, place].any()
         assert batch.present.any(dim=1).all()
+
+
+def test_validation_cases_do_not_show_it_either_when_they_are_predicted(judged: Experiment) -> None:
+    """Thresholds and calibration are fitted on these predictions."""
+    judged.predict().evaluate()
+    name = next(str(c) for c in judged.cases_by_split["validation"]["case"] if "flair" in judged.cohort.present(str(c)))
+    table = judged.run.metrics()
+    assert table is not None
+    shown = {split: set("+".join(rows["present"]).split("+")) for split, rows in table.groupby("split")}
+    assert "flair" in shown["test"]
+    assert "flair" not in shown["validation"]
+    case, model = judged.prepared.case(name), judged.model.eval()
+    alone = predict_case(model, case, modalities=judged.modalities, patch=judged.patch, present=("t1", "t1c", "t2"))
+    stored = load_logits(judged.run.folder / "predictions" / f"{name}.logits.b2nd")
+    np.testing.assert_allclose(stored, alone.logits, rtol=1e-2, atol=1e-2)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(

@@ -98,12 +98,13 @@ def class_rows(marker: str, value: Any, logits: np.ndarray) -> list[tuple[str, f
 
 def who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
     """The columns that say which case a row of a long table is about."""
+    split = experiment.split[row["case"]]
     return {
         "case": row["case"],
         "subject": row["subject"],
         "site": row["site"],
         **{name: None if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "lesion")},
         "fold": experiment.parameters.fold,
-        "split": experiment.split[row["case"]],
-        "present": "+".join(name for name in experiment.modalities if not pd.isna(row[name])),
+        "split": split,
+        "present": "+".join(name for name in experiment.shown_in(split) if not pd.isna(row[name])),
     }

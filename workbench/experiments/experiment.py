@@ -95,6 +95,10 @@ class Experiment:
         """The sequences that training and validation may show: all but those withheld."""
         return tuple(name for name in self.modalities if name not in self.parameters.withheld())
 
+    def shown_in(self, split: str) -> tuple[str, ...]:
+        """The sequences that cases of a split show: a threshold is chosen on validation cases that show what training may."""
+        return self.learned_modalities if split in ("train", "validation") else self.modalities
+
     @cached_property
     def cases_by_split(self) -> dict[str, pd.DataFrame]:
         """Rows of the cohort table per split; cases without any of the modalities are left out, and noted."""

@@ -45,8 +45,9 @@ def predict_all(experiment: Experiment) -> None:
     for row in experiment.progress.over(rows, "predicting", len(rows)):
         case = experiment.prepared.case(row["case"])
         predicted = predict_case(
-            model, case, modalities=experiment.modalities, patch=experiment.patch, overlap=experiment.parameters.overlap,
-            device=experiment.device, whole=experiment.parameters.sampling == "whole", precision=experiment.parameters.precision,
+            model, case, modalities=experiment.modalities, present=experiment.shown_in(experiment.split[case.name]),
+            patch=experiment.patch, overlap=experiment.parameters.overlap, device=experiment.device,
+            whole=experiment.parameters.sampling == "whole", precision=experiment.parameters.precision,
         )  # fmt: skip
         if predicted.logits is not None and experiment.split[row["case"]] == "validation":
             save_logits(predicted, run.path("predictions", f"{case.name}.logits.b2nd"))

@@ -75,8 +75,8 @@ def examine(experiment: Experiment, model: PretrainingModule, name: str) -> Exam
     """One case, a patch around the middle of its brain box, asked with a seed of its name: the same in every run of one seed."""
     case = experiment.prepared.case(name)
     images, present = case_tensors(experiment, case)
-    if experiment.split[name] == "validation":  # what is withheld from learning may not choose the checkpoint either
-        present = present & torch.tensor([[m in experiment.learned_modalities for m in experiment.modalities]]).to(present)
+    may = experiment.shown_in(experiment.split[name])  # what is withheld from learning may not choose the checkpoint either
+    present = present & torch.tensor([[m in may for m in experiment.modalities]]).to(present)
     seen = crop(images, centred_start(case.shape, experiment.patch), experiment.patch)
     seed = derive_seed(experiment.parameters.seed, "examine", name)
     return model.examine(seen, present, experiment.modalities, seed=seed)
