@@ -74,6 +74,13 @@ def test_a_larger_distance_is_worse() -> None:
     assert row(table, added="flair")["gain"] == pytest.approx(-0.5)
 
 
+def test_a_volume_error_nearer_to_none_is_better_whatever_its_sign() -> None:
+    table = added_sequence(scores({"a": {"t1": -6.0, "t1+flair": 2.0}, "b": {"t1": 1.0, "t1+flair": -5.0}}, "volume_error"),
+                           resamples=100)  # fmt: skip
+    found = row(table, added="flair")
+    assert (found["gain"], found["harmed"]) == (0.0, 0.5), "4 ml better in a, 4 ml worse in b"
+
+
 def test_a_pair_with_an_undefined_value_is_no_pair() -> None:
     broken = {"a": TWO["a"] | {"flair": float("nan")}, "b": TWO["b"]}
     t1 = row(added_sequence(scores(broken), resamples=100), added="t1")

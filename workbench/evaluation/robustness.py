@@ -22,7 +22,10 @@ TOLERANCE = 0.01
 """A pair counts as made worse from this fall of Dice (or of the probability of the true class) on: less is noise."""
 TOLERANCE_MM = 1.0
 """The same of distances: a rise by a voxel's edge."""
+TOLERANCE_ML = 1.0
+"""The same of the volume error, whatever its sign."""
 _DISTANCES = ("hd95",)
+_SIGNED = ("volume_error",)
 TRUE_CLASS = "probability of the true class"
 
 
@@ -133,12 +136,14 @@ def added_sequence(
 
     Returns:
         split, region, metric, added ('any' = all of them together), pairs, n (cases); gain: mean change with gain_low and
-        gain_high, positive = better; harmed: mean share of a case's pairs that got worse, with harmed_low and harmed_high.
+        gain_high, positive = better (of the volume error: nearer to none); harmed: mean share of a case's pairs that got worse,
+        with harmed_low and harmed_high.
     """
     rows = []
     for key, part in scores.groupby(["split", "region", "metric"], sort=False):
         split, region, metric = (str(item) for item in tuple(key))
-        pairs = _pairs(part, -1.0 if metric in _DISTANCES else 1.0)
+        signless = part.assign(value=part["value"].abs()) if metric in _SIGNED else part
+        pairs = _pairs(signless, -1.0 if metric in (*_DISTANCES, *_SIGNED) else 1.0)
         limit = tolerance_of(metric) if tolerance is None else tolerance
         if pairs.empty:
             continue
@@ -166,7 +171,9 @@ def added_sequence(
 
 
 def tolerance_of(metric: str) -> float:
-    """The change for the worse that is still noise: `TOLERANCE`, of distances `TOLERANCE_MM`."""
+    """The change for the worse that is still noise: `TOLERANCE`, of distances `TOLERANCE_MM`, of volumes `TOLERANCE_ML`."""
+    if metric in _SIGNED:
+        return TOLERANCE_ML
     return TOLERANCE_MM if metric in _DISTANCES else TOLERANCE
 
 
