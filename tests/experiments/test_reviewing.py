@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workbench.errors import ParameterError
@@ -54,6 +55,25 @@ def test_a_withheld_sequence_is_set_beside_runs_that_saw_it(runs: Path) -> None:
     assert first["all others"] != first["all with it"]
     assert first["all with it"].endswith("n 23")
     assert first["alone"].endswith("n 24")
+
+
+def test_runs_that_were_judged_on_other_cases_say_so(runs: Path) -> None:
+    review = RobustnessReview(runs)
+    assert "same cases" not in review.overview().data
+    path = runs / review.rows[0].run / "subset_metrics.parquet"
+    markers = path.with_name("subset_markers.parquet")
+    kept = path.read_bytes(), markers.read_bytes()
+    few = sorted(pd.read_parquet(path)["case"].unique())[:6]
+    for file in (path, markers):
+        table = pd.read_parquet(file)
+        table[table["case"].isin(few)].to_parquet(file)
+    changed = RobustnessReview(runs)
+    path.write_bytes(kept[0])
+    markers.write_bytes(kept[1])
+    title = changed.titles[changed.rows[0].run]
+    assert f"not judged on the same cases ({title} 6, " in changed.overview().data
+    assert "6 of them in common" in changed.overview().data
+    assert changed.table("dice:WT").loc["T1", "n"] == "6 to 24"
 
 
 def test_what_is_not_there_is_said(runs: Path, tmp_path: Path) -> None:

@@ -84,8 +84,22 @@ class RobustnessReview:
             )
         budget = unequal_budgets(self.rows)
         lines = [f"{self.titles[row.run]}: {row.run}, {row.state}" for row in self.rows]
-        notes = [*self.problems, *([budget] if budget else []), *cautions(self.rows)]
+        notes = [*self.problems, *([budget] if budget else []), *self._other_cases(), *cautions(self.rows)]
         return Markdown(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
+
+    def _other_cases(self) -> list[str]:
+        """A sentence where runs were judged on different cases (another fold, `subsets=few`), whose means differ by that alone."""
+        for kind in (0, 1):  # masks, markers: not every method gives both, nor has every case both
+            found = {row.run: self._cases(self.tables[row.run][kind]) for row in self.rows}
+            judged = {run: cases for run, cases in found.items() if cases}
+            if len(set(judged.values())) > 1:
+                common = len(frozenset.intersection(*judged.values()))
+                counts = ", ".join(f"{self.titles[run]} {len(cases)}" for run, cases in judged.items())
+                return [f"not judged on the same cases ({counts}, {common} of them in common): do not compare their means"]
+        return []
+
+    def _cases(self, table: pd.DataFrame) -> frozenset[str]:
+        return frozenset(map(str, table.loc[table["split"] == self.split, "case"]))
 
     def judgements(self) -> list[str]:
         """What these runs can be judged by, e.g. 'dice:WT', 'auc:idh:mutant'."""
@@ -117,7 +131,7 @@ class RobustnessReview:
         wide = table.assign(text=texts).pivot(index="present", columns="column", values="text")
         order = subset_order(wide.index, self._modalities(table))
         wide = wide.reindex(index=order, columns=[self.titles[row.run] for row in self.rows]).fillna("-")
-        wide.insert(0, "n", table.groupby("present")["n"].max().reindex(order))
+        wide.insert(0, "n", table.groupby("present")["n"].agg(_counts).reindex(order))
         wide.index = pd.Index([subset_title(present) for present in order], name="shown")
         wide.columns.name = f"{judgement_title(judged)}, {self.cohort}"
         return wide
@@ -230,6 +244,12 @@ def _change_text(added: pd.DataFrame, name: str) -> str:
         return "-"
     value, low, high = (float(number) for number in added.loc[name, ["gain", "gain_low", "gain_high"]].to_numpy())
     return estimate_text(value, low, high, 3)
+
+
+def _counts(numbers: pd.Series) -> int | str:
+    """The cases behind the means of a row; where runs differ, fewest to most."""
+    fewest, most = int(numbers.min()), int(numbers.max())
+    return most if fewest == most else f"{fewest} to {most}"
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
