@@ -88,7 +88,7 @@ class RobustnessReview:
         return Markdown(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
 
     def _other_cases(self) -> list[str]:
-        """A sentence where runs were judged on different cases (another fold, `subsets=few`), whose means differ by that alone."""
+        """A sentence where runs were judged on different cases (another fold, `subsets=few`): means differ by that alone."""
         for kind in (0, 1):  # masks, markers: not every method gives both, nor has every case both
             found = {row.run: self._cases(self.tables[row.run][kind]) for row in self.rows}
             judged = {run: cases for run, cases in found.items() if cases}
