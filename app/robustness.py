@@ -100,7 +100,7 @@ class RobustnessPage(pn.viewable.Viewer):
                 notes.append("No run was judged under subsets of its sequences yet." if rows else "There are no runs yet.")
                 for pane in (self.heatmap, self.number, self.added):
                     pane.param.update(object=None, visible=False)
-            self._draw_features(rows)
+            notes += self._draw_features(rows)
             self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in notes)
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -215,14 +215,20 @@ class RobustnessPage(pn.viewable.Viewer):
         ) if len(worse) else None  # fmt: skip
         self.added.param.update(object=figure, visible=figure is not None)
 
-    def _draw_features(self, rows: list[RunRow]) -> None:
-        """Of the first run that has features: a picture of two linked plots is enough at a time."""
+    def _draw_features(self, rows: list[RunRow]) -> list[str]:
+        """Of the first run that has features: a picture of two linked plots is enough at a time. Returns which cannot be read."""
+        notes = []
         for row in rows:
-            figure = feature_figure(self.store.run(row.run).folder, name=self.state.theme)
+            try:
+                figure = feature_figure(self.store.run(row.run).folder, name=self.state.theme)
+            except (WorkbenchError, OSError, ValueError, KeyError) as error:
+                notes.append(f"{row.title}: the table of features cannot be drawn: {error}")
+                continue
             if figure is not None:
                 self.features[:] = [pn.pane.HoloViews(figure, linked_axes=False)]
-                return
+                return notes
         self.features[:] = []
+        return notes
 
 
 def can_be_judged(method: str) -> bool:

@@ -26,6 +26,7 @@ from workbench.records.run_folder import (
     SUBSET_METRICS_FILE,
     RunFolder,
     read_events,
+    read_subset_table,
     read_table,
 )
 from workbench.views.map_tables import read_map_table
@@ -79,7 +80,8 @@ class Store:
 
     def subsets(self, run: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
         """Segmentation metrics and marker predictions under every subset of sequences; None where there are none."""
-        return self._read(run, SUBSET_METRICS_FILE, read_table), self._read(run, SUBSET_MARKERS_FILE, read_table)
+        metrics = self._read(run, SUBSET_METRICS_FILE, read_subset_table)
+        return metrics, self._read(run, SUBSET_MARKERS_FILE, read_subset_table)
 
     def events(self, run: str) -> pd.DataFrame:
         """Training scalars of a run: name, step, value."""

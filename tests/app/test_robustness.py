@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +86,45 @@ def test_nothing_is_drawn_before_the_page_is_looked_at_nor_twice(store: Store, d
     assert first is not None
     page.refresh()
     assert page.heatmap.object is first
+
+
+@pytest.fixture
+def copied(store: Store, done: dict[int, str], tmp_path: Path) -> Callable[[], tuple[Store, Path]]:
+    """Makes a runs folder of two judged runs; the second one's folder is the one to damage."""
+
+    def make() -> tuple[Store, Path]:
+        for seed in (1, 2):
+            shutil.copytree(store.folder / done[seed], tmp_path / done[seed])
+        return Store(tmp_path), tmp_path / done[2]
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["subset_metrics.parquet", "subset_markers.parquet"])
+def test_a_run_with_another_table_is_named_and_the_others_are_drawn(
+    copied: Callable[[], tuple[Store, Path]], done: dict[int, str], name: str
+) -> None:
+    store, broken = copied()
+    table = pd.read_parquet(broken / name)
+    table.drop(columns="present").to_parquet(broken / name, index=False)
+    page = RobustnessPage(AppState(page="robustness", runs=[done[1], done[2]]), store)
+    assert "it has no present" in page.notes.object
+    assert "workbench robustness" in page.notes.object
+    assert page.heatmap.visible
+
+
+@pytest.mark.parametrize("content", [b"junk", None])
+def test_a_damaged_table_of_features_is_named(
+    copied: Callable[[], tuple[Store, Path]], done: dict[int, str], content: bytes | None
+) -> None:
+    store, broken = copied()
+    if content is None:
+        pd.DataFrame({"a": [1]}).to_parquet(broken / "features.parquet")
+    else:
+        (broken / "features.parquet").write_bytes(content)
+    page = RobustnessPage(AppState(page="robustness", runs=[done[2]]), store)
+    assert "the table of features cannot be drawn" in page.notes.object
+    assert page.heatmap.visible
 
 
 def test_small_things() -> None:

@@ -38,12 +38,19 @@ from workbench.records.status import (
     read_status,
 )
 
-__all__ = ["EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "RunFolder", "read_events", "read_table", "run_id"]
+__all__ = [
+    "EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "RunFolder", "read_events", "read_subset_table", "read_table",
+    "run_id",
+]  # fmt: skip
 
 EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
 METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"
 SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE = "subset_metrics.parquet", "subset_markers.parquet"
 """The same columns, test cases under every subset of their sequences: a set of rows for each value of `present`."""
+_SUBSET_COLUMNS = {
+    SUBSET_METRICS_FILE: ("case", "subject", "split", "present", "region", "metric", "value"),
+    SUBSET_MARKERS_FILE: ("case", "subject", "split", "present", "marker", "class", "truth", "probability"),
+}
 CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
 
 
@@ -281,11 +288,11 @@ class RunFolder:
 
     def subset_metrics(self) -> pd.DataFrame | None:
         """The table `subset_metrics.parquet`, None where there is none yet."""
-        return read_table(self.folder / SUBSET_METRICS_FILE)
+        return read_subset_table(self.folder / SUBSET_METRICS_FILE)
 
     def subset_markers(self) -> pd.DataFrame | None:
         """The table `subset_markers.parquet`, None where there is none yet."""
-        return read_table(self.folder / SUBSET_MARKERS_FILE)
+        return read_subset_table(self.folder / SUBSET_MARKERS_FILE)
 
 
 def read_events(path: Path) -> pd.DataFrame:
@@ -317,3 +324,19 @@ def read_table(path: Path) -> pd.DataFrame | None:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read as a table: {error}") from error
+
+
+def read_subset_table(path: Path) -> pd.DataFrame | None:
+    """`subset_metrics.parquet` or `subset_markers.parquet`, None where there is none.
+
+    Raises:
+        RunError: it cannot be read, or is another table.
+    """
+    table = read_table(path)
+    lacking = [] if table is None else [name for name in _SUBSET_COLUMNS[path.name] if name not in table]
+    if lacking:
+        raise RunError(
+            f"{path} is no table of an evaluation under subsets, it has no {', '.join(lacking)}: delete {SUBSET_METRICS_FILE} "
+            f"and {SUBSET_MARKERS_FILE}, and `workbench robustness {path.parent}` makes them anew"
+        )
+    return table
