@@ -25,7 +25,7 @@ def metrics() -> pd.DataFrame:
 
 def test_each_group_has_its_own_mean_interval_and_n() -> None:
     table = metrics()
-    found = segmentation_by_group(table).set_index(["grouping", "group", "split"])
+    found = segmentation_by_group(table, {"x"}).set_index(["grouping", "group", "split"])
     for lesion in ("ms", "stroke"):
         for split in ("test", "external"):
             rows = table[(table["lesion"] == lesion) & (table["split"] == split)]
@@ -41,21 +41,31 @@ def test_each_group_has_its_own_mean_interval_and_n() -> None:
     assert "glioma" not in found.index.get_level_values("group")
 
 
+def test_a_tested_site_without_a_training_case_was_not_seen() -> None:
+    """A site with one subject is dealt to one fold."""
+    table = metrics()
+    table.loc[table["subject"] == "s0", "site"] = "lone"
+    found = segmentation_by_group(table, {"x"}).set_index(["grouping", "group", "split"])
+    assert found.loc[("sites", UNSEEN, "test"), "n"] == 2
+    assert found.loc[("sites", SEEN, "test"), "n"] == 14
+    assert found.loc[("sites", UNSEEN, "external"), "n"] == 8, "an external site stays one, whatever its name"
+
+
 def test_what_is_not_known_is_no_grouping() -> None:
     table = metrics().drop(columns="dataset").assign(lesion=None)
-    assert groups_of(table) == {"sites": [SEEN, UNSEEN]}
-    assert set(segmentation_by_group(table)["grouping"]) == {"sites"}
-    assert groups_of(table.iloc[:0]) == {"sites": []}
-    empty = segmentation_by_group(table.iloc[:0])
+    assert groups_of(table, {"x"}) == {"sites": [SEEN, UNSEEN]}
+    assert set(segmentation_by_group(table, {"x"})["grouping"]) == {"sites"}
+    assert groups_of(table.iloc[:0], {"x"}) == {"sites": []}
+    empty = segmentation_by_group(table.iloc[:0], {"x"})
     assert empty.empty
-    assert list(empty.columns) == list(segmentation_by_group(table).columns)
+    assert list(empty.columns) == list(segmentation_by_group(table, {"x"}).columns)
 
 
 def test_a_case_is_judged_with_all_its_sequences() -> None:
     table = metrics()
     fewer = table.assign(present="t1", value=0.0)
     both = pd.concat([table, fewer], ignore_index=True)
-    pd.testing.assert_frame_equal(segmentation_by_group(both), segmentation_by_group(table))
+    pd.testing.assert_frame_equal(segmentation_by_group(both, {"x"}), segmentation_by_group(table, {"x"}))
 
 
 def test_markers_by_group() -> None:
@@ -66,7 +76,7 @@ def test_markers_by_group() -> None:
     table = table.assign(site="x", dataset=np.where(np.arange(80) < 40, "a", "b"), lesion="glioma", fold=0, split="test",
                          present="t1", marker="idh", logit=0.0, **{"class": "mutant"})  # fmt: skip
     table["probability"] = np.where(table["dataset"] == "a", np.where(truth == 1, 0.9, 0.1), 0.5)
-    found = markers_by_group(table)
+    found = markers_by_group(table, {"x"})
     auc = found[found["metric"] == "auc"].set_index(["grouping", "group"])["value"]
     assert auc["dataset", "a"] == 1.0
     assert auc["dataset", "b"] == 0.5

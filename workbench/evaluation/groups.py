@@ -7,7 +7,7 @@ more than the group's name, so the paired tests of `comparison` do not apply.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pandas as pd
 
@@ -17,38 +17,48 @@ from workbench.evaluation.summaries import summarise_markers, summarise_segmenta
 SITE_KIND = "sites"
 GROUPINGS = ("dataset", "lesion", SITE_KIND)
 SEEN, UNSEEN = "seen in training", "not seen in training"
-"""The groups of `sites`: those of the test split, whose other subjects were trained on, and the external ones."""
+"""The groups of `sites`: those of the test split of which other subjects were trained on, and all others."""
 UNKNOWN = "unknown"
-_TESTED = {"test": SEEN, "external": UNSEEN}
+_TESTED = ("test", "external")
 _KEYS = ["grouping", "group", "split"]
 
 
-def groups_of(table: pd.DataFrame) -> dict[str, list[str]]:
+def groups_of(table: pd.DataFrame, trained_sites: Collection[str]) -> dict[str, list[str]]:
     """Grouping -> its groups among the tested rows; a grouping whose column is missing or null throughout is left out.
 
     Args:
         table: rows of metrics.parquet or markers.parquet.
+        trained_sites: sites of the training cases. A site may have so few subjects that all of them are tested.
     """
-    named = _named(table)
+    named = _named(table, trained_sites)
     return {name: _ordered(named[name]) for name in GROUPINGS if name in named}
 
 
-def segmentation_by_group(metrics: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def segmentation_by_group(
+    metrics: pd.DataFrame, trained_sites: Collection[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
     """Mean of each metric per grouping, group, split and region: grouping, group and the columns of `summarise_segmentation`.
 
     Test and external cases, each judged with all the sequences it has; of other splits there is no row.
 
     Args:
         metrics: rows of metrics.parquet; the columns dataset and lesion may be missing.
+        trained_sites: sites of the training cases.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
     """
-    return _by_group(metrics, lambda part: summarise_segmentation(part, by_present=False, resamples=resamples, seed=seed))
+    return _by_group(
+        metrics, trained_sites, lambda part: summarise_segmentation(part, by_present=False, resamples=resamples, seed=seed)
+    )
 
 
-def markers_by_group(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def markers_by_group(
+    markers: pd.DataFrame, trained_sites: Collection[str], *, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
     """The same of markers: grouping, group and the columns of `summarise_markers`."""
-    return _by_group(markers, lambda part: summarise_markers(part, by_present=False, resamples=resamples, seed=seed))
+    return _by_group(
+        markers, trained_sites, lambda part: summarise_markers(part, by_present=False, resamples=resamples, seed=seed)
+    )
 
 
 def _ordered(values: pd.Series) -> list[str]:
@@ -56,8 +66,10 @@ def _ordered(values: pd.Series) -> list[str]:
     return sorted(map(str, values.unique()), key=lambda name: (name == UNSEEN, name))
 
 
-def _by_group(table: pd.DataFrame, summarise: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-    named = _named(table)
+def _by_group(
+    table: pd.DataFrame, trained_sites: Collection[str], summarise: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    named = _named(table, trained_sites)
     parts = []
     for grouping in (name for name in GROUPINGS if name in named):
         for group in _ordered(named[grouping]):
@@ -68,10 +80,11 @@ def _by_group(table: pd.DataFrame, summarise: Callable[[pd.DataFrame], pd.DataFr
     return made[[*_KEYS, *(name for name in columns if name not in _KEYS)]]
 
 
-def _named(table: pd.DataFrame) -> pd.DataFrame:
+def _named(table: pd.DataFrame, trained_sites: Collection[str]) -> pd.DataFrame:
     """The tested rows with a column per grouping that says something; unknown values are a group of their own."""
-    tested = table[table["split"].isin(list(_TESTED))]
-    named = tested.assign(**{SITE_KIND: tested["split"].map(_TESTED)})
+    tested = table[table["split"].isin(_TESTED)]
+    seen = (tested["split"] == "test") & tested["site"].isin(list(trained_sites))
+    named = tested.assign(**{SITE_KIND: seen.map({True: SEEN, False: UNSEEN})})
     for column in ("dataset", "lesion"):
         if column not in named:
             continue

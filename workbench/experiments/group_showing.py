@@ -21,11 +21,16 @@ _ROWS = ["grouping", "group", "split", "judged"]
 def group_results(experiment: Experiment) -> dict[str, pd.DataFrame]:
     """The tables of `evaluation.groups` for this run: 'segmentation' and 'markers'; empty where nothing was judged."""
     run, resamples = experiment.run, experiment.parameters.resamples
-    metrics, markers = run.metrics(), run.markers()
+    metrics, markers, sites = run.metrics(), run.markers(), trained_sites(experiment)
     return {
-        "segmentation": pd.DataFrame() if metrics is None else segmentation_by_group(metrics, resamples=resamples),
-        "markers": pd.DataFrame() if markers is None else markers_by_group(markers, resamples=resamples),
+        "segmentation": pd.DataFrame() if metrics is None else segmentation_by_group(metrics, sites, resamples=resamples),
+        "markers": pd.DataFrame() if markers is None else markers_by_group(markers, sites, resamples=resamples),
     }
+
+
+def trained_sites(experiment: Experiment) -> set[str]:
+    """The sites of the training cases."""
+    return set(map(str, experiment.cases_by_split["train"]["site"]))
 
 
 def only_one_group(experiment: Experiment) -> Markdown | None:
@@ -35,7 +40,7 @@ def only_one_group(experiment: Experiment) -> Markdown | None:
     for table in (experiment.run.metrics(), experiment.run.markers()):
         if table is not None:
             cases |= set(table.loc[table["split"].isin(["test", "external"]), "case"])
-            for name, groups in groups_of(table).items():
+            for name, groups in groups_of(table, trained_sites(experiment)).items():
                 found[name] |= set(groups)
     if any(len(groups) > 1 for groups in found.values()):
         return None
