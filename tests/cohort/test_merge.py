@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 from workbench.cli import app
 from workbench.cohort.check import check_cohort
 from workbench.cohort.folds import make_folds
-from workbench.cohort.merge import merge_cohorts
+from workbench.cohort.merge import merge_cohorts, names_in_merges
 from workbench.cohort.readers import import_cohort
 from workbench.cohort.show import fingerprint_tables, tumour_volumes
 from workbench.cohort.table import CASES_FILE, Cohort, CohortInfo
 from workbench.errors import InputError, ParameterError, WorkbenchError
+from workbench.experiments.contamination import judge
+from workbench.models.seen import Seen, seen_cohort
 from workbench.prepare.images import native_labels
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
@@ -76,6 +78,26 @@ def test_nothing_is_lost_and_nobody_is_merged(cohorts: tuple[Cohort, Cohort], tm
         for column in (*cohort.modalities, "segmentation"):
             assert made.path(f"{dataset}-p1", column).samefile(cohort.path("p1", column))
     assert check_cohort(made) == []
+
+
+def test_a_subject_that_weights_have_seen_is_found_under_its_merged_name(cohorts: tuple[Cohort, Cohort], tmp_path: Path) -> None:
+    """p0 of one cohort is tumours-p0 in the merged one, and is not plaques-p0."""
+    tumours, plaques = cohorts
+    merged = merge_cohorts([tumours.folder, plaques.folder], tmp_path / "all", labels="lesion")
+
+    def seen(cohort: Cohort, subject: str) -> Seen:
+        names = [subject, names_in_merges(cohort)[subject]]
+        return Seen(cohorts=(seen_cohort(cohort.info.name, "f", ("private",), names),))
+
+    def verdict(before: Seen, cohort: Cohort, subject: str) -> str:
+        info = cohort.info.model_copy(update={"collections": ("private",)})
+        return judge(before, info, [subject], names_in_merges(cohort)).verdict
+
+    assert verdict(seen(tumours, "p0"), merged, "tumours-p0") == "contaminated"
+    assert verdict(seen(merged, "tumours-p0"), tumours, "p0") == "contaminated"
+    assert verdict(seen(tumours, "p0"), merged, "plaques-p0") == "clean"
+    assert verdict(seen(merged, "tumours-p0"), merged, "plaques-p0") == "clean"
+    assert verdict(seen(merged, "tumours-p0"), plaques, "p0") == "clean"
 
 
 def test_masks_are_read_as_drawn_or_as_one_class(cohorts: tuple[Cohort, Cohort], tmp_path: Path) -> None:

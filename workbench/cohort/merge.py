@@ -86,6 +86,18 @@ def merge_cohorts(
     return made
 
 
+def names_in_merges(cohort: Cohort) -> dict[str, str]:
+    """Subject -> its name with its dataset in front, as a merge writes it where two cohorts have the same name.
+
+    The same person is found by it in a cohort, in one merged from it, and never in another cohort of the merge.
+    """
+    named = {}
+    for subject, dataset in zip(cohort.cases["subject"], cohort.cases["dataset"].fillna(cohort.info.name), strict=True):
+        done = str(subject).startswith(f"{dataset}-")
+        named[str(subject)] = str(subject) if done else _renamed(str(subject), str(dataset), {str(subject)})
+    return named
+
+
 def _open(folders: Sequence[str | Path], out: Path) -> dict[str, Cohort]:
     """Dataset -> cohort."""
     if len(folders) < 2:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
 from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError
@@ -123,7 +124,7 @@ def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
 
 
 def _warn_of_seen(run: RunFolder, cohort: Cohort, seen: Seen) -> None:
-    verdict = judge(seen, cohort.info, map(str, cohort.cases["subject"]))
+    verdict = judge(seen, cohort.info, map(str, cohort.cases["subject"]), names_in_merges(cohort))
     if verdict.verdict != "clean":
         warnings.warn(f"run {run.folder.name} on cohort {cohort.info.name}: {verdict.sentence}", stacklevel=3)
 

@@ -7,7 +7,7 @@ alone are the clean arm for every cohort that is not UK Biobank's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,18 +31,19 @@ class Contamination:
         return {"verdict": self.verdict, "sentence": self.sentence}
 
 
-def judge(seen: Seen, info: CohortInfo, subjects: Iterable[str]) -> Contamination:
+def judge(seen: Seen, info: CohortInfo, subjects: Iterable[str], merged: Mapping[str, str] | None = None) -> Contamination:
     """Judge a test on `subjects` of a cohort.
 
     Args:
         seen: what the weights were trained on before this run.
         info: the cohort tested on.
         subjects: the test subjects, by name. A name counts as the same person in every cohort: a false alarm is the lesser harm.
+        merged: their names in merged cohorts, see `cohort.merge.names_in_merges`.
     """
     names = sorted(set(subjects))
-    digests = {subject_digest(name) for name in names}
+    digests = {name: {subject_digest(name), subject_digest((merged or {}).get(name, name))} for name in names}
     for cohort in seen.cohorts:
-        shared = digests & set(cohort.subjects)
+        shared = [name for name in names if digests[name] & set(cohort.subjects)]
         if shared:
             return Contamination(
                 "contaminated",

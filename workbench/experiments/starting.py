@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from workbench.cohort.merge import names_in_merges
 from workbench.experiments.contamination import judge
 from workbench.files import write_json
 from workbench.models.seen import Seen, seen_cohort
@@ -30,7 +31,8 @@ def start(experiment: Experiment, model: MethodModule) -> None:
     if path:
         if not has_checkpoint(run.checkpoint("last")):
             coverage = model.load_pretrained(path)
-            verdict = judge(coverage.seen, experiment.cohort.info, tested_subjects(experiment))
+            merged = names_in_merges(experiment.cohort)
+            verdict = judge(coverage.seen, experiment.cohort.info, tested_subjects(experiment), merged)
             write_json(
                 run.path(PRETRAINED_FILE),
                 {
@@ -78,9 +80,11 @@ def seen_by(experiment: Experiment) -> Seen:
     record = read_pretrained_record(experiment.run.folder)
     before = Seen() if record.document is None else Seen.model_validate(record.document["seen"])
     info = experiment.cohort.info
-    subjects = [name for split in ("train", "validation") for name in experiment.cases_by_split[split]["subject"]]
+    subjects = [str(name) for split in ("train", "validation") for name in experiment.cases_by_split[split]["subject"]]
+    merged = names_in_merges(experiment.cohort)
     fingerprint = experiment.run.spec["cohort"]["fingerprint"]
-    own = seen_cohort(info.name, fingerprint, info.collections, map(str, subjects), info.phantom)
+    names = [*subjects, *(merged[name] for name in subjects)]  # merged with another cohort they may go by the second one
+    own = seen_cohort(info.name, fingerprint, info.collections, names, info.phantom)
     return before | Seen(cohorts=(own,))
 
 
