@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import SEGMENTATION, Batch
 from workbench.errors import InputError, ParameterError
+from workbench.explain.gradcam import gradcam
 from workbench.models.brainfm import BrainFM
 from workbench.models.brainfm_encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
 from workbench.models.brainfm_pretrain import BrainFMPretrain
@@ -349,3 +350,12 @@ def test_the_loss_of_a_case_that_lacks_a_sequence_knows_only_what_it_has() -> No
     first = model.loss(prediction, Batch(GIVEN, images, present, None, ("",), {}), 0.0)
     other = torch.where(present[:, :, None, None, None], images, torch.full_like(images, 50.0))
     assert model.loss(prediction, Batch(GIVEN, other, present, None, ("",), {}), 0.0) == first
+
+
+@pytest.mark.parametrize("head", ["unetr", "shallow", "linear"])
+def test_grad_cam_reads_the_tumour_and_the_markers(head: str) -> None:
+    model = build(head=head, freeze=True)  # markers do not pass through the head: its layers know nothing of them
+    for marker in ("", "idh"):
+        found = gradcam(model, draw(1), torch.tensor([[True, False, True, True]]), GIVEN, marker)
+        assert found.shape == SHAPE
+        assert found.max() == 1

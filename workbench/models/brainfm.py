@@ -58,6 +58,8 @@ class BrainFM(OpenChannels):
         self.marker_heads = nn.ModuleDict(
             {m: nn.Linear(options.width, 3 if m == "grade" and options.grade_classes == 3 else 1) for m in self.markers}
         )
+        # the last layer's tokens as a volume: segmentation and markers are both read from it, so that Grad-CAM can be, too
+        self.deepest = nn.Identity()
         self.taps = tuple(-(-options.depth * quarter // 4) for quarter in (1, 2, 3, 4))
         if options.freeze and not options.pretrained:
             self.notes = ("the encoder is frozen and starts from no file: its weights are random and stay so",)
@@ -78,19 +80,23 @@ class BrainFM(OpenChannels):
         """(B, M, X, Y, Z), the M named by `channels`, -> logits (B, C, X, Y, Z) and one or three per marker."""
         condition = self.encoder.modality(self.channels, images)
         states = self.encoder.encode(self.encoder.tokens(images, condition), condition, present, self.taps)
+        volumes = self._volumes(states, images)
         segmentation = None
         if SEGMENTATION in tasks:
-            segmentation = self._segment(states, self._mean_stem(images, present) if self.head.stemmed else None, images)
+            segmentation = self._segment(volumes, self._mean_stem(images, present) if self.head.stemmed else None, images)
         markers = {}
         if MARKER_TASK in tasks and self.marker_norm is not None:
-            pooled = self.marker_norm(states[-1].mean(1))
+            pooled = self.marker_norm(volumes[-1].flatten(2).mean(2))
             markers = {marker: head(pooled) for marker, head in self.marker_heads.items()}
         return Prediction(segmentation, markers)
 
-    def _segment(self, states: Sequence[Tensor], stem: Tensor | None, images: Tensor) -> Tensor:
-        """States (B, T, D) folded back into volumes, then the head."""
+    def _volumes(self, states: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """States (B, T, D) folded back into volumes (B, D, x, y, z)."""
         grid = self.encoder.grid(images)
         volumes = [state.transpose(1, 2).unflatten(2, grid) for state in states]
+        return [*volumes[:-1], self.deepest(volumes[-1])]
+
+    def _segment(self, volumes: Sequence[Tensor], stem: Tensor | None, images: Tensor) -> Tensor:
         return self.head(volumes, stem, images.shape[2:])
 
     def _mean_stem(self, images: Tensor, present: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ class BrainFM(OpenChannels):
         for row in shown:
             states = self.encoder.encode(tokens, condition, row.expand(len(images), -1), self.taps)
             own = [stem for stem, there in zip(stems, row.tolist(), strict=True) if there and stem is not None]
-            logits.append(self._segment(states, torch.stack(own).mean(0) if own else None, images))
+            logits.append(self._segment(self._volumes(states, images), torch.stack(own).mean(0) if own else None, images))
         return logits
 
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor:
@@ -139,11 +145,11 @@ class BrainFM(OpenChannels):
         return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
 
     def cam_layers(self) -> tuple[str, ...]:
-        """The head's first two levels; a linear head has none."""
+        """The last layer's tokens, which markers are read from as well; then, for the tumour alone, two levels of the head."""
         if self.options.head == "unetr":
             deepest = len(self.head.join) - 1  # type: ignore[arg-type]
-            return f"head.join.{deepest}", f"head.join.{deepest - 1}"
-        return ("head.up.0", "head.up.1") if self.options.head == "shallow" else ()
+            return "deepest", f"head.join.{deepest}", f"head.join.{deepest - 1}"
+        return ("deepest", "head.up.0", "head.up.1") if self.options.head == "shallow" else ("deepest",)
 
     def diagram(self) -> str:
         """Tokens of every sequence, one transformer, averages, heads."""
