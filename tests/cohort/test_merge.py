@@ -148,7 +148,7 @@ def test_external_sites_folds_and_tables_follow(cohorts: tuple[Cohort, Cohort], 
     glioma, ms = cohorts
     held = ms.info.model_copy(update={"external_sites": ("north",), "phantom": True, "collections": ("private",)})
     Cohort.create(ms.folder, held, ms.cases)
-    with pytest.warns(UserWarning, match="subject names"):
+    with pytest.warns(UserWarning, match="subject names"), pytest.warns(UserWarning, match="north is external in one cohort"):
         made = merge_cohorts([glioma.folder, ms.folder], tmp_path / "out")
     assert made.info.external_sites == ("plaques-north",)
     assert made.info.phantom

@@ -44,7 +44,8 @@ def merge_cohorts(
         overwrite: replace a cohort that is already there.
 
     Warns:
-        UserWarning: a subject's name occurs in two cohorts, or they are made of collections that share subjects.
+        UserWarning: a subject's name, or that of a site held out as external, occurs in two cohorts, or they are made of
+            collections that share subjects.
 
     Raises:
         ParameterError: fewer than two cohorts, two of one name, an unknown dataset or label set.
@@ -81,7 +82,7 @@ def merge_cohorts(
     known = [truth for truth in truths if truth is not None]
     truth = pd.concat(known, ignore_index=True) if len(known) == len(cohorts) else None
     made = write_cohort(out, info, cases, overwrite=overwrite, truth=truth)
-    for remark in _remarks(cohorts, clashes["subject"]):
+    for remark in _remarks(cohorts, clashes):
         warnings.warn(f"cohort {info.name}: {remark}", stacklevel=2)
     return made
 
@@ -216,9 +217,15 @@ def _info(
     )
 
 
-def _remarks(cohorts: dict[str, Cohort], subjects: set[str]) -> list[str]:
+def _remarks(cohorts: dict[str, Cohort], clashes: Mapping[str, set[str]]) -> list[str]:
     remarks = []
-    if subjects:
+    held_out = {site for cohort in cohorts.values() for site in cohort.info.external_sites} & clashes["site"]
+    if held_out:
+        remarks.append(
+            f"site {', '.join(sorted(held_out))} is external in one cohort and occurs in another: they are kept apart by their "
+            "dataset; if they are one hospital, results on the external one are none of an unseen site"
+        )
+    if subjects := clashes["subject"]:
         listed = ", ".join(sorted(subjects)[:5]) + (" ..." if len(subjects) > 5 else "")
         remarks.append(
             f"{len(subjects)} subject names occur in several cohorts and were kept apart by their dataset ({listed}); "
