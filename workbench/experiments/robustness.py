@@ -43,8 +43,8 @@ _UNDER_WAY = "subsets"
 def evaluate_subsets(experiment: Experiment, *, every: bool = False) -> None:
     """Write `subset_metrics.parquet` and `subset_markers.parquet`: rows as in the run's own tables, one set per subset.
 
-    Each case is kept as soon as it is done, so that this can be interrupted. Nothing is done where the tables are there, where
-    `subsets=none`, unless `every`: then all test and external cases are judged, whatever the run's parameter says.
+    Each case is kept as soon as it is done, so that this can be interrupted. Where the tables are there nothing is done, also
+    where they hold a few cases only. `every`: all test and external cases are judged, whatever the run's `subsets` says.
     """
     run = experiment.run
     wanted = "all" if every else experiment.parameters.subsets
