@@ -28,12 +28,14 @@ TOKENS = 256
 def measure_collapse(experiment: Experiment, model: PretrainingModule, rows: pd.DataFrame) -> Collapse | None:
     """The monitors over some cases, in a patch around the middle of each; None where the method has no token features.
 
-    Every case is read with all its sequences, and with each of them alone.
+    Every case is read with all the sequences that validation cases may show, and with each of them alone.
     """
+    may = experiment.shown_in("validation")
     tokens, whole, parts, part_of = [], [], [], []
     for number, name in enumerate(map(str, rows["case"])):
         case = experiment.prepared.case(name)
         images, present = case_tensors(experiment, case)
+        present = present & torch.tensor([[m in may for m in experiment.modalities]]).to(present)
         images = crop(images, centred_start(case.shape, experiment.patch), experiment.patch)
         images, present = model.arrange(images, present, experiment.modalities)
         found = _features(model, images, present)
