@@ -46,7 +46,8 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
             predictions of one run on one cohort, named in `predicted_by.json`.
 
     Warns:
-        UserWarning: the run's weights have seen, or may have seen, subjects of this cohort.
+        UserWarning: the run's weights have seen, or may have seen, subjects of this cohort; it has sequences that the model is
+            not shown.
 
     Raises:
         RunError: the run is not trained, or `out` holds the predictions of another run or of another cohort.
@@ -77,7 +78,7 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
         **parameters.options(),
     )
     modalities = shown_modalities(model, cohort, parameters)
-    _refuse_blind(cohort, modalities)
+    check_sequences(cohort, modalities, model.unknown)
     described = load_weights(run.checkpoint(training["checkpoint"]), model)["model"]
     _warn_of_seen(run, cohort, Seen.model_validate(described.get("seen", {})))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -113,7 +114,7 @@ def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
     from workbench.experiments.radiomics_refit import predict_radiomics
 
     training = read_json(run.folder / TRAINING_FILE)
-    _refuse_blind(cohort, tuple(training["modalities"]))
+    check_sequences(cohort, tuple(training["modalities"]), MethodModule.unknown)
     _warn_of_seen(run, cohort, Seen.model_validate(training["seen"]))
     logits_of = predict_radiomics(run, cohort, out)
     write_json(out / PREDICTED_BY_FILE, _predicted_by(run, cohort))
@@ -154,16 +155,29 @@ def _refuse_mixture(run: RunFolder, cohort: Cohort, out: Path) -> None:
         raise RunError(f"{out} holds cases of this cohort, and nothing says which run predicted them: {remedy}")
 
 
-def _refuse_blind(cohort: Cohort, modalities: tuple[str, ...]) -> None:
+def check_sequences(cohort: Cohort, modalities: tuple[str, ...], unknown: str) -> None:
+    """Say what of a cohort a trained model is not shown.
+
+    Args:
+        cohort: the cohort to predict.
+        modalities: the sequences that the model is shown.
+        unknown: what to do about another sequence (`MethodModule.unknown`).
+
+    Warns:
+        UserWarning: the cohort has other sequences.
+
+    Raises:
+        InputError: a case has none of `modalities`.
+    """
     known = [name for name in modalities if name in cohort.modalities]
     blind = cohort.cases[~cohort.cases[known].notna().any(axis=1)]["case"] if known else cohort.cases["case"]
     if len(blind):
-        raise InputError(
-            *(
-                Problem(case=str(case), message=f"has none of the sequences the model was built for: {', '.join(modalities)}")
-                for case in blind
-            )
-        )
+        message = f"has none of the sequences the model was built for: {', '.join(modalities)}"
+        remedy = f"leave the case out with `workbench cohort filter`, or: {unknown}"
+        raise InputError(*(Problem(case=str(case), message=message, remedy=remedy) for case in blind))
+    if others := [name for name in cohort.modalities if name not in modalities]:
+        text = f"cohort {cohort.info.name}: {', '.join(others)} is not shown to the model, which was built for"
+        warnings.warn(f"{text} {', '.join(modalities)}: {unknown}", stacklevel=3)
 
 
 def _write_markers(cohort: Cohort, out: Path) -> None:

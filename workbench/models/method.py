@@ -41,6 +41,8 @@ class MethodModule(nn.Module):
     """The smallest side it takes."""
     open_modalities: bool = False
     """Whether it takes sequences that it was not built for, by name; such a method overrides `arrange`."""
+    unknown: str = "train a run with it among 'modalities'"
+    """What to do about a sequence that it was not built for."""
     draws_subsets: bool = False
     """Whether its own training shows subsets of a sample's sequences, whatever `modality_dropout` says."""
     clipped: tuple[str, ...] = ()

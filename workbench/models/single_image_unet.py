@@ -35,8 +35,6 @@ class PlanMethod(MethodModule):
     """What the methods of the comparison share: nnU-Net's plan, and refusing samples that show none of their sequences."""
 
     options: PlainUNetOptions
-    unknown = "choose a cohort that has one of them"
-    """What to do about sequences that it was not built for."""
 
     def __init__(self, *, modalities: Sequence[str], classes: int, markers: Sequence[str], options: PlainUNetOptions) -> None:
         super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
