@@ -100,8 +100,9 @@ def number_of_sequences_figure(experiment: Experiment) -> Figure | None:
         return None
     metric = "dice" if (number["metric"] == "dice").any() else TRUE_CLASS
     rows = number[number["metric"] == metric]
-    ylabel = f"{metric_title(metric)}, mean over subsets" + ("" if rows["complete"].all() else " (each case with what it has)")
-    return number_still(rows.assign(series=rows["region"]), title=_heading(experiment), ylabel=ylabel)
+    return number_still(
+        rows.assign(series=rows["region"]), title=_heading(experiment), ylabel=f"{metric_title(metric)}, mean over subsets"
+    )
 
 
 def _of_split(table: pd.DataFrame) -> pd.DataFrame:

@@ -41,6 +41,15 @@ def score_title(judged: str) -> str:
     return f"{TRUE_CLASS}, {MARKER_TITLES.get(name, name)}" if kind == "auc" else judgement_title(judged)
 
 
+def numbers_label(table: pd.DataFrame) -> str:
+    """Under a picture of `by_number`: whose means these are, since cases with fewer sequences may be no part of them."""
+    if "complete" not in table or not len(table):
+        return "sequences shown"
+    if not table["complete"].all():
+        return "sequences shown, each case with what it has"
+    return f"sequences shown, of cases that have {int(table['number'].max())}"
+
+
 def cell_colours(values: np.ndarray, low: float, high: float) -> list[str]:
     """Black or white, whichever reads better on each value's colour."""
     place = np.clip((values - low) / (high - low if high > low else 1.0), 0, 1)
@@ -112,7 +121,7 @@ def number_figure(
     """Mean over all subsets of 1, 2, 3, ... sequences with 95 % intervals, one line per series.
 
     Args:
-        table: columns series, number, mean, low, high, n.
+        table: columns series, number, mean, low, high, n, complete.
         title: what is shown.
         ylabel: of the metric.
         subtitle: cohort, split, n.
@@ -140,6 +149,6 @@ def number_figure(
     numbers = sorted({int(number) for number in table["number"]})
     return finish(
         hv.Overlay(parts), title=title, subtitle=subtitle, name=name, width=width, height=height,
-        xlabel="sequences shown", ylabel=ylabel, xticks=[(number, str(number)) for number in numbers],
+        xlabel=numbers_label(table), ylabel=ylabel, xticks=[(number, str(number)) for number in numbers],
         xlim=(min(numbers, default=1) - 0.4, max(numbers, default=1) + 0.4),
     )  # fmt: skip

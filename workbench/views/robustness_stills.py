@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.contracts import MODALITY_TITLES
 from workbench.evaluation.robustness import split_names
-from workbench.views.robustness import COLOURS, NOT_TRAINED, cell_colours
+from workbench.views.robustness import COLOURS, NOT_TRAINED, cell_colours, numbers_label
 from workbench.views.theme import colour, theme
 
 _MARKS = ("o", "s", "^", "D", "v", "h", "*")
@@ -76,7 +76,7 @@ def number_still(table: pd.DataFrame, *, title: str, ylabel: str) -> Figure:
     """Mean over all subsets of 1, 2, 3, ... sequences with 95 % intervals, one line per series.
 
     Args:
-        table: columns series, number, mean, low, high, n.
+        table: columns series, number, mean, low, high, n, complete.
         title: method and cohort.
         ylabel: of the metric.
     """
@@ -93,7 +93,7 @@ def number_still(table: pd.DataFrame, *, title: str, ylabel: str) -> Figure:
             x, rows["mean"], spread, fmt=_MARKS[index % len(_MARKS)] + "-", color=colour(index), markersize=5, linewidth=1.4,
             label=f"{key} (n {int(rows['n'].max())})",
         )  # fmt: skip
-    ax.set(xlabel="sequences shown", ylabel=ylabel, xticks=sorted(table["number"].unique()))
+    ax.set(xlabel=numbers_label(table), ylabel=ylabel, xticks=sorted(table["number"].unique()))
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color=theme("light").line, linewidth=0.6)
     ax.legend(fontsize=8, frameon=False)
