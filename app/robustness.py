@@ -27,7 +27,7 @@ from workbench.records.index import RunRow
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.views.feature_plot import feature_figure
 from workbench.views.results import forest
-from workbench.views.robustness import judgement_title, number_figure, score_title, subset_heatmap, subset_title
+from workbench.views.robustness import judgement_title, number_figure, score_title, subset_heatmap, subset_title, unequal_cases
 from workbench.views.tables import cautions, unequal_budgets
 from workbench.views.theme import cohort_title
 
@@ -172,8 +172,8 @@ class RobustnessPage(pn.viewable.Viewer):
         notes = []
         if len({row.fingerprint for row in shown}) > 1:
             notes.append("These runs were made from different cohorts: their numbers are not comparable.")
-        budget = unequal_budgets(shown)
-        return [*notes, *([budget] if budget else []), *cautions(shown)]
+        budget, cases = unequal_budgets(shown), unequal_cases({titles[row.run]: tables[row.run] for row in shown}, split)
+        return [*notes, *([budget] if budget else []), *([cases] if cases else []), *cautions(shown)]
 
     def _judged(self, run: str, tables: tuple[pd.DataFrame, pd.DataFrame], judged: str, split: str) -> pd.DataFrame:
         stamp = self.store.stamp(run, SUBSET_METRICS_FILE)

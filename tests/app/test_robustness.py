@@ -113,6 +113,18 @@ def test_a_run_with_another_table_is_named_and_the_others_are_drawn(
     assert page.heatmap.visible
 
 
+def test_runs_that_were_judged_on_other_cases_say_so(copied: Callable[[], tuple[Store, Path]], done: dict[int, str]) -> None:
+    store, fewer = copied()
+    state = AppState(page="robustness", runs=[done[1], done[2]])
+    assert "same cases" not in RobustnessPage(state, store).notes.object
+    for name in ("subset_metrics.parquet", "subset_markers.parquet"):
+        table = pd.read_parquet(fewer / name)
+        table[table["case"].isin(sorted(table["case"].unique())[:6])].to_parquet(fewer / name, index=False)
+    assert (
+        "Not judged on the same cases (unet 24, mts_unet 6, 6 of them" in RobustnessPage(state, Store(store.folder)).notes.object
+    )
+
+
 @pytest.mark.parametrize("content", [b"junk", None])
 def test_a_damaged_table_of_features_is_named(
     copied: Callable[[], tuple[Store, Path]], done: dict[int, str], content: bytes | None

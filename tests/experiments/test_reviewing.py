@@ -71,7 +71,7 @@ def test_runs_that_were_judged_on_other_cases_say_so(runs: Path) -> None:
     path.write_bytes(kept[0])
     markers.write_bytes(kept[1])
     title = changed.titles[changed.rows[0].run]
-    assert f"not judged on the same cases ({title} 6, " in changed.overview().data
+    assert f"Not judged on the same cases ({title} 6, " in changed.overview().data
     assert "6 of them in common" in changed.overview().data
     assert changed.table("dice:WT").loc["T1", "n"] == "6 to 24"
 

@@ -23,7 +23,7 @@ from workbench.evaluation.robustness import (
 )
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
-from workbench.views.robustness import judgement_title, score_title, subset_title
+from workbench.views.robustness import judgement_title, score_title, subset_title, unequal_cases
 from workbench.views.robustness_stills import number_still, subset_still
 from workbench.views.tables import cautions, unequal_budgets
 from workbench.views.theme import cohort_title, estimate_text
@@ -83,23 +83,10 @@ class RobustnessReview:
                 f"judges one that was made without.*{problems}"
             )
         budget = unequal_budgets(self.rows)
+        cases = unequal_cases({self.titles[row.run]: self.tables[row.run] for row in self.rows}, self.split)
         lines = [f"{self.titles[row.run]}: {row.run}, {row.state}" for row in self.rows]
-        notes = [*self.problems, *([budget] if budget else []), *self._other_cases(), *cautions(self.rows)]
+        notes = [*self.problems, *([budget] if budget else []), *([cases] if cases else []), *cautions(self.rows)]
         return Markdown(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
-
-    def _other_cases(self) -> list[str]:
-        """A sentence where runs were judged on different cases (another fold, `subsets=few`): means differ by that alone."""
-        for kind in (0, 1):  # masks, markers: not every method gives both, nor has every case both
-            found = {row.run: self._cases(self.tables[row.run][kind]) for row in self.rows}
-            judged = {run: cases for run, cases in found.items() if cases}
-            if len(set(judged.values())) > 1:
-                common = len(frozenset.intersection(*judged.values()))
-                counts = ", ".join(f"{self.titles[run]} {len(cases)}" for run, cases in judged.items())
-                return [f"not judged on the same cases ({counts}, {common} of them in common): do not compare their means"]
-        return []
-
-    def _cases(self, table: pd.DataFrame) -> frozenset[str]:
-        return frozenset(map(str, table.loc[table["split"] == self.split, "case"]))
 
     def judgements(self) -> list[str]:
         """What these runs can be judged by, e.g. 'dice:WT', 'auc:idh:mutant'."""

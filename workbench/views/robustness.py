@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
@@ -39,6 +39,24 @@ def score_title(judged: str) -> str:
     """What single cases are judged by: as `judgement_title`, of a marker the probability of the true class."""
     kind, name, *_ = judged.split(":")
     return f"{TRUE_CLASS}, {MARKER_TITLES.get(name, name)}" if kind == "auc" else judgement_title(judged)
+
+
+def unequal_cases(tables: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], split: str) -> str:
+    """A sentence where runs were judged on different cases (another fold, `subsets=few`), else nothing: means differ by that.
+
+    Args:
+        tables: title -> subset_metrics and subset_markers of a run.
+        split: test or external.
+    """
+    for kind in (0, 1):  # masks, markers: not every method gives both, nor has every case both
+        parts = {title: of_run[kind] for title, of_run in tables.items()}
+        found = {title: frozenset(part.loc[part["split"] == split, "case"]) for title, part in parts.items()}
+        judged = {title: cases for title, cases in found.items() if cases}
+        if len(set(judged.values())) > 1:
+            common = len(frozenset.intersection(*judged.values()))
+            counts = ", ".join(f"{title} {len(cases)}" for title, cases in judged.items())
+            return f"Not judged on the same cases ({counts}, {common} of them in common): do not compare their means."
+    return ""
 
 
 def numbers_label(table: pd.DataFrame) -> str:
