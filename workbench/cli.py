@@ -380,6 +380,9 @@ def robustness(
     from workbench.experiments.robustness import robustness_of
 
     table = robustness_of(folders, split=split)
+    if table.empty and not as_json:
+        _say(f"nothing of the {split} split was judged (with subsets=few a run judges six test cases and no external ones)")
+        return
     _print(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
 
 

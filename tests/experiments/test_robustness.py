@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,10 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.reopening import reopen
 from workbench.experiments.robustness import robustness_of, shown_sets, subset_results, untrained_subsets
+from workbench.files import read_json, write_json
 from workbench.inference.export import load_logits
 from workbench.inference.predict import predict_case
-from workbench.records.run_folder import SUBSET_MARKERS_FILE
+from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.sampling.batches import Sampler
 
 QUICK = {
@@ -121,12 +123,35 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
         begun.robustness()
     assert begun.run.subset_metrics() is None
     done.append("interrupted once")
+    (begun.run.folder / "subsets" / ".0123.tmp.half.parquet").write_bytes(b"half")  # as `kill -9` leaves it
     begun.robustness()
     metrics = begun.run.subset_metrics()
     assert metrics is not None
     tests = {str(name) for name in begun.cases_by_split["test"]["case"]}
     assert set(metrics["case"]) == {name for name in tests if tiny_cohort.path(name, "segmentation") is not None}
     assert sorted(name for name in done if name in tests) == sorted(tests), "no case was judged twice"
+    assert not (begun.run.folder / "subsets").exists()
+
+
+def test_where_no_case_can_be_judged_the_tables_are_empty(judged: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [judged.run.folder / name for name in (SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE)]
+    before = [path.read_bytes() for path in tables]
+    for path in tables:
+        path.unlink()
+    monkeypatch.setattr(robustness, "judged_cases", lambda experiment, wanted: [])
+    try:
+        judged.robustness()
+        assert robustness_of([judged.run.folder]).empty
+    finally:
+        for path, content in zip(tables, before, strict=True):
+            path.write_bytes(content)
+
+
+def test_a_pretraining_run_is_refused(judged: Experiment, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(judged.run.folder, tmp_path / judged.run.folder.name))
+    write_json(copy / "spec.json", read_json(copy / "spec.json") | {"method": "amaes_pretrain"})
+    with pytest.raises(RunError, match=r"amaes_pretrain, which pretrains and predicts nothing"):
+        robustness_of([copy])
 
 
 def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(

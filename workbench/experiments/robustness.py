@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench.contracts import SEGMENTATION
+from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.robustness import (
     added_sequence,
@@ -62,10 +63,8 @@ def evaluate_subsets(experiment: Experiment, *, every: bool = False) -> None:
     for name, columns in ((SUBSET_METRICS_FILE, METRIC_COLUMNS), (SUBSET_MARKERS_FILE, MARKER_COLUMNS)):
         parts = [part for row in rows if len(part := pd.read_parquet(_kept(experiment, row, name)))]
         write_parquet(run.path(name), pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns))
-    for row in rows:
-        for name in (SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE):
-            _kept(experiment, row, name).unlink()
-    (run.folder / _UNDER_WAY).rmdir()
+    # with whatever a killed process left there
+    shutil.rmtree(run.folder / _UNDER_WAY, ignore_errors=True)
 
 
 def judged_cases(experiment: Experiment, wanted: str) -> list[pd.Series]:
@@ -129,7 +128,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n.
 
     Raises:
-        RunError: a run is not trained, has no network, or its cohort changed.
+        RunError: a run is not trained, pretrains, has no network, or its cohort changed.
     """
     from workbench.experiments.reopening import reopen
 
@@ -138,6 +137,10 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
     rows = []
     for folder in folders:
         run = RunFolder.open(folder)
+        if PRETRAINING in card(run.spec["method"]).tasks:
+            raise RunError(
+                f"run {run.folder} is of {run.spec['method']}, which pretrains and predicts nothing that could be judged"
+            )
         if run.subset_markers() is None:
             evaluate_subsets(reopen(folder), every=True)
         metrics, markers = run.subset_metrics(), run.subset_markers()
