@@ -63,7 +63,7 @@ class Dispatch(nn.Module):
             )  # fmt: skip
 
     def forward(self, present: Tensor) -> Tensor:
-        """In float32."""
+        """The network runs in the precision around it; its values are rescaled in float32."""
         available = present.float()
         identity = torch.eye(present.shape[1], device=present.device)
         if self.network is not None:
