@@ -73,3 +73,10 @@ def test_names_not_of_the_model_are_arranged_and_left_out() -> None:
     torch.testing.assert_close(first, alone)
     alone = model(images[:, 1:2], torch.ones(1, 1, dtype=torch.bool), ("t1",), tasks=("segmentation",)).segmentation
     torch.testing.assert_close(second, alone)
+
+
+@pytest.mark.parametrize("shown", [torch.zeros(0, 2, dtype=torch.bool), torch.tensor([[True, False], [False, False]])])
+def test_a_set_that_shows_nothing_is_refused(shown: torch.Tensor) -> None:
+    model = Pointwise()
+    with pytest.raises(ParameterError, match="must show at least one"):
+        model.forward_subsets(torch.zeros(1, 2, 16, 16, 16), shown)

@@ -106,6 +106,10 @@ def test_a_file_of_vectors_is_checked(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(InputError, match="damaged"):
         read_embeddings(tmp_path / "text.safetensors")
+    for name, header in (("list", "[1]"), ("null", "null"), ("phrases", '{"phrases": ["t1", "t2"]}')):
+        save_file({"vectors": torch.ones(2, 768)}, tmp_path / f"{name}.safetensors", {HEADER: header})
+        with pytest.raises(InputError, match="no phrases in its header"):
+            read_embeddings(tmp_path / f"{name}.safetensors")
     with pytest.raises(InputError, match="modality-embeddings"):
         read_embeddings(tmp_path / "missing.safetensors")
 

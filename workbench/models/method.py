@@ -121,7 +121,12 @@ class MethodModule(nn.Module):
 
         Returns:
             S tensors (B, C, X, Y, Z), each what `forward` gives for that set.
+
+        Raises:
+            ParameterError: there is no set, or one shows nothing.
         """
+        if not len(shown) or not (shown.is_meta or bool(shown.any(dim=1).all())):
+            raise ParameterError(f"{self.name}: each set of sequences must show at least one, and there must be a set")
         self.check_size(images.shape[2:])
         union = shown.any(dim=0, keepdim=True).expand(len(images), -1)
         arranged, _ = self.arrange(images, union, modalities)

@@ -93,11 +93,12 @@ def read_embeddings(path: str | Path) -> dict[str, Tensor]:
     remedy = "make one with `workbench modality-embeddings`"
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            phrases = json.loads((file.metadata() or {}).get(HEADER, "{}")).get("phrases", {})
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             vectors = file.get_tensor(_VECTORS) if _VECTORS in file.keys() else None  # noqa: SIM118 - safe_open is no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise _refusal(path, f"no safetensors file, or a damaged one: {error}", remedy) from error
-    if vectors is None or not phrases:
+    phrases = header.get("phrases") if isinstance(header, dict) else None
+    if vectors is None or not isinstance(phrases, dict) or not phrases:
         raise _refusal(
             path, "a safetensors file, but not one of text vectors: it has no table, or no phrases in its header", remedy
         )
