@@ -171,10 +171,12 @@ def test_shared_patients_are_told(cohorts: tuple[Cohort, Cohort], tmp_path: Path
 
 def test_mistakes_are_named_and_nothing_is_written(cohorts: tuple[Cohort, Cohort], tmp_path: Path) -> None:
     a, b = (c.folder for c in cohorts)
-    out = tmp_path / "out"
+    out, twin = tmp_path / "out", tmp_path / "twin"
+    Cohort.create(twin, cohorts[0].info, cohorts[0].cases)
     for folders, options, message in (
         ([a], {}, "two or more cohorts, 1 given"),
-        ([a, a], {}, "both named 'tumours'"),
+        ([a, a], {}, "is given twice"),
+        ([a, twin], {}, "both named 'tumours'.*workbench cohort filter"),
         ([a, b], {"labels": "glioma"}, "--labels glioma: the masks can be read as WT or lesion"),
         ([a, b], {"lesions": {"plaque": "ms"}}, "--lesion plaque: no such dataset; there are tumours, plaques"),
     ):

@@ -109,9 +109,12 @@ def _open(folders: Sequence[str | Path], out: Path) -> dict[str, Cohort]:
         if cohort.folder.resolve() == out.resolve():
             raise ParameterError(f"{out} is one of the cohorts; choose another folder for the merged one")
         if (twin := cohorts.get(cohort.info.name)) is not None:
+            if twin.folder.resolve() == cohort.folder.resolve():
+                raise ParameterError(f"{folder} is given twice: its cases would stand for two of themselves")
             raise ParameterError(
-                f"{twin.folder} and {folder} are both named '{cohort.info.name}': import one of them under another "
-                "name (`--name`), so that their cases can be told apart"
+                f"{twin.folder} and {folder} are both named '{cohort.info.name}': their cases could not be told apart. Import "
+                f"one of them under another name (`--name`), or copy its table: `workbench cohort filter {folder} 'case.notna()' "
+                "--out OTHER_NAME`"
             )
         cohorts[cohort.info.name] = cohort
     return cohorts
