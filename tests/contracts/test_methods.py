@@ -335,6 +335,8 @@ def test_bad_input_is_refused_by_name(case: Case) -> None:
     else:
         with pytest.raises(ParameterError, match="built for t1, t1c, t2, flair and given only dwi"):
             model(case.images[:1, :1], present[:, :1], ("dwi",))
+    with pytest.raises(ParameterError, match="sample 0"):
+        model(case.images[:1], torch.zeros_like(present), GIVEN)
     with pytest.raises(ParameterError, match="more than once"):
         model(case.images[:1], present, ("t1", "t1", "t2", "flair"))
 

@@ -179,7 +179,7 @@ def test_names_must_suit_the_channels() -> None:
         model(draw(1), torch.ones(1, 4).bool(), ("swi", "t1"))
     with pytest.raises(ParameterError, match="more than once"):
         model(draw(1, 2), torch.ones(1, 2).bool(), ("swi", "swi"))
-    with pytest.raises(ParameterError, match="no sequence at all"):
+    with pytest.raises(ParameterError, match="shows no sequence: brainfm needs any"):
         model(draw(1), torch.zeros(1, 4).bool(), GIVEN)
 
 

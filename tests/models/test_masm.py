@@ -430,7 +430,7 @@ def test_the_join_does_not_grow_with_the_number_of_sequences() -> None:
 
 
 def test_a_case_with_no_known_sequence_is_refused() -> None:
-    with pytest.raises(ParameterError, match="none of t1, t1c, t2, flair"):
+    with pytest.raises(ParameterError, match=r"sample 0 .* needs one of t1, t1c, t2, flair"):
         build().eval()(noise(1, 4, 8, 8, 8), torch.zeros(1, 4, dtype=torch.bool))
 
 

@@ -52,7 +52,7 @@ class ExperimentParameters(BaseModel):
     patch: int = Field(UNSET, description="edge of the training patch in voxels; the largest edge for whole brains")
     sampling: Literal["", "patch", "whole", "tumour"] = Field("", description="patch, whole brain or tumour-centred crop")
     batch_size: int = Field(UNSET, description="samples per optimiser step and device")
-    accumulate: int = Field(1, ge=1, description="batches per optimiser step")
+    accumulate: int = Field(UNSET, description="batches per optimiser step")
     epochs: int = Field(UNSET, description="passes of steps_per_epoch optimiser steps")
     steps_per_epoch: int = Field(UNSET, description="optimiser steps per epoch; unset: one pass over the training cases")
     optimiser: Literal["", "adamw", "sgd"] = Field(
@@ -60,9 +60,9 @@ class ExperimentParameters(BaseModel):
     )
     learning_rate: float = Field(float(UNSET), description="peak learning rate")
     weight_decay: float = Field(float(UNSET), description="decoupled weight decay")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with a linearly rising learning rate")
+    warmup: float = Field(float(UNSET), lt=1, description="share of the steps with a linearly rising learning rate")
     ema: float = Field(float(UNSET), lt=1, description="decay of the moving average of the weights; 0: none")
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    clip: float = Field(float(UNSET), description="largest gradient norm; 0: no clipping")
     patience: int = Field(UNSET, description="validations without improvement before stopping; unset: never")
     validate_every: int = Field(UNSET, description="epochs between validations")
     augment: bool = Field(True, description="random flips, affine, gamma, noise, bias field")
@@ -94,11 +94,14 @@ class ExperimentParameters(BaseModel):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        for name in ("spacing", "patch", "batch_size", "epochs", "steps_per_epoch", "learning_rate", "validate_every", "threads"):
+        for name in (
+            "spacing", "patch", "batch_size", "accumulate", "epochs", "steps_per_epoch", "learning_rate", "validate_every",
+            "threads",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value <= 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be positive, or {UNSET} for unset; found {value}")
-        for name in ("weight_decay", "patience", "modality_dropout", "ema", "label_smoothing"):
+        for name in ("weight_decay", "warmup", "clip", "patience", "modality_dropout", "ema", "label_smoothing"):
             value = getattr(self, name)
             if value < 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be 0 or more, or {UNSET} for unset; found {value}")

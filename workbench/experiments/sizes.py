@@ -29,7 +29,7 @@ def size_defaults(method: str, size: str) -> dict[str, Any]:
 
 _PLAIN = {
     "marker_loss": "cross_entropy", "class_weights": "inverse_frequency", "label_smoothing": 0.0,
-    "optimiser": "adamw", "dropout_mode": "each",
+    "optimiser": "adamw", "dropout_mode": "each", "accumulate": 1, "warmup": 0.05, "clip": 1.0,
 }  # fmt: skip
 _DEMO: dict[str, dict[str, Any]] = {
     "unet": {"epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
@@ -75,11 +75,13 @@ _DEMO: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _NNUNET: dict[str, Any] = {
     "patch": 128, "sampling": "patch", "optimiser": "sgd", "learning_rate": 1e-2, "weight_decay": 3e-5, "batch_size": 2,
+    "warmup": 0.0, "clip": 12.0,
 }  # fmt: skip
 _PAPER: dict[str, dict[str, Any]] = {
     # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
     "unet": {"patch": 128, "sampling": "patch", "epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
-    # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 for each of five experts (their length is not published), then 800 at 1e-3
+    # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 times five experts (their length is not published), shared out by their images,
+    # then 800 at 1e-3
     "mome": _NNUNET | {"epochs": 5800},
     # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
     "mome_plus": _NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
@@ -89,10 +91,10 @@ _PAPER: dict[str, dict[str, Any]] = {
         "patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "weight_decay": 0.05, "modality_dropout": 1.0,
         "dropout_mode": "subset",
     },
-    # AdamW 1e-4, weight decay 0.05, 40 epochs of one pass, batches of 4; its accumulation and warm-up: accumulate 8, warmup 0.25
+    # AdamW 1e-4, weight decay 0.05, 40 epochs of one pass, 10 of them warm-up, batches of 4, accumulation 8
     "brainfm_pretrain": {
         "patch": 128, "sampling": "patch", "batch_size": 4, "epochs": 40, "steps_per_epoch": UNSET, "learning_rate": 1e-4,
-        "weight_decay": 0.05, "validate_every": 1,
+        "weight_decay": 0.05, "validate_every": 1, "accumulate": 8, "warmup": 0.25,
     },
     # Myronenko: Adam 1e-4, weight decay 1e-5, 300 epochs, batch 1
     "segresnet": {"patch": 128, "sampling": "patch", "epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
@@ -131,10 +133,10 @@ _PAPER: dict[str, dict[str, Any]] = {
         "patch": 96, "sampling": "tumour", "epochs": 100, "steps_per_epoch": UNSET, "learning_rate": 1e-4, "patience": 20,
         "validate_every": 1,
     },
-    # AdamW 4e-4, weight decay 0.1, 100,000 steps of 2 volumes with 2 crops each; its 500 steps of warm-up: warmup 0.005
+    # AdamW 4e-4, weight decay 0.1, 100,000 steps of 2 volumes with 2 crops each, 500 of them warm-up
     "pretrain_swin": {
         "patch": 96, "sampling": "patch", "batch_size": 4, "epochs": 400, "steps_per_epoch": 250, "learning_rate": 4e-4,
-        "weight_decay": 0.1, "validate_every": 2,
+        "weight_decay": 0.1, "validate_every": 2, "warmup": 0.005,
     },
     # label smoothing and modality dropout as in the paper; the share dropped and the patience are not given there
     "mgmt_net": {

@@ -52,7 +52,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.errors import ParameterError
 from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
 from workbench.models.masm_backbones import Backbone, build_backbone, encode_one_by_one
@@ -144,13 +143,7 @@ class Masm(MethodModule):
         return Prediction(segmentation=self.decode(levels, present), maps=drawn, auxiliary=auxiliary)
 
     def encode(self, images: Tensor, present: Tensor) -> list[Tensor]:
-        """(B, M, X, Y, Z) -> per level (B, M, C, x, y, z): each present sequence by itself; absent ones are exactly zero.
-
-        Raises:
-            ParameterError: a sample has none of the sequences.
-        """
-        if not present.is_meta and not bool(present.any(1).all()):
-            raise ParameterError(f"masm was given a sample with none of {', '.join(self.modalities)}: leave the case out")
+        """(B, M, X, Y, Z) -> per level (B, M, C, x, y, z): each present sequence by itself; absent ones are exactly zero."""
         flat, there = images.flatten(0, 1)[:, None], present.flatten()
         everything = there.is_meta or bool(there.all())  # on the meta device operations are only counted
         some = flat if everything else flat[there]

@@ -101,10 +101,12 @@ class MethodModule(nn.Module):
             maps: also return attention and gate maps.
 
         Raises:
-            ParameterError: sides that do not suit `divisor` and `minimum`, or names that do not suit the channels.
+            ParameterError: sides that do not suit `divisor` and `minimum`, names that do not suit the channels, or a sample that
+                shows no sequence the method knows.
         """
         self.check_size(images.shape[2:])
         images, present = self.arrange(images, present, modalities)
+        self.check_shown(present)
         return self.predict(images, present, tasks=tuple(tasks), maps=maps)
 
     def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
@@ -179,6 +181,15 @@ class MethodModule(nn.Module):
                 f"{tuple(images.shape)} and a presence table of shape {tuple(present.shape)}; the second sizes must agree"
             )
         _check_names("modality", given, None)
+
+    def check_shown(self, present: Tensor) -> None:
+        """Refuse samples without any sequence: a network would answer nothing but its biases."""
+        if present.device.type == "meta":
+            return
+        empty = [str(index) for index, shown in enumerate(present.any(dim=1).tolist()) if not shown]
+        if empty:
+            known = "any sequence" if self.open_modalities else f"one of {', '.join(self.modalities)}"
+            raise ParameterError(f"sample {', '.join(empty)} of the batch shows no sequence: {self.name} needs {known}")
 
     def check_size(self, shape: Sequence[int]) -> None:
         """Refuse sides that the method cannot take, naming the nearest that it can."""
