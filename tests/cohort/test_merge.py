@@ -60,6 +60,14 @@ def cohorts(tmp_path: Path) -> tuple[Cohort, Cohort]:
     return glioma, ms
 
 
+def test_detailed_tumour_masks_say_that_their_cases_are_gliomas(tmp_path: Path) -> None:
+    glioma = make(tmp_path / "a" / "tumours", "tumours", ("flair",), "brats2024", (1, 2, 3, 4), site="north")
+    other = make(tmp_path / "b" / "plaques", "plaques", ("flair",), "lesion", (1,), site="south")
+    with pytest.warns(UserWarning, match="subject names"):
+        made = merge_cohorts([glioma.folder, other.folder], tmp_path / "out", labels="lesion")
+    assert list(made.cases["lesion"].fillna("unknown")) == ["glioma"] * 2 + ["unknown"] * 2
+
+
 def test_nothing_is_lost_and_nobody_is_merged(cohorts: tuple[Cohort, Cohort], tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="2 subject names occur in several cohorts"):
         made = merge_cohorts([c.folder for c in cohorts], tmp_path / "out", lesions={"plaques": "ms"})

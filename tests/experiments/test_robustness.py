@@ -23,7 +23,7 @@ from workbench.experiments.robustness import robustness_of, shown_sets, subset_r
 from workbench.files import read_json, write_json
 from workbench.inference.export import load_logits
 from workbench.inference.predict import predict_case
-from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
+from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE, RunFolder
 from workbench.sampling.batches import Sampler
 
 QUICK = {
@@ -168,6 +168,10 @@ def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(
     assert again.run.folder.resolve() == late.run.folder.resolve()
     with pytest.raises(ParameterError, match="test and external"):
         robustness_of([late.run.folder], split="train")
+    with monkeypatch.context() as moved:
+        moved.setattr(RunFolder, "cohort_path", tmp_path / "nowhere")
+        with pytest.raises(RunError, match="was it moved"):
+            reopen(late.run.folder)
     monkeypatch.setattr(Cohort, "fingerprint", lambda self: "another")
     with pytest.raises(RunError, match="not what it was then"):
         reopen(late.run.folder)

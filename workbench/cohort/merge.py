@@ -145,6 +145,8 @@ def _rows(cohort: Cohort, dataset: str, lesion: str | None, root: Path) -> pd.Da
     cases["dataset"] = cases["dataset"].fillna(dataset)
     if lesion:
         cases["lesion"] = cases["lesion"].fillna(lesion)
+    drawn_as_glioma = cases["labels"].isin([name for name, classes in LABEL_SET_CLASSES.items() if classes > 2])
+    cases["lesion"] = cases["lesion"].mask(cases["lesion"].isna() & drawn_as_glioma, "glioma")  # nothing else has these labels
     conventions = pd.Series([row_convention(row, cohort.info) for _, row in cases.iterrows()], index=cases.index, dtype="string")
     cases["label_convention"] = conventions.where(cases["segmentation"].notna())
     return cases

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.cohort.table import Cohort
-from workbench.errors import RunError
+from workbench.errors import RunError, WorkbenchError
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.catalogue import card
@@ -31,7 +31,10 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
         "cohort": str(run.cohort_path), "runs": str(where.parents[1]), "experiment": where.parent.name,
     }  # fmt: skip
     parameters = ExperimentParameters.build(run.spec["method"], values)
-    fingerprint = Cohort.open(run.cohort_path).fingerprint()
+    try:
+        fingerprint = Cohort.open(run.cohort_path).fingerprint()
+    except WorkbenchError as error:
+        raise RunError(f"run {run.folder} cannot be opened again: its cohort cannot be read; was it moved? {error}") from error
     if fingerprint != run.spec["cohort"]["fingerprint"]:
         raise RunError(f"run {run.folder} cannot be opened again: its cohort {run.cohort_path} is not what it was then")
     if run_id(parameters.resolve().identity(), fingerprint) != run.spec["run"]:
