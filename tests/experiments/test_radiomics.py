@@ -58,6 +58,7 @@ def test_a_run_leaves_the_folder_of_the_contract(finished: RadiomicsExperiment, 
     assert markers is not None
     assert list(markers.columns) == [
         "case", "subject", "site", "fold", "split", "present", "marker", "class", "truth", "logit", "probability",
+        "dataset", "lesion",
     ]  # fmt: skip
     held = finished.split[finished.split != "train"]
     assert sorted(markers["case"]) == sorted(held.index)

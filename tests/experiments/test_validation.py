@@ -22,8 +22,11 @@ def test_a_case_whose_marker_is_unknown_does_not_count(known: str, monkeypatch: 
     logits = {"a": (-2.0, 0.0), "b": (1.0, 3.0), "c": (9.0, 5.0), "d": (2.0, 1.0)}
     experiment: Any = SimpleNamespace(
         parameters=SimpleNamespace(method="densenet121", sampling="whole", precision="float32"),
-        cases_by_split={"validation": rows}, markers=("idh", "grade"), modalities=("t1c",), patch=(8, 8, 8), device="cpu",
-        prepared=SimpleNamespace(case=lambda name: SimpleNamespace(name=name, labels=lambda: None, label_set="")),
+        cases_by_split={"validation": rows}, markers=("idh", "grade"), modalities=("t1c",), learned_modalities=("t1c",),
+        patch=(8, 8, 8), device="cpu",
+        prepared=SimpleNamespace(
+            case=lambda name: SimpleNamespace(name=name, labels=lambda: None, label_set="", modalities=("t1c",))
+        ),
     )  # fmt: skip
     monkeypatch.setattr(
         validation, "predict_case",

@@ -86,7 +86,7 @@ def test_a_run_leaves_the_folder_of_the_contract(finished: RunFolder, tiny_cohor
     metrics = finished.metrics()
     assert metrics is not None
     expected = ["case", "subject", "site", "fold", "split", "present", "region", "metric", "value", "n_truth", "n_prediction"]
-    assert list(metrics.columns) == expected
+    assert list(metrics.columns) == [*expected, "dataset", "lesion"]
     assert set(metrics["split"]) <= {"validation", "test", "external"}
     assert set(metrics["region"]) == {"WT", "TC", "ET", "ED", "NCR"}
     predicted = {path.name.removesuffix(".nii.gz") for path in (finished.folder / "predictions").glob("*.nii.gz")}

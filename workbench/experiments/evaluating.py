@@ -20,9 +20,9 @@ from workbench.prepare.images import native_brain, native_labels
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-_WHO = ["case", "subject", "site", "dataset", "lesion", "fold", "split", "present"]
-METRIC_COLUMNS = [*_WHO, "region", "metric", "value", "n_truth", "n_prediction"]
-MARKER_COLUMNS = [*_WHO, "marker", "class", "truth", "logit", "probability"]
+_WHO = ["case", "subject", "site", "fold", "split", "present"]
+METRIC_COLUMNS = [*_WHO, "region", "metric", "value", "n_truth", "n_prediction", "dataset", "lesion"]
+MARKER_COLUMNS = [*_WHO, "marker", "class", "truth", "logit", "probability", "dataset", "lesion"]
 
 
 def metrics_table(experiment: Experiment) -> pd.DataFrame:
