@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,7 +116,15 @@ def _run(method: str, options: dict[str, Any], steps: int, threads: int, how: Ma
 
 
 def _peak() -> int:
-    """Largest resident memory of this process so far, bytes."""
+    """Largest resident memory of this process so far, bytes.
+
+    Linux hands `ru_maxrss` on to a process from the one that started it; the high-water mark of its own memory begins anew.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        marks = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        if mark := next(marks, ""):
+            return int(mark.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
