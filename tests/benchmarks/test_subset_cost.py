@@ -2,6 +2,7 @@
 
 Methods that encode each sequence on its own (MoME, mmFormer, MASM) share the encoders; those that stack sequences as channels can
 only share a batch. Demo widths; `WORKBENCH_BENCHMARK_SIDE` is the edge of the volume, or the smallest that the method takes.
+Times are printed; what is held to a bound is the number of operations, which is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import SEGMENTATION
 from workbench.models.options import demo_options
@@ -24,8 +26,8 @@ from workbench.sampling.dropout import subsets
 SIDE = int(os.environ.get("WORKBENCH_BENCHMARK_SIDE", "32"))
 NAMES = ("t1", "t1c", "t2", "flair")
 METHODS = ("unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "masm", "mmformer", "m4oe", "brainfm", "amaes")
-SHARING = {"mome", "mmformer", "masm"}
-"""Methods whose encoders see one sequence at a time."""
+SHARING = {"mome": 0.2, "mmformer": 0.65, "masm": 0.7}
+"""Methods whose encoders see one sequence at a time -> largest share of the operations of 15 passes."""
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -35,12 +37,19 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
+def operations(function: Callable[[], Any]) -> int:
+    """Of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
 @pytest.mark.slow
 def test_fifteen_subsets_cost_less_than_fifteen_passes(benchmark: BenchmarkFixture) -> None:
     sets = subsets(NAMES)
     shown = torch.tensor([[name in chosen for name in NAMES] for chosen in sets])
 
-    def measure() -> dict[str, tuple[float, float, float]]:
+    def measure() -> dict[str, tuple[float, float, float, float]]:
         found = {}
         for method in METHODS:
             model = create_model(method, modalities=NAMES, **demo_options(method)).eval()
@@ -58,7 +67,8 @@ def test_fifteen_subsets_cost_less_than_fifteen_passes(benchmark: BenchmarkFixtu
                     model.forward_subsets(images, shown, NAMES)
 
                 whole()
-                found[method] = (min(seconds(whole) for _ in range(3)), seconds(apart), seconds(together))
+                share = operations(together) / operations(apart) if method in SHARING else float("nan")
+                found[method] = (min(seconds(whole) for _ in range(3)), seconds(apart), seconds(together), share)
         return found
 
     threads = torch.get_num_threads()
@@ -67,10 +77,11 @@ def test_fifteen_subsets_cost_less_than_fifteen_passes(benchmark: BenchmarkFixtu
         table = benchmark.pedantic(measure, rounds=1)
     finally:
         torch.set_num_threads(threads)
-    print(f"\n15 subsets, edge at least {SIDE}      all four (s)   15 passes / one   together / one   together / 15 passes")
-    for method, (one, apart, together) in table.items():
-        print(f"{method:<34} {one:>12.3f} {apart / one:>17.1f} {together / one:>16.1f} {together / apart:>22.2f}")
+    columns = "all four (s)   15 passes / one   together / one   together / 15 passes   operations"
+    print(f"\n15 subsets, edge at least {SIDE}    {columns}")
+    for method, (one, apart, together, share) in table.items():
+        times = f"{one:>12.3f} {apart / one:>17.1f} {together / one:>16.1f} {together / apart:>22.2f}"
+        print(f"{method:<32} {times} {share:>12.2f}")
         benchmark.extra_info[f"{method}: together / 15 passes"] = round(together / apart, 2)
-    for method in SHARING & set(table):
-        _, apart, together = table[method]
-        assert together < 0.8 * apart, f"{method} shares its encoders"
+    for method, largest in SHARING.items():
+        assert table[method][3] < largest, f"{method} shares its encoders"

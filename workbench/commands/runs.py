@@ -1,0 +1,124 @@
+"""`workbench run`, `runs`, `cancel`, `predict`, `compare`, `robustness`: one run, and what is made of finished ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.commands.printing import PLAIN, Json, Runs, as_pairs, print_value, say
+from workbench.errors import ParameterError
+
+runs_app = typer.Typer(**PLAIN)
+
+
+@runs_app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="as in `workbench models`")],
+    cohort: Annotated[str, typer.Option(help="cohort folder; default: the embedded phantom")] = "",
+    parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="KEY=VALUE, as in --list-parameters")] = None,
+    runs: Runs = Path("runs"),
+    timeout: Annotated[float, typer.Option(help="minutes after which the run is killed; 0 = none", min=0)] = 0.0,
+    quiet: Annotated[bool, typer.Option(help="no progress")] = False,
+    list_parameters: Annotated[bool, typer.Option("--list-parameters", help="print the parameters and stop")] = False,
+) -> None:
+    """Run a method's notebook: prepare, train, predict, evaluate. Prints the run folder last; repeating it resumes it."""
+    from workbench.experiments.parameters import ExperimentParameters, cell_source
+
+    values: dict[str, Any] = as_pairs(parameter or [], "-p")
+    for name, given in (("cohort", cohort), ("runs", str(runs) if "runs" not in values else "")):
+        if given:
+            if name in values:
+                raise ParameterError(f"'{name}' is given twice: as --{name} and as -p {name}")
+            values[name] = given
+    ExperimentParameters.build(method, values)
+    if list_parameters:
+        print_value(cell_source(method))
+        return
+    from workbench.experiments.execution import run_notebook
+
+    finished = run_notebook(method, values, timeout=timeout, progress=not quiet)
+    print_value(str(finished.folder))
+
+
+@runs_app.command("runs")
+def list_all_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """List all runs, newest first; an unreadable one is listed with the reason."""
+    from workbench.experiments.headlines import headline
+    from workbench.records.index import list_runs
+
+    rows = list_runs(runs)
+    if as_json:
+        print_value([
+            {"run": row.run, "experiment": row.experiment, "method": row.method, "cohort": row.cohort, "status": row.state,
+             "reason": row.reason, "pretrained": row.pretrained.as_dict(),
+             "metrics": headline(runs / row.run) if row.readable else {}}
+            for row in rows
+        ])  # fmt: skip
+        return
+    if not rows:
+        say(f"no runs under {runs} yet: start one with `workbench run unet -p size=demo`")
+    for row in rows:
+        values = headline(runs / row.run) if row.readable else {}
+        numbers = ", ".join(_number(name, value) for name, value in values.items())
+        caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
+        print_value(f"{row.run}  {row.method or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
+
+
+def _number(name: str, value: dict[str, Any]) -> str:
+    if value["value"] is None:
+        return f"{name} not estimable (n {value['n']})"
+    interval = "no interval" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
+    return f"{name} {value['value']:.3f} ({interval}, n {value['n']})"
+
+
+@runs_app.command()
+def cancel(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+    """Cancel a run: it saves a checkpoint, then its processes are ended."""
+    from workbench.records.processes import cancel as cancel_run
+    from workbench.records.run_folder import RunFolder
+
+    print_value(cancel_run(RunFolder.open(folder)))
+
+
+@runs_app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="folder of a trained run")],
+    cohort: Annotated[Path, typer.Option(help="cohort to predict")],
+    out: Annotated[Path, typer.Option("--out", help="folder for masks and markers.csv")],
+) -> None:
+    """Predict every case of a cohort with a trained run: masks on the native grid and markers.csv."""
+    from workbench.experiments.application import predict_cohort
+
+    print_value(str(predict_cohort(folder, cohort, out)))
+
+
+@runs_app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="two or more run folders")],
+    split: Annotated[str, typer.Option(help="test, validation or external")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Compare runs pairwise on the same subjects: paired differences with intervals, tests, Holm correction."""
+    from workbench.experiments.comparison import compare as compare_runs
+
+    table = compare_runs(*folders, split=split)
+    print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+
+
+@runs_app.command()
+def robustness(
+    folders: Annotated[list[Path], typer.Argument(help="folders of trained runs")],
+    split: Annotated[str, typer.Option(help="test or external")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Judge runs under every subset of their cases' sequences, where that is not done yet; print the means."""
+    from workbench.experiments.robustness import robustness_of
+
+    table = robustness_of(folders, split=split)
+    if table.empty and not as_json:
+        say(f"nothing of the {split} split was judged (with subsets=few a run judges six test cases and no external ones)")
+        return
+    print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
