@@ -68,8 +68,8 @@ def start_run(
     return start(run_command(method, cohort, parameters or {}, runs), log, environment)
 
 
-def start(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> StartedRun:
-    """Start a command in its own session, its output appended to `log`.
+def start(command: list[str], log: Path, environment: Mapping[str, str] | None = None, keep: tuple[int, ...] = ()) -> StartedRun:
+    """Start a command in its own session, its output appended to `log`; it inherits the open files `keep`.
 
     Raises:
         RunError: it cannot be started.
@@ -83,6 +83,7 @@ def start(command: list[str], log: Path, environment: Mapping[str, str] | None =
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=keep,
                 env={**os.environ, **(environment or {})},
             )
     except OSError as error:
