@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from workbench.records.status import (
     STATUS_FILE,
     TRANSITIONS,
     effective_state,
+    is_held,
     is_mine,
     now,
     process_created,
@@ -175,7 +176,7 @@ class RunFolder:
         with self._lock():
             status = self.status
             if status["state"] == "running" and not is_mine(status):
-                if effective_state(self.folder, status, stale_after) == "running":
+                if is_held(self.folder, status, stale_after):
                     raise RunError(
                         f"{self.folder} is being run by process {status.get('pid')} on {status.get('host')}; "
                         "wait for it, or cancel it first"
@@ -184,8 +185,29 @@ class RunFolder:
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
             (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
             mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp()}
-            gone = dict.fromkeys(("finished", "error", "kernel_pid", "kernel_pid_created"))
-            self._write_status("running", {**gone, "started": now(), **mine, **info})
+            gone = dict.fromkeys(("finished", "error", "kernel_pid", "kernel_pid_created", "worker"))
+            attempts = int(status.get("attempts", 0)) + 1
+            self._write_status("running", {**gone, "started": now(), "attempts": attempts, **mine, **info})
+
+    def queue(self, worker: Mapping[str, Any], *, stale_after: float = STALE_AFTER) -> bool:
+        """Become the one that has this run started: state 'queued', with who it is.
+
+        Args:
+            worker: host, pid, heartbeat (path relative to the runs folder) and what else is worth saying of who queued it.
+            stale_after: as for `claim`.
+
+        Returns:
+            False where the run is completed, another live process runs it or has queued it.
+        """
+        with self._lock():
+            status = self.status
+            if status["state"] == "completed" or is_held(self.folder, status, stale_after):
+                return False
+            if status["state"] == "running":
+                self._write_status("interrupted", {})
+            (self.folder / CANCEL_FILE).unlink(missing_ok=True)
+            self._write_status("queued", {**dict.fromkeys(("finished", "error")), "worker": dict(worker)})
+            return True
 
     def _write_status(self, state: str, info: dict[str, Any]) -> None:
         if state not in TRANSITIONS:

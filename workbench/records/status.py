@@ -86,6 +86,32 @@ def effective_state(folder: Path, status: dict[str, Any], stale_after: float = S
     return state if beats and time.time() - max(beats) <= stale_after else "interrupted"
 
 
+def is_held(folder: Path, status: dict[str, Any], stale_after: float = STALE_AFTER) -> bool:
+    """Whether a process other than this one is running the run, or has queued it and is about to have it started.
+
+    On this host the process itself is asked, whatever the clock says; of another host only the heartbeat is seen.
+    """
+    if is_mine(status):
+        return False
+    if status["state"] == "queued":
+        worker = status.get("worker") or {}
+        if worker.get("host") != socket.gethostname():
+            return bool(worker) and _fresh(Path(folder.parents[1], worker.get("heartbeat", "")), stale_after)
+        return worker.get("pid") != os.getpid() and is_alive(worker.get("pid"), worker.get("pid_created"))
+    if status["state"] != "running":
+        return False
+    if status.get("host") == socket.gethostname() and status.get("pid"):
+        return is_alive(status.get("pid"), status.get("pid_created"))
+    return effective_state(folder, status, stale_after) == "running"
+
+
+def _fresh(path: Path, stale_after: float) -> bool:
+    try:
+        return path.is_file() and time.time() - path.stat().st_mtime <= stale_after
+    except OSError:
+        return False
+
+
 def is_mine(status: dict[str, Any]) -> bool:
     """Whether this very process is the run's driver."""
     return status.get("host") == socket.gethostname() and status.get("pid") == os.getpid()
