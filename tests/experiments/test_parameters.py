@@ -108,3 +108,12 @@ def test_a_file_of_weights_that_is_gone_is_refused_with_the_way_out(tmp_path: Pa
     path.unlink()
     with pytest.raises(ParameterError, match=r"b\.pt cannot be read: No such file.*where the same file lies now"):
         identity()
+
+
+def test_processes_are_part_of_a_run_where_there_are_several() -> None:
+    one, two = (ExperimentParameters.build("unet", {"processes": n}).identity() for n in (1, 2))
+    assert one == ExperimentParameters.build("unet", {}).identity()
+    assert "processes" not in one, "runs of one process keep the ids they always had"
+    assert two == one | {"processes": 2}
+    with pytest.raises(ParameterError, match="'processes' is one of networks"):
+        ExperimentParameters.build("radiomics", {"processes": 2})

@@ -365,7 +365,7 @@ class Experiment:
         cases = len(self.cases_by_split["train"])
         if not cases:
             raise ParameterError(f"fold {p.fold} of cohort {self.cohort.info.name} leaves no training case")
-        steps = p.steps_per_epoch if p.steps_per_epoch > 0 else max(1, cases // (p.batch_size * p.accumulate))
+        steps = p.steps_per_epoch if p.steps_per_epoch > 0 else max(1, cases // (p.batch_size * p.accumulate * p.processes))
         return TrainingSettings(
             epochs=p.epochs, steps_per_epoch=steps, accumulate=p.accumulate, learning_rate=p.learning_rate,
             optimiser=p.optimiser or "adamw",

@@ -83,6 +83,7 @@ class ExperimentParameters(BaseModel):
     oversample: str = Field("", description="marker whose classes are drawn equally often in training; empty: none")
     precision: Literal["auto", "no", "bf16"] = Field("auto", description="auto: bf16 on CUDA, else float32")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    processes: int = Field(1, ge=1, le=64, description="GPUs, or processes on a CPU, that train together; batch_size is of each")
     threads: int = Field(UNSET, description="CPU threads; recorded, since results are bit-identical per thread count only")
     workers: int = Field(0, ge=0, description="data loading processes")
     overlap: float = Field(0.5, ge=0, lt=1, description="overlap of sliding windows at inference")
@@ -173,7 +174,8 @@ class ExperimentParameters(BaseModel):
         """The resolved parameters that make a run what it is: what is hashed into its id and written to `spec.json`.
 
         Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights
-        or of text vectors is what it holds, wherever it lies: its digest stands for its path.
+        or of text vectors is what it holds, wherever it lies: its digest stands for its path. `processes` is named where there
+        are several: runs of one process keep the ids they had before there was a choice.
 
         Raises:
             ParameterError: there is no such file.
@@ -181,6 +183,8 @@ class ExperimentParameters(BaseModel):
         outside = {"cohort", "runs", "experiment", "workers"}
         of_method = set(applicable(self.method)) - outside
         values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
+        if values.get("processes") == 1:
+            del values["processes"]
         for name in ("pretrained", "embeddings"):
             if values.get(name):
                 values[name] = pretrained_digest(values[name], name)
