@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tupl
         ParameterError: the cohort has no such fold or sequence.
     """
     cohort = open_cohort(parameters, progress=progress)
+    check_fit(parameters, cohort)
+    folder, spec = describe_run(parameters, cohort, cohort.fingerprint())
+    if (folder / SPEC_FILE).is_file():
+        return cohort, RunFolder.open(folder)
+    return cohort, RunFolder.create(folder.parent, spec)
+
+
+def check_fit(parameters: ExperimentParameters, cohort: Cohort) -> None:
+    """Hold what the parameters name against what the cohort has; its folds are written on first use.
+
+    Raises:
+        ParameterError: the cohort has no such fold or sequence.
+    """
     unknown = [name for name in parameters.modality_names() if name not in cohort.modalities]
     if unknown:
         raise ParameterError(
@@ -65,13 +79,23 @@ def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tupl
     if set(chosen) <= set(parameters.withheld()):
         raise ParameterError(f"parameter 'withhold' leaves nothing to learn from: the run's modalities are {', '.join(chosen)}")
     open_split(cohort, parameters.fold)
+
+
+def describe_run(
+    parameters: ExperimentParameters, cohort: Cohort, fingerprint: str, threads: int = 0
+) -> tuple[Path, dict[str, Any]]:
+    """The folder and the `spec.json` of the run that these parameters make of this cohort; nothing is written.
+
+    Args:
+        parameters: as given, not resolved.
+        cohort: the cohort.
+        fingerprint: its fingerprint.
+        threads: CPU threads of a run that names none; 0: all that this process may use.
+    """
     resolved = parameters.resolve()
-    fingerprint = cohort.fingerprint()
     identity = run_id(resolved.identity(), fingerprint)
     experiment = Path(resolved.runs) / resolved.experiment
     folder = experiment / identity
-    if (folder / SPEC_FILE).is_file():
-        return cohort, RunFolder.open(folder)
     spec: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run": identity,
@@ -88,11 +112,11 @@ def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tupl
             "subjects": int(cohort.cases["subject"].nunique()),
         },
         "code_version": code_version(),
-        "threads": thread_count(resolved),
+        "threads": threads if threads and resolved.threads <= 0 else thread_count(resolved),
     }
     if path := resolved.options().get("pretrained"):  # the digest is among the parameters; the name is for people
         spec["pretrained"] = Path(path).name
-    return cohort, RunFolder.create(experiment, spec)
+    return folder, spec
 
 
 def thread_count(parameters: ExperimentParameters) -> int:
@@ -102,6 +126,7 @@ def thread_count(parameters: ExperimentParameters) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+@cache
 def code_version() -> str:
     """Version of the package, with the git commit and '+changes' where it runs from a checkout."""
     root = Path(__file__).resolve().parents[2]
