@@ -207,3 +207,35 @@ def test_cancel_request_is_seen(run: RunFolder) -> None:
 def test_checkpoint_stem(run: RunFolder) -> None:
     assert run.checkpoint("last") == run.folder / "checkpoints" / "last"
     assert (run.folder / "checkpoints").is_dir()
+
+
+def test_a_pause_is_a_stop_that_waits_and_a_cancellation_outweighs_it(run: RunFolder) -> None:
+    assert not run.is_paused()
+    run.request_pause()
+    assert run.should_stop()
+    assert run.is_paused()
+    run.request_cancel()
+    assert run.should_stop()
+    assert not run.is_paused()
+    run.request_pause()
+    assert not run.is_paused(), "a pause does not undo a cancellation"
+
+
+def test_a_restarted_slurm_job_takes_over_from_its_earlier_start(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLURM_JOB_ID", "15"), ("SLURM_ARRAY_JOB_ID", "12"), ("SLURM_ARRAY_TASK_ID", "3")):
+        monkeypatch.setenv(name, value)
+    run.claim()
+    assert run.status["slurm"] == {"job": "12_3", "restarts": 0}
+    run.set_status("running", host="another-node")  # it beat a moment ago, on a node that is gone now
+    run.heartbeat()
+    with pytest.raises(RunError, match="another-node"):  # the same start: perhaps a second process of this job
+        run.claim()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run.claim()
+    assert run.status["slurm"] == {"job": "12_3", "restarts": 1}
+    run.set_status("running", host="another-node")
+    run.heartbeat()
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    with pytest.raises(RunError, match="another-node"):  # another job
+        run.claim()

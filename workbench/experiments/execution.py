@@ -30,7 +30,7 @@ from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
 from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
-from workbench.records.status import is_alive
+from workbench.records.status import is_alive, slurm_job
 
 CANCEL_GRACE = 8.0
 """Seconds a cancelled kernel has to save its checkpoint before its process group is killed."""
@@ -137,7 +137,9 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
         kernel.kill()
         if partial.exists():
             partial.replace(run.path("notebook.ipynb"))
-    if run.should_stop():
+    if run.is_paused() and state != "completed":
+        state, failure = "interrupted", "stopped by the queue, which resumes it; or run the same command again"
+    elif run.should_stop():
         state, failure = "cancelled", "cancelled on request: run the same command again to resume"
     elif kernel.timed_out:
         state, failure = "failed", f"stopped after the time limit of {timeout:g} minutes"
@@ -201,10 +203,15 @@ class _Kernel:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Watch over deadline and cancel request from a thread; SIGTERM to the driver counts as a cancel request."""
+        """Watch over deadline and cancel request from a thread.
+
+        SIGTERM to the driver counts as a cancel request; in a job of SLURM, which says so before it takes the node away, as a
+        pause: such a run is interrupted and waits for its requeue.
+        """
         watcher = threading.Thread(target=self._watch, name="kernel-watch", daemon=True)
         main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGTERM, lambda *_: self.run.request_cancel()) if main else None
+        stop = self.run.request_pause if slurm_job() else self.run.request_cancel
+        before = signal.signal(signal.SIGTERM, lambda *_: stop()) if main else None
         watcher.start()
         try:
             yield

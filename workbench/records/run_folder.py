@@ -37,6 +37,7 @@ from workbench.records.status import (
     now,
     process_created,
     read_status,
+    slurm_job,
 )
 
 __all__ = [
@@ -53,6 +54,8 @@ _SUBSET_COLUMNS = {
     SUBSET_MARKERS_FILE: ("case", "subject", "split", "present", "marker", "class", "truth", "probability"),
 }
 CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
+PAUSE = "pause"
+"""What stands in the cancel file where the run is to be resumed by the queue that stopped it."""
 
 
 class RunFolder:
@@ -184,7 +187,7 @@ class RunFolder:
                 self._write_status("interrupted", {})
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
             (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
-            mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp()}
+            mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp(), "slurm": slurm_job()}
             gone = dict.fromkeys(("finished", "error", "kernel_pid", "kernel_pid_created", "worker"))
             attempts = int(status.get("attempts", 0)) + 1
             self._write_status("running", {**gone, "started": now(), "attempts": attempts, **mine, **info})
@@ -266,7 +269,15 @@ class RunFolder:
 
     def request_cancel(self) -> None:
         """Ask the run to stop at its next step, keeping a checkpoint."""
-        (self.folder / CANCEL_FILE).touch()
+        (self.folder / CANCEL_FILE).write_text("", encoding="utf-8")  # also takes the place of a pause
+
+    def request_pause(self) -> None:
+        """Ask the run to stop at its next step, keeping a checkpoint, and to count as interrupted: its queue resumes it later.
+
+        A cancellation that was asked for before stands.
+        """
+        with contextlib.suppress(FileExistsError), (self.folder / CANCEL_FILE).open("x", encoding="utf-8") as handle:
+            handle.write(PAUSE)
 
     # -- Recorder --------------------------------------------------------------------------------------------------
 
@@ -288,8 +299,14 @@ class RunFolder:
         return self.path("checkpoints", name)
 
     def should_stop(self) -> bool:
-        """Whether somebody asked the run to stop."""
+        """Whether somebody asked the run to stop, to cancel it or as a pause."""
         return (self.folder / CANCEL_FILE).exists()
+
+    def is_paused(self) -> bool:
+        """Whether the run was asked to stop only for a while: see `request_pause`."""
+        with contextlib.suppress(OSError):
+            return (self.folder / CANCEL_FILE).read_text(encoding="utf-8") == PAUSE
+        return False
 
     # -- what was recorded -----------------------------------------------------------------------------------------
 

@@ -98,11 +98,29 @@ def is_held(folder: Path, status: dict[str, Any], stale_after: float = STALE_AFT
         if worker.get("host") != socket.gethostname():
             return bool(worker) and _fresh(Path(folder.parents[1], worker.get("heartbeat", "")), stale_after)
         return worker.get("pid") != os.getpid() and is_alive(worker.get("pid"), worker.get("pid_created"))
-    if status["state"] != "running":
+    if status["state"] != "running" or _is_earlier_start(status):
         return False
     if status.get("host") == socket.gethostname() and status.get("pid"):
         return is_alive(status.get("pid"), status.get("pid_created"))
     return effective_state(folder, status, stale_after) == "running"
+
+
+def slurm_job() -> dict[str, Any] | None:
+    """The SLURM job that this process belongs to: its number as `squeue` shows it, and how often SLURM has restarted it.
+
+    None outside SLURM. A task of an array is `<array>_<index>`: its own number alone is not what `scontrol requeue` shows.
+    """
+    job, array = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_ARRAY_JOB_ID", "")
+    if not job:
+        return None
+    name = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}" if array else job
+    return {"job": name, "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0)}
+
+
+def _is_earlier_start(status: dict[str, Any]) -> bool:
+    """Whether the run belonged to an earlier start of this very SLURM job: SLURM restarts a job only when that one is dead."""
+    ours, theirs = slurm_job(), status.get("slurm")
+    return bool(ours and theirs and ours["job"] == theirs.get("job") and ours["restarts"] > theirs.get("restarts", 0))
 
 
 def _fresh(path: Path, stale_after: float) -> bool:
