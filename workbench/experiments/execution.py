@@ -137,8 +137,9 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
         kernel.kill()
         if partial.exists():
             partial.replace(run.path("notebook.ipynb"))
-    if run.is_paused() and state != "completed":
-        state, failure = "interrupted", "stopped by the queue, which resumes it; or run the same command again"
+    if run.is_paused():
+        if state != "completed":
+            state, failure = "interrupted", "stopped by the queue, which resumes it; or run the same command again"
     elif run.should_stop():
         state, failure = "cancelled", "cancelled on request: run the same command again to resume"
     elif kernel.timed_out:
