@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from workbench.contracts import Prediction
@@ -91,11 +91,12 @@ def agree(accelerator: Accelerator, value: Any) -> Any:
 
 
 def average(accelerator: Accelerator, values: dict[str, float]) -> dict[str, float]:
-    """Means over the processes; `values` itself where there is one process."""
+    """Means over the processes, a name that one does not have counting as 0; `values` itself where there is one process."""
     if accelerator.num_processes == 1:
         return values
-    reduced = accelerator.reduce(torch.tensor(list(values.values()), device=accelerator.device), reduction="mean")
-    return dict(zip(values, reduced.tolist(), strict=True))
+    found: list[dict[str, float]] = gather_object([values])
+    names = dict.fromkeys(name for part in found for name in part)
+    return {name: sum(part.get(name, 0.0) for part in found) / len(found) for name in names}
 
 
 def use_channels_last(model: nn.Module) -> None:

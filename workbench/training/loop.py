@@ -22,9 +22,10 @@ from workbench.contracts import Batch, Recorder, Stage
 from workbench.errors import RunError
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import has_checkpoint
-from workbench.training.devices import agree, average, full_precision, open_accelerator, repeatable, seed_torch, use_channels_last
+from workbench.training.devices import agree, average, open_accelerator, repeatable, seed_torch, use_channels_last
 from workbench.training.feeding import numbered_batches
-from workbench.training.schedule import StageSpan, counted_terms, learning_rate, set_trainable, span_at, stage_spans
+from workbench.training.objective import Objective
+from workbench.training.schedule import StageSpan, learning_rate, set_trainable, span_at, stage_spans
 from workbench.training.settings import TrainingSettings
 from workbench.training.state import Keeper, TrainingResult
 
@@ -100,7 +101,8 @@ class _Loop:
         self.state, self.optimiser = self.keeper.state, self.keeper.optimiser
         if self.cuda and settings.compile:
             model.compile()  # in place: the names in the state dict stay
-        self.network = accelerator.prepare_model(model) if accelerator.num_processes > 1 else model
+        objective = Objective(model, accelerator.autocast, settings.channels_last)
+        self.objective = accelerator.prepare_model(objective) if accelerator.num_processes > 1 else objective
 
     def step(self, batches: Iterator[tuple[int, Batch]], augment: Augment | None) -> dict[str, float]:
         """One optimiser step; returns the means of the loss terms, the objective and the norm of the gradient."""
@@ -118,7 +120,7 @@ class _Loop:
         with self.counting(span.stage):
             for part in range(settings.accumulate):
                 last = part + 1 == settings.accumulate
-                with nullcontext() if last else self.accelerator.no_sync(self.network):
+                with nullcontext() if last else self.accelerator.no_sync(self.objective):
                     terms = self.gradients(*next(batches), span.stage, augment)
                 for name, value in terms.items():
                     means[name] = means.get(name, 0.0) + value / settings.accumulate
@@ -153,13 +155,7 @@ class _Loop:
         batch = batch.to(self.accelerator.device, non_blocking=True)
         if augment is not None:
             batch = augment(batch, index)
-        images = batch.images
-        if self.settings.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last_3d)
-        with self.accelerator.autocast():
-            prediction = self.network(images, batch.present, batch.modalities, tasks=stage.tasks)
-        terms = self.model.loss(full_precision(prediction), batch, self.state.step / self.settings.steps)
-        terms = counted_terms(terms, stage)
+        terms = self.objective(batch, stage, self.state.step / self.settings.steps)
         objective = torch.stack(list(terms.values())).sum() if terms else torch.zeros(())
         if not objective.requires_grad:
             raise RunError(f"stage '{stage.name}' (tasks {', '.join(stage.tasks)}) has no loss term that reaches a parameter")
