@@ -17,7 +17,7 @@ from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import youden_threshold
+from workbench.evaluation.thresholds import ALL_FOLDS, validation_thresholds, youden_threshold
 from workbench.records.index import RunRow
 from workbench.views.curves import (
     BEST_REMARK,
@@ -245,8 +245,14 @@ class CurvesPage(pn.viewable.Viewer):
             return Youden(float("nan"), nothing)
         try:
             sample = sample_of(rows)
+            cuts = validation_thresholds(rows)
         except WorkbenchError as error:
             return Youden(float("nan"), f"no Youden threshold: {error}")
+        if rows["fold"].nunique() > 1:  # one point on the pooled curve would be no fold's decision
+            found = cuts.loc[(cuts["rule"] == "youden") & (cuts["fold"] != ALL_FOLDS), "threshold"].dropna()
+            nothing = "no fold has both classes among its validation cases."
+            listed = f"{found.min():.2f} to {found.max():.2f}" if len(found) else nothing
+            return Youden(float("nan"), f"every fold has a Youden threshold of its own, from its own validation cases: {listed}")
         threshold = youden_threshold(sample.truth, sample.probability)
         positive, n = int(sample.truth.sum()), int(sample.truth.size)
         if not np.isfinite(threshold):

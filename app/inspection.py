@@ -95,7 +95,7 @@ class RunPanel(pn.viewable.Viewer):
         cohort = escape(cohort_title(row.cohort, row.phantom))
         facts += [
             ("Folder", f"<code>{escape(row.run)}</code>"),
-            ("Method", escape(row.method)),
+            ("Method", escape(row.name or row.method)),
             ("Cohort", f"{cohort}<br><small>{escape(problem)}</small>" if problem else cohort),
             ("Started", escape(time_text(row.started)) or "not yet"),
             ("Duration", escape(duration_text(row.seconds)) or "–"),

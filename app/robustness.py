@@ -253,5 +253,5 @@ def modality_order(present: pd.Series) -> list[str]:
 
 def unique_titles(rows: list[RunRow]) -> dict[str, str]:
     """Run -> the method's name, with the run id where a method stands there twice."""
-    methods = [row.method for row in rows]
-    return {row.run: row.method if methods.count(row.method) == 1 else row.title for row in rows}
+    names = [row.name or row.method for row in rows]
+    return {row.run: name if names.count(name) == 1 else row.title for row, name in zip(rows, names, strict=True)}

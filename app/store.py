@@ -29,6 +29,7 @@ from workbench.records.run_folder import (
     read_subset_table,
     read_table,
 )
+from workbench.records.spec import EXTERNAL
 from workbench.views.map_tables import read_map_table
 
 KEPT = 256
@@ -145,7 +146,7 @@ class Store:
         latest: dict[str, RunRow] = {}
         for row in rows.values():
             if row.state == "completed":
-                latest.setdefault(row.method, row)
+                latest.setdefault(row.name if row.method == EXTERNAL else row.method, row)
         return list(latest.values())[:4], False
 
     def stamp(self, run: str, name: str) -> Any:

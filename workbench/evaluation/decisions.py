@@ -7,6 +7,7 @@ from the validation rows alone, so that test is touched once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import Sample, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import SENSITIVITY, validation_thresholds
+from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
 
 FIXED = "0.5"
 RULES = (FIXED, "youden", "sensitivity")
@@ -40,31 +41,31 @@ def decision_table(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: i
     """What each rule decides on the held-out cases; thresholds are those of the validation cases.
 
     Args:
-        markers: rows of markers.parquet of one run and fold.
+        markers: rows of markers.parquet of one run. Of a pooled run each fold's cases are judged at that fold's own threshold.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 
     Returns:
         One row per split (test, external), marker, class, rule and metric: the threshold, the validation cases it was chosen on,
-        whether they are enough to trust it (10 of each class), value with 95 % interval, counts. A rule without a threshold,
-        because validation lacks a class, has NaN.
+        whether they are enough to trust it (10 of each class, in every fold), value with 95 % interval, counts. A rule without a
+        threshold, because validation lacks a class, has NaN; where folds have thresholds of their own, `threshold` is NaN and
+        `validation_thresholds` lists them.
     """
-    markers = with_available(markers)
+    markers = _with_fold(with_available(markers))
     cuts = validation_thresholds(markers)
     rows: list[dict[str, Any]] = []
     for keys, part in _held_out(markers):
         chosen = cuts[(cuts["marker"] == keys["marker"]) & (cuts["class"] == keys["class"])]
         for rule in RULES:
-            found = chosen[chosen["rule"] == rule]
-            threshold = 0.5 if rule == FIXED else float(found["threshold"].iloc[0]) if len(found) else float("nan")
+            found = chosen[(chosen["rule"] == rule) & chosen["fold"].isin(_folds(part))]
+            cut = 0.5 if rule == FIXED else {int(f): float(t) for f, t in zip(found["fold"], found["threshold"], strict=True)}
             described = {
                 "rule": rule,
-                "threshold": threshold,
-                "n_validation": int(found["n"].iloc[0]) if len(found) else 0,
-                "trusted": rule == FIXED or bool(len(found) and found["estimable"].iloc[0]),
+                "threshold": cut if isinstance(cut, float) else next(iter(cut.values())) if len(cut) == 1 else float("nan"),
+                "n_validation": int(found["n"].sum()),
+                "trusted": rule == FIXED or bool(len(found) == len(_folds(part)) and found["estimable"].all()),
             }
-            table = _metrics(sample_of(part), DECISION_METRICS, threshold, resamples, seed)
-            rows += [keys | described | row for row in table]
+            rows += [keys | described | row for row in _decided(part, cut, resamples, seed)]
     return pd.DataFrame(rows, columns=list(DECISION_COLUMNS))
 
 
@@ -74,14 +75,21 @@ def calibration_table(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed
     Arguments and rows as in `decision_table`, with `calibration` ('none', 'temperature', 'platt') and `fit`: what was fitted on
     the validation cases, as text.
     """
-    markers = with_available(markers)
+    markers = _with_fold(with_available(markers))
     rows: list[dict[str, Any]] = []
     for keys, part in _held_out(markers):
-        validation = sample_of(_rows_of(markers, "validation", keys))
-        for name, fitted in calibrations(validation).items():
-            described: dict[str, Any] = {"calibration": name, "fit": _fit_text(fitted), "n_validation": validation.truth.size}
-            described["trusted"] = fitted is None or validation.estimable
-            table = _metrics(calibrated(sample_of(part), fitted), CALIBRATION_METRICS, 0.5, resamples, seed)
+        samples = [(part[part["fold"] == fold], _validation_of(markers, keys, fold)) for fold in _folds(part)]
+        fits = [calibrations(validation) for _, validation in samples]
+        for name in [name for name in fits[0] if all(name in fit for fit in fits)]:
+            fitted = [fit[name] for fit in fits]
+            described: dict[str, Any] = {
+                "calibration": name,
+                "fit": _fit_text(fitted[0]) if len(fitted) == 1 or name == "none" else f"one for each of {len(fitted)} folds",
+                "n_validation": sum(validation.truth.size for _, validation in samples),
+                "trusted": name == "none" or all(validation.estimable for _, validation in samples),
+            }
+            mapped = [calibrated(sample_of(rows_), fit) for (rows_, _), fit in zip(samples, fitted, strict=True)]
+            table = _metrics(_joined(mapped), CALIBRATION_METRICS, 0.5, resamples, seed)
             rows += [keys | described | row for row in table]
     return pd.DataFrame(rows, columns=list(CALIBRATION_COLUMNS))
 
@@ -106,18 +114,20 @@ def fitted_artefact(markers: pd.DataFrame, parent: str) -> dict[str, Any]:
     """All that was fitted on a run's validation cases as one JSON-able document that names the run.
 
     Args:
-        markers: rows of markers.parquet of one run and fold.
+        markers: rows of markers.parquet of one run; of a pooled run there is an entry per fold.
         parent: the run's id.
     """
-    markers = with_available(markers)
+    markers = _with_fold(with_available(markers))
     cuts = validation_thresholds(markers)
     entries = []
-    for (marker, name), part in markers[markers["split"] == "validation"].groupby(["marker", "class"], sort=False):
-        chosen = cuts[(cuts["marker"] == marker) & (cuts["class"] == name)].set_index("rule")["threshold"]
+    for (fold, marker, name), part in markers[markers["split"] == "validation"].groupby(["fold", "marker", "class"], sort=False):
+        mine = (cuts["fold"] == fold) & (cuts["marker"] == marker) & (cuts["class"] == name)
+        chosen = cuts[mine].set_index("rule")["threshold"]
         sample = sample_of(part)
         fits = {key: fit.as_dict() for key, fit in calibrations(sample).items() if fit is not None}
         entries.append(
             {
+                "fold": int(fold),
                 "marker": marker,
                 "class": name,
                 "thresholds": {str(rule): _null(float(value)) for rule, value in chosen.items()},
@@ -140,9 +150,39 @@ def _held_out(markers: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]
     return found
 
 
-def _rows_of(markers: pd.DataFrame, split: str, keys: dict[str, str]) -> pd.DataFrame:
-    chosen = (markers["split"] == split) & (markers["marker"] == keys["marker"]) & (markers["class"] == keys["class"])
-    return markers[chosen]
+def _with_fold(markers: pd.DataFrame) -> pd.DataFrame:
+    return markers if "fold" in markers else markers.assign(fold=ALL_FOLDS)
+
+
+def _folds(part: pd.DataFrame) -> list[int]:
+    """The folds whose cases stand in some rows, in order."""
+    return sorted(int(fold) for fold in part["fold"].unique())
+
+
+def _validation_of(markers: pd.DataFrame, keys: dict[str, str], fold: int) -> Sample:
+    """The validation cases by which a fold's cases may be calibrated: its own; of external cases of a pooled run, all folds'."""
+    chosen = (markers["split"] == "validation") & (markers["marker"] == keys["marker"]) & (markers["class"] == keys["class"])
+    rows = markers[chosen]
+    return sample_of(rows if fold == ALL_FOLDS else rows[rows["fold"] == fold])
+
+
+def _joined(samples: list[Sample]) -> Sample:
+    """The cases of several folds together."""
+    if len(samples) == 1:
+        return samples[0]
+    arrays = {name: np.concatenate([getattr(s, name) for s in samples]) for name in ("truth", "probability", "logit", "subjects")}
+    return Sample(**arrays, n_unknown=sum(s.n_unknown for s in samples))
+
+
+def _decided(part: pd.DataFrame, cut: float | Mapping[int, float], resamples: int, seed: int) -> list[dict[str, Any]]:
+    """`_metrics` of the decisions, each case decided at its fold's threshold; all NaN where a fold has none."""
+    sample, each = sample_of(part), per_case(part[part["truth"].notna()], cut)
+    cuts = np.unique(each)
+    if cuts.size < 2 or not np.isfinite(cuts).all():
+        one = 0.5 if not cuts.size else float(cuts[0]) if np.isfinite(cuts).all() else float("nan")
+        return _metrics(sample, DECISION_METRICS, one, resamples, seed)
+    called = (sample.probability >= each).astype(np.float64)  # these metrics know nothing of a case but its decision
+    return _metrics(replace(sample, probability=called), DECISION_METRICS, 0.5, resamples, seed)
 
 
 def _metrics(sample: Sample, names: tuple[str, ...], threshold: float, resamples: int, seed: int) -> list[dict[str, Any]]:

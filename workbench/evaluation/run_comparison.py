@@ -14,7 +14,11 @@ from workbench.evaluation.comparison import delong, holm, mcnemar, paired_differ
 from workbench.evaluation.intervals import RESAMPLES, mean_interval, subject_codes
 from workbench.evaluation.markers import sample_of
 from workbench.evaluation.summaries import METRICS, with_available
+from workbench.evaluation.thresholds import per_case
 from workbench.labels import REGIONS
+
+Thresholds = Mapping[tuple[str, str], float | Mapping[int, float]]
+"""(marker, class) -> threshold, or fold -> threshold."""
 
 SEGMENTATION_COLUMNS = (
     "region", "metric", "mean_a", "mean_b", "difference", "low", "high", "p", "p_holm", "n", "n_subjects", "n_undefined",
@@ -44,7 +48,7 @@ def compare_segmentation(
     Raises:
         InputError: cases that only one run has, or that were scored against different masks.
     """
-    first, second = (_rows(side, split, present) for side in (a, b))
+    first, second = (split_rows(side, split, present) for side in (a, b))
     rows: list[dict[str, Any]] = []
     shared = [name for name in _pairs(first, "region", "metric") if name in set(_pairs(second, "region", "metric"))]
     for region, metric in shared:
@@ -53,7 +57,7 @@ def compare_segmentation(
             for side in (first, second)
         )
         require_same_cases(left.index, right.index)
-        _require_same_truth(left["n_truth"], right["n_truth"].reindex(left.index), region)
+        require_same_truth(left["n_truth"], right["n_truth"].reindex(left.index), region)
         found = paired_difference(left["value"], right["value"], left["subject"], resamples=resamples, seed=seed)
         rows.append({"region": region, "metric": metric, **asdict(found)})
     if not rows:
@@ -70,8 +74,8 @@ def compare_markers(
     *,
     split: str = "test",
     present: str = "",
-    thresholds_a: Mapping[tuple[str, str], float] | None = None,
-    thresholds_b: Mapping[tuple[str, str], float] | None = None,
+    thresholds_a: Thresholds | None = None,
+    thresholds_b: Thresholds | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -82,7 +86,8 @@ def compare_markers(
         b: of the second.
         split: the split to compare on.
         present: a modality subset; empty = each case with all its modalities.
-        thresholds_a: (marker, class) -> threshold of the first run, chosen on its validation cases; 0.5 for those not named.
+        thresholds_a: (marker, class) -> threshold of the first run, chosen on its validation cases, or fold -> threshold where
+            each fold has its own; 0.5 for those not named.
         thresholds_b: likewise, of the second.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
@@ -95,7 +100,7 @@ def compare_markers(
     Raises:
         InputError: cases that only one run has, or whose truth differs between them.
     """
-    first, second = (_rows(side, split, present) for side in (a, b))
+    first, second = (split_rows(side, split, present) for side in (a, b))
     rows: list[dict[str, Any]] = []
     shared = [name for name in _pairs(first, "marker", "class") if name in set(_pairs(second, "marker", "class"))]
     for marker, name in shared:
@@ -105,8 +110,12 @@ def compare_markers(
         )
         require_same_cases(left.index, right.index)
         right = right.reindex(left.index)
-        _require_same_truth(left["truth"], right["truth"], marker)
-        cuts = [(chosen or {}).get((marker, name), 0.5) for chosen in (thresholds_a, thresholds_b)]
+        require_same_truth(left["truth"], right["truth"], marker)
+        known = left["truth"].notna().to_numpy()
+        cuts = [
+            np.nan_to_num(per_case(side[known], (chosen or {}).get((marker, name), 0.5)), nan=0.5)
+            for side, chosen in ((left, thresholds_a), (right, thresholds_b))
+        ]
         rows += [{"marker": marker, "class": name, **row} for row in _marker_rows(left, right, cuts, resamples, seed)]
     if not rows:
         return pd.DataFrame(columns=list(MARKER_COLUMNS))
@@ -114,7 +123,9 @@ def compare_markers(
     return table.assign(p_holm=holm(table["p"]))[list(MARKER_COLUMNS)]
 
 
-def _marker_rows(left: pd.DataFrame, right: pd.DataFrame, cuts: list[float], resamples: int, seed: int) -> list[dict[str, Any]]:
+def _marker_rows(
+    left: pd.DataFrame, right: pd.DataFrame, cuts: list[np.ndarray], resamples: int, seed: int
+) -> list[dict[str, Any]]:
     """AUC, accuracy and Brier of one marker class in both runs."""
     one, two = sample_of(left), sample_of(right)
     common = {"n": one.truth.size, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
@@ -144,7 +155,8 @@ def _marker_rows(left: pd.DataFrame, right: pd.DataFrame, cuts: list[float], res
     return rows
 
 
-def _rows(table: pd.DataFrame, split: str, present: str) -> pd.DataFrame:
+def split_rows(table: pd.DataFrame, split: str, present: str = "") -> pd.DataFrame:
+    """The rows of a split: of one modality subset, or each case with all it has where `present` is empty."""
     chosen = table[table["split"] == split]
     return chosen[chosen["present"] == present] if present else with_available(chosen)
 
@@ -154,7 +166,7 @@ def _pairs(table: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]
     return list(dict.fromkeys(zip(table[first].astype(str), table[second].astype(str), strict=True)))
 
 
-def _require_same_truth(a: pd.Series, b: pd.Series, what: str) -> None:
+def require_same_truth(a: pd.Series, b: pd.Series, what: str) -> None:
     """Refuse runs that were judged against different truths of the same cases."""
     left, right = a.to_numpy(np.float64), b.to_numpy(np.float64)
     differs = ~((left == right) | (np.isnan(left) & np.isnan(right)))

@@ -6,6 +6,8 @@ on the validation cases, and the widest margin for others. A case is positive fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -14,6 +16,8 @@ from workbench.errors import ParameterError
 from workbench.evaluation.markers import Sample, make_sample, sample_of
 
 SENSITIVITY = 0.95
+ALL_FOLDS = -1
+"""`fold` of the external cases of a pooled run, which the models of all folds predicted together."""
 COLUMNS = (
     "fold",
     "present",
@@ -57,6 +61,10 @@ def sensitivity_threshold(truth: ArrayLike, probability: ArrayLike, sensitivity:
 def validation_thresholds(markers: pd.DataFrame, *, sensitivity: float = SENSITIVITY) -> pd.DataFrame:
     """The thresholds of a run: per fold, modality subset, marker and class, from its validation rows; other rows are not read.
 
+    In a pooled run each fold has its own: a fold's validation cases are another fold's test cases, so that a threshold chosen on
+    all of them would have seen the cases it judges. External cases are nobody's validation cases: where a pooled run has some, a
+    threshold for them (fold `ALL_FOLDS`) is chosen on the validation cases of all folds.
+
     Args:
         markers: rows of markers.parquet.
         sensitivity: what the second rule guarantees on validation.
@@ -68,7 +76,9 @@ def validation_thresholds(markers: pd.DataFrame, *, sensitivity: float = SENSITI
     rows = []
     chosen = markers[markers["split"] == "validation"]
     if "fold" not in chosen:
-        chosen = chosen.assign(fold=-1)
+        chosen = chosen.assign(fold=ALL_FOLDS)
+    elif (markers["fold"] == ALL_FOLDS).any() and not (chosen["fold"] == ALL_FOLDS).any():
+        chosen = pd.concat([chosen, chosen.assign(fold=ALL_FOLDS)], ignore_index=True)
     for key, part in chosen.groupby(["fold", "present", "marker", "class"], sort=False):
         sample = sample_of(part)
         cuts = {
@@ -82,6 +92,22 @@ def validation_thresholds(markers: pd.DataFrame, *, sensitivity: float = SENSITI
             counts = (sample.truth.size, int(sample.truth.sum()), sample.estimable)
             rows.append((*tuple(key), rule, cut, hits, rejections, *counts))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def per_case(rows: pd.DataFrame, thresholds: float | Mapping[int, float]) -> np.ndarray:
+    """The threshold of each row of one marker class: that of its fold, NaN where its fold has none; (n,) float64."""
+    if not isinstance(thresholds, Mapping):
+        return np.full(len(rows), float(thresholds))
+    folds = rows["fold"] if "fold" in rows else pd.Series(ALL_FOLDS, index=rows.index)
+    return np.array([float(thresholds.get(int(fold), np.nan)) for fold in folds], dtype=np.float64)
+
+
+def by_fold(table: pd.DataFrame, rule: str) -> dict[tuple[str, str], dict[int, float]]:
+    """`validation_thresholds` of one rule as (marker, class) -> fold -> threshold; folds without a threshold are left out."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for row in table[(table["rule"] == rule) & table["threshold"].notna()].to_dict("records") if len(table) else []:
+        found.setdefault((str(row["marker"]), str(row["class"])), {})[int(row["fold"])] = float(row["threshold"])
+    return found
 
 
 def _operating_points(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,9 +12,10 @@ from workbench.evaluation.comparison import holm
 from workbench.evaluation.markers import MIN_PER_CLASS
 from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import validation_thresholds
+from workbench.evaluation.thresholds import by_fold, validation_thresholds
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
+from workbench.records.spec import run_name
 
 COMPARED = ("dice", "hd95", "auc", "accuracy", "brier", "reconstruction_l1", "rotation_accuracy")
 """Metrics compared; the family that Holm's correction is over."""
@@ -66,7 +67,7 @@ def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd
             f"{first.folder} ({first.spec['cohort']['name']}) and {second.folder} ({second.spec['cohort']['name']}) "
             f"have no region or marker in common in split '{split}': compare runs of the same cohort and fold"
         )
-    names = [f"{run.spec['method']} {run.folder.name}" for run in (first, second)]
+    names = [f"{run_name(run.spec)} {run.folder.name}" for run in (first, second)]
     columns = [
         "first",
         "second",
@@ -98,11 +99,9 @@ def _join(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _youden(markers: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """(marker, class) -> the run's own Youden threshold, from its validation cases."""
-    cuts = validation_thresholds(with_available(markers))
-    cuts = cuts[(cuts["rule"] == "youden") & cuts["threshold"].notna()] if len(cuts) else cuts
-    return {(str(row["marker"]), str(row["class"])): float(row["threshold"]) for _, row in cuts.iterrows()}
+def _youden(markers: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
+    """(marker, class) -> fold -> the run's own Youden threshold, from that fold's validation cases."""
+    return by_fold(validation_thresholds(with_available(markers)), "youden")
 
 
 def _table(run: RunFolder, name: str) -> pd.DataFrame:

@@ -33,9 +33,9 @@ def neighbours(run: RunFolder) -> list[RunFolder]:
     return sorted(found, key=lambda other: (other.spec["method"], other.folder.name))
 
 
-def _question(run: RunFolder) -> tuple[str, int]:
+def _question(run: RunFolder) -> tuple[str, str]:
     """What two runs must agree in to be compared: the cohort, to the byte, and who is tested."""
-    return str(run.spec["cohort"]["fingerprint"]), int(run.spec["parameters"].get("fold", 0))
+    return str(run.spec["cohort"]["fingerprint"]), str(run.spec["parameters"].get("fold", 0))
 
 
 def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFrame | Markdown:

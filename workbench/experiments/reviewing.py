@@ -66,8 +66,8 @@ class RobustnessReview:
         if left:
             self.problems.append(f"left out, since they are of another cohort: {', '.join(row.title for row in left)}")
         self.rows = [row for row in reversed(found) if row.fingerprint == fingerprint]  # oldest first
-        methods = [row.method for row in self.rows]
-        self.titles = {row.run: row.method if methods.count(row.method) == 1 else row.title for row in self.rows}
+        methods = [row.name for row in self.rows]
+        self.titles = {row.run: row.name if methods.count(row.name) == 1 else row.title for row in self.rows}
         names = {self.rows[0].cohort: self.rows[0].phantom} if self.rows else {}
         self.cohort = next((cohort_title(name, phantom) for name, phantom in names.items()), "")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
-from workbench.records.spec import SPEC_FILE, read_spec
+from workbench.records.spec import SPEC_FILE, read_spec, run_name
 from workbench.records.status import STALE_AFTER, effective_state, read_status
 
 UNREADABLE = "unreadable"
@@ -42,6 +42,10 @@ class RunRow:
     host: str = ""
     device: str = ""
     budget: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    """What people call it: the title of imported predictions, else the method; pooled folds say so."""
+    derived: dict[str, Any] = field(default_factory=dict)
+    """What it was made from, where it was not trained: kind ('pooled', 'imported', 'extended'), parents ..."""
     pretrained: PretrainedRecord = field(default_factory=PretrainedRecord)
     """The weights it started from, and whether its test is clean of them."""
 
@@ -62,8 +66,8 @@ class RunRow:
 
     @property
     def title(self) -> str:
-        """Short name for legends: method and run id."""
-        return f"{self.method or '?'} · {Path(self.run).name[:6]}"
+        """Short name for legends: method (or title) and run id."""
+        return f"{self.name or self.method or '?'} · {Path(self.run).name[:6]}"
 
 
 def list_runs(runs: str | Path, stale_after: float = STALE_AFTER) -> list[RunRow]:
@@ -101,6 +105,8 @@ def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> Run
         state,
         reason,
         method=spec["method"],
+        name=run_name(spec),
+        derived=spec.get("derived") or {},
         cohort=spec["cohort"]["name"],
         phantom=spec["cohort"]["phantom"],
         fingerprint=spec["cohort"]["fingerprint"],

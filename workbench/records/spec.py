@@ -12,6 +12,10 @@ from workbench.files import read_json, value_digest
 
 SPEC_FILE = "spec.json"
 SCHEMA_VERSION = 1
+EXTERNAL = "external"
+"""Method of a run whose predictions were made elsewhere and imported; it is in no catalogue."""
+POOLED, IMPORTED = "pooled", "imported"
+"""Kinds of derived runs, `spec["derived"]["kind"]`: the folds of a cross-validation together; other people's predictions."""
 
 
 class CohortReference(BaseModel):
@@ -44,6 +48,13 @@ class RunSpec(BaseModel):
 def run_id(parameters: dict[str, Any], fingerprint: str) -> str:
     """Name of a run: 12 hex digits of its parameters and its cohort's fingerprint (the code version is recorded, not hashed)."""
     return value_digest([parameters, fingerprint], 12)
+
+
+def run_name(spec: dict[str, Any]) -> str:
+    """What a run is called beside its id: its title (imported predictions), else its method; pooled folds say so."""
+    name = str(spec.get("title") or spec["method"])
+    derived = spec.get("derived") or {}
+    return f"{name} ({len(derived.get('parents', []))} folds)" if derived.get("kind") == POOLED else name
 
 
 def read_spec(folder: Path) -> dict[str, Any]:

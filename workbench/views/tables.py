@@ -101,7 +101,7 @@ def runs_table(
         numbers = headlines.get(row.run, {})
         record = {
             "Status": state_cell(row, name),
-            "Run": two_lines(row.method or "unknown method", row.run) + caution_cell(row),
+            "Run": two_lines(row.name or row.method or "unknown method", row.run) + caution_cell(row),
             "Cohort": two_lines(cohort_title(row.cohort, row.phantom), row.device) if row.readable else "",
             "Started": two_lines(time_text(row.started), duration_text(row.seconds)),
             "Budget": two_lines(*[*budget_text(row.budget), "", ""][:2]),
