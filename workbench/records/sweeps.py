@@ -79,20 +79,16 @@ def write_plan(runs: str | Path, plan: SweepPlan) -> None:
         RunError: another sweep file has this name.
     """
     path = plan_path(runs, plan.name)
+    there: SweepPlan | None = None
     if path.is_file():
         with suppress(RunError):  # a damaged plan is written anew
             there = read_plan(runs, plan.name)
-            if there.file != plan.file:
-                raise SweepNameTaken(
-                    f"a sweep named '{plan.name}' was made from {there.file} (relative to {runs}): give this one another `name:`"
-                )
-            if there == plan.model_copy(update={"pooled": there.pooled}):
-                return
-    write_json(path, plan.model_dump(mode="json"))
-
-
-class SweepNameTaken(WorkbenchError):
-    """Two sweep files want to be known by the same name."""
+    if there is not None and there.file != plan.file:
+        raise RunError(
+            f"a sweep named '{plan.name}' was made from {there.file} (relative to {runs}): give this one another `name:`"
+        )
+    if there is None or there != plan.model_copy(update={"pooled": there.pooled}):
+        write_json(path, plan.model_dump(mode="json"))
 
 
 def read_plan(runs: str | Path, name: str) -> SweepPlan:
