@@ -42,6 +42,8 @@ class RunSpec(BaseModel):
     parameters: dict[str, Any]
     cohort: CohortReference
     code_version: str = ""
+    environment: dict[str, Any] = Field({}, description="what the run folder was made with; empty in older runs")
+    split: str = Field("", description="digest of who trains, validates and tests; empty in older runs")
     threads: int = 0
 
 
