@@ -68,8 +68,17 @@ def start_run(
     return start(run_command(method, cohort, parameters or {}, runs), log, environment)
 
 
-def start(command: list[str], log: Path, environment: Mapping[str, str] | None = None, keep: tuple[int, ...] = ()) -> StartedRun:
+def start(
+    command: list[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    keep: tuple[int, ...] = (),
+    folder: Path | None = None,
+) -> StartedRun:
     """Start a command in its own session, its output appended to `log`; it inherits the open files `keep`.
+
+    Args:
+        folder: working folder; default: that of this process.
 
     Raises:
         RunError: it cannot be started.
@@ -84,6 +93,7 @@ def start(command: list[str], log: Path, environment: Mapping[str, str] | None =
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=keep,
+                cwd=folder,
                 env={**os.environ, **(environment or {})},
             )
     except OSError as error:
