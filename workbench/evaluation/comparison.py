@@ -171,15 +171,12 @@ def delong(truth: ArrayLike, a: ArrayLike, b: ArrayLike, subjects: Sequence[str]
     scores = np.stack([np.asarray(a, np.float64)[known], np.asarray(b, np.float64)[known]])
     if not np.isfinite(scores).all():
         raise ParameterError("DeLong's test needs a finite score of both predictors for every case of known truth")
-    codes = np.arange(positive.size) if subjects is None else subject_codes(np.asarray(subjects)[known])[0]
     m, n = int(positive.sum()), int((~positive).sum())
     estimable = min(m, n) >= MIN_PER_CLASS
     nan = float("nan")
     if min(m, n) == 0:
         return DeLong(nan, nan, nan, nan, nan, nan, nan, (nan, nan), nan, positive.size, m, estimable)
-    placements = _placements(scores, positive)
-    auc = placements[:, positive].mean(axis=1)
-    covariance = _covariance(placements, auc, positive, codes)
+    auc, covariance = auc_covariance(positive, scores, None if subjects is None else np.asarray(subjects)[known])
     difference = float(auc[0] - auc[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     low = high = z = p = nan
@@ -198,6 +195,22 @@ def delong(truth: ArrayLike, a: ArrayLike, b: ArrayLike, subjects: Sequence[str]
     return DeLong(
         float(auc[0]), float(auc[1]), difference, low, high, z, p, variances, float(covariance[0, 1]), positive.size, m, estimable
     )
+
+
+def auc_covariance(positive: np.ndarray, scores: np.ndarray, subjects: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """AUCs (k,) of k predictors of the same n cases and their covariance (k, k) after DeLong, clustered as in `delong`.
+
+    The covariance is NaN where a class has fewer than two subjects.
+
+    Args:
+        positive: (n,) bool, both classes present.
+        scores: (k, n) finite.
+        subjects: (n,) subject of each case; each its own without.
+    """
+    codes = np.arange(positive.size) if subjects is None else subject_codes(subjects)[0]
+    placements = _placements(scores, positive)
+    auc = placements[:, positive].mean(axis=1)
+    return auc, _covariance(placements, auc, positive, codes)
 
 
 def mcnemar(truth: ArrayLike, predicted_a: ArrayLike, predicted_b: ArrayLike) -> McNemar:
@@ -229,7 +242,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """(2, n): for a positive, the share of negatives below it; for a negative, of positives above it; ties count half."""
+    """(k, n): for a positive, the share of negatives below it; for a negative, of positives above it; ties count half."""
     m, n = int(positive.sum()), int((~positive).sum())
     result = np.empty_like(scores)
     every = stats.rankdata(scores, axis=1)
@@ -239,14 +252,14 @@ def _placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 
 def _covariance(placements: np.ndarray, auc: np.ndarray, positive: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """(2, 2) covariance of the AUCs, summing a subject's placements; NaN where a class has fewer than two subjects."""
+    """(k, k) covariance of the AUCs, summing a subject's placements; NaN where a class has fewer than two subjects."""
     m, n = int(positive.sum()), int((~positive).sum())
     excess = placements - auc[:, None]
     size = int(codes.max()) + 1
     sums = {side: np.stack([np.bincount(codes, row * (positive == side), size) for row in excess]) for side in (True, False)}
     groups = {side: np.unique(codes[positive == side]).size for side in (True, False)}
     if min(groups.values()) < 2:
-        return np.full((2, 2), np.nan)
+        return np.full((len(auc), len(auc)), np.nan)
     total = groups[True] / ((groups[True] - 1) * m**2) * sums[True] @ sums[True].T
     total = total + groups[False] / ((groups[False] - 1) * n**2) * sums[False] @ sums[False].T
     mixed = sums[True] @ sums[False].T * size / (max(size - 1, 1) * m * n)
