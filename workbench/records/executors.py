@@ -100,11 +100,11 @@ class LocalExecutor:
         """Start a process per job, until the slots are taken."""
         tickets: list[Ticket] = []
         for job in jobs:
-            slot = self.pool.take()
+            slot = self.pool.take(int(job.parameters.get("processes", 1)))
             if slot is None:
                 break
             with slot:
-                process = start(job.command, job.log, {**slot.environment, **job.environment}, keep=(slot.descriptor,))
+                process = start(job.command, job.log, {**slot.environment, **job.environment}, keep=slot.descriptors)
             tickets.append(LocalTicket(job, str(process.pid), process, slot))
         return tickets
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,17 +21,20 @@ from workbench.errors import ParameterError
 
 @dataclass
 class Slot:
-    """A slot that was taken; as a context it lets go of its own handle at the end, and the process that inherited it goes on."""
+    """What was taken: one slot, or one per GPU of a run on several.
 
-    name: str
-    descriptor: int
+    As a context it lets go of its own handles at the end, and the process that inherited them goes on.
+    """
+
+    names: tuple[str, ...]
+    descriptors: tuple[int, ...]
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self.descriptor)
+        _close(self.descriptors)
 
 
 class SlotPool:
@@ -60,19 +64,28 @@ class SlotPool:
             return [f"cpu-{number}" for number in range(self.slots)]
         return [f"{self.gpus[number % len(self.gpus)]}-{number // len(self.gpus)}" for number in range(self.slots)]
 
-    def take(self) -> Slot | None:
-        """Take a free slot; None where there is none."""
+    def take(self, gpus: int = 1) -> Slot | None:
+        """Take a free slot; None where there is none.
+
+        Args:
+            gpus: how many GPUs the run trains on: each is another slot. Without GPUs a run takes one slot, whatever it does in it.
+        """
+        wanted = gpus if self.gpus else 1
+        taken: dict[str, int] = {}
         for name in self.names():
-            descriptor = self._lock(name)
-            if descriptor is not None:
-                return Slot(name, descriptor, self._environment(name))
-        return None
+            if self.gpus and name.rpartition("-")[0] in {other.rpartition("-")[0] for other in taken}:
+                continue  # another slot of the same GPU
+            if len(taken) < wanted and (descriptor := self._lock(name)) is not None:
+                taken[name] = descriptor
+        if len(taken) < wanted:
+            _close(taken.values())
+            return None
+        return Slot(tuple(taken), tuple(taken.values()), self._environment(tuple(taken)))
 
     def free(self) -> int:
         """How many slots nobody holds."""
         found = [descriptor for name in self.names() if (descriptor := self._lock(name)) is not None]
-        for descriptor in found:
-            os.close(descriptor)
+        _close(found)
         return len(found)
 
     def _lock(self, name: str) -> int | None:
@@ -84,10 +97,16 @@ class SlotPool:
             return None
         return descriptor
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def _environment(self, names: tuple[str, ...]) -> dict[str, str]:
         threads = {variable: str(self.threads) for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        # a GPU by its UUID: numbers change with CUDA_VISIBLE_DEVICES and under MIG
-        return threads | ({"CUDA_VISIBLE_DEVICES": name.rpartition("-")[0]} if self.gpus else {})
+        # GPUs by their UUIDs: numbers change with CUDA_VISIBLE_DEVICES and under MIG
+        visible = ",".join(name.rpartition("-")[0] for name in names)
+        return threads | ({"CUDA_VISIBLE_DEVICES": visible} if self.gpus else {})
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def visible_gpus() -> tuple[str, ...]:

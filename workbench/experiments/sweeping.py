@@ -1,0 +1,242 @@
+"""A sweep, driven: takes the runs that nobody has, waits for the rest, says what failed and why.
+
+Any number of `workbench sweep` processes may work on one file. Who has a run stands in the run's own folder; nothing else is
+shared, so a worker that dies leaves nothing behind that another would have to clean up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.cohort.table import Cohort
+from workbench.errors import RunError, WorkbenchError
+from workbench.experiments.opening import describe_run
+from workbench.experiments.parameters import ExperimentParameters
+from workbench.records.executors import Executor, Job, Ticket
+from workbench.records.run_folder import RunFolder
+from workbench.records.spec import SPEC_FILE
+from workbench.records.status import is_held, now
+from workbench.records.sweeps import SWEEPS_FOLDER, PlannedRun, SweepPlan, working, write_plan
+
+POLL = 0.5
+"""Seconds between two looks at the run folders."""
+
+
+@dataclass
+class Outcome:
+    """What became of one run of a sweep, as far as this worker knows."""
+
+    cell: PlannedRun
+    state: str = "missing"
+    reason: str = ""
+    ours: bool = False
+    """This worker had it started."""
+    tries: int = 0
+
+
+@dataclass
+class SweepReport:
+    """How a sweep ended."""
+
+    plan: SweepPlan
+    outcomes: list[Outcome] = field(default_factory=list)
+    stopped: str = ""
+    """Why the sweep was left before all runs had ended; empty where it was not."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether every run is completed."""
+        return not self.stopped and all(outcome.state == "completed" for outcome in self.outcomes)
+
+    def counts(self) -> dict[str, int]:
+        """State -> how many runs."""
+        found: dict[str, int] = {}
+        for outcome in self.outcomes:
+            found[outcome.state] = found.get(outcome.state, 0) + 1
+        return found
+
+
+class Sweep:
+    """One worker of a sweep.
+
+    Args:
+        plan: what to run, from `plan_sweep`.
+        runs: folder of all runs.
+        executor: where runs are executed.
+        threads: CPU threads of runs that name none; recorded when a run's folder is made.
+        retries: how often a run that was interrupted (its process vanished) is taken up again by this worker.
+        options: further arguments of `workbench run`.
+        report: called with a line of text whenever something happened.
+        poll: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        runs: Path,
+        executor: Executor,
+        *,
+        threads: int = 0,
+        retries: int = 1,
+        options: Sequence[str] = (),
+        report: Callable[[str], None] = lambda text: None,
+        poll: float = POLL,
+    ) -> None:
+        self.plan, self.runs, self.executor = plan, Path(runs), executor
+        self.threads, self.retries, self.options, self.report, self.poll = threads, retries, tuple(options), report, poll
+        self.outcomes = [Outcome(cell) for cell in plan.cells]
+        self.tickets: list[tuple[Outcome, Ticket]] = []
+        self.cohort = Cohort.open(os.path.normpath(self.runs / plan.cohort.path))
+        self.given_up: set[str] = set()
+        """Runs that ended in failure since this worker began: they are not taken up again by themselves."""
+        self.before: dict[str, Any] = {}
+
+    def run(self) -> SweepReport:
+        """Work until every run has ended.
+
+        Raises:
+            RunError: the plan's name belongs to another sweep file.
+            KeyboardInterrupt: after this worker's own runs have been asked to save and stop.
+        """
+        write_plan(self.runs, self.plan)
+        self.before = {outcome.cell.run: self._attempt(outcome) for outcome in self.outcomes}
+        stopped = ""
+        with working(self.runs, self.plan.name, self.executor.name) as worker:
+            try:
+                while self._look():
+                    stopped = stopped or self._changed()
+                    if not stopped:
+                        self._submit(worker)
+                    elif not self.tickets:
+                        break
+                    time.sleep(self.poll)
+            except BaseException:
+                self._withdraw()
+                raise
+        return SweepReport(self.plan, self.outcomes, stopped)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def _attempt(self, outcome: Outcome) -> Any:
+        """What tells one attempt at a run from the next; None where there was none yet."""
+        try:
+            status = RunFolder.open(self.runs / outcome.cell.run).status
+        except WorkbenchError:
+            return None
+        return status.get("attempts"), status.get("started"), status["state"]
+
+    def _look(self) -> bool:
+        """Read where every run stands; whether any has not ended."""
+        for outcome, ticket in list(self.tickets):
+            if self.executor.finished(ticket):
+                self.tickets.remove((outcome, ticket))
+                self._ended(outcome, ticket)
+        waiting = {outcome.cell.run for outcome, _ in self.tickets}
+        for outcome in self.outcomes:
+            if outcome.state != "completed" and outcome.cell.run not in self.given_up:
+                self._read(outcome, submitted=outcome.cell.run in waiting)
+        return any(outcome.state != "completed" and outcome.cell.run not in self.given_up for outcome in self.outcomes)
+
+    def _read(self, outcome: Outcome, *, submitted: bool) -> None:
+        name, before = outcome.cell.run, outcome.state
+        folder = self.runs / name
+        if not (folder / SPEC_FILE).is_file():
+            outcome.state = "missing"
+            return
+        run = RunFolder.open(folder)
+        status = run.status
+        outcome.state, outcome.reason = run.effective_state(), str(status.get("error", ""))
+        if outcome.state == "interrupted" and is_held(folder, status):
+            outcome.state = "running"  # silent, but its process lives: nobody may take it
+        if outcome.state in ("failed", "cancelled") and not submitted and self._attempt(outcome) != self.before[name]:
+            self.given_up.add(name)  # it failed since this worker began, here or elsewhere
+        if outcome.state != before and outcome.state in ("running", "completed", "failed", "cancelled"):
+            self._say(outcome)
+
+    def _ended(self, outcome: Outcome, ticket: Ticket) -> None:
+        """A job of ours has ended: the run folder should say how."""
+        folder = ticket.job.folder
+        run = RunFolder.open(folder)
+        state = run.effective_state()
+        if state == "queued" and not is_held(folder, run.status):
+            run.set_status("failed", error=self.executor.reason(ticket) or f"it ended before it began; see {ticket.job.log}")
+            state = "failed"
+        if state == "interrupted" and outcome.tries > self.retries and not is_held(folder, run.status):
+            reason = self.executor.reason(ticket)
+            run.set_status("failed", error=f"its process vanished {outcome.tries} times, out of memory? {reason}".strip())
+
+    def _say(self, outcome: Outcome) -> None:
+        done = sum(one.state == "completed" for one in self.outcomes)
+        cell = outcome.cell
+        where = f"{cell.method} · {cell.condition} · fold {cell.fold} · seed {cell.seed}"
+        reason = f": {outcome.reason}" if outcome.state in ("failed", "cancelled") and outcome.reason else ""
+        self.report(f"[{done}/{len(self.outcomes)}] {outcome.state} {cell.run} ({where}){reason}")
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    def _changed(self) -> str:
+        """Why no further run may be started: the cohort is not what the plan was made for."""
+        if not any(self._free(outcome) for outcome in self.outcomes):
+            return ""
+        try:
+            found = Cohort.open(self.cohort.folder).fingerprint()
+        except WorkbenchError as error:
+            return f"the cohort cannot be read any more: {error}"
+        if found == self.plan.cohort.fingerprint:
+            return ""
+        return (
+            f"cohort {self.plan.cohort.name} changed while the sweep was running: runs of two cohorts cannot be compared. "
+            "Nothing further is started; run the sweep again for the cohort as it is now"
+        )
+
+    def _free(self, outcome: Outcome) -> bool:
+        """Whether a run is there to be taken, as far as can be seen without taking it."""
+        if outcome.cell.run in self.given_up or outcome.state not in ("missing", "queued", "interrupted", "failed", "cancelled"):
+            return False
+        return not any(one is outcome for one, _ in self.tickets)
+
+    def _submit(self, worker: Mapping[str, Any]) -> None:
+        room = self.executor.capacity()
+        jobs: list[tuple[Outcome, Job]] = []
+        for outcome in self.outcomes:
+            if len(jobs) >= room:
+                break
+            if self._free(outcome) and self._open(outcome.cell).queue(worker):
+                jobs.append((outcome, self._job(outcome.cell)))
+        if not jobs:
+            return
+        tickets = self.executor.submit([job for _, job in jobs])
+        for (outcome, _), ticket in zip(jobs, tickets, strict=False):
+            outcome.ours, outcome.tries = True, outcome.tries + 1
+            self.tickets.append((outcome, ticket))
+
+    def _open(self, cell: PlannedRun) -> RunFolder:
+        """The run folder, made where there is none."""
+        folder = self.runs / cell.run
+        if (folder / SPEC_FILE).is_file():
+            return RunFolder.open(folder)
+        values = {**cell.parameters, "cohort": str(self.cohort.folder), "runs": str(self.runs)}
+        parameters = ExperimentParameters.build(cell.method, values)
+        found, spec = describe_run(parameters, self.cohort, self.plan.cohort.fingerprint, self.threads)
+        if found.name != folder.name:
+            raise RunError(f"{cell.run} would now be {found.name}: a file that its parameters name has changed")
+        return RunFolder.create(folder.parent, spec)
+
+    def _job(self, cell: PlannedRun) -> Job:
+        log = self.runs / SWEEPS_FOLDER / "logs" / self.plan.name / f"{cell.run.replace('/', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{now()} {self.plan.name}\n", encoding="utf-8")
+        return Job(cell.run, cell.method, self.cohort.folder, cell.parameters, self.runs, log, options=self.options)
+
+    def _withdraw(self) -> None:
+        """Ask what this worker has running to save and stop."""
+        for _, ticket in self.tickets:
+            try:
+                self.executor.cancel(ticket)
+            except WorkbenchError:  # it ended in the meantime
+                continue
