@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,10 +38,22 @@ def run(
     if list_parameters:
         print_value(cell_source(method))
         return
-    from workbench.experiments.execution import run_notebook
+    from workbench.experiments.execution import RunFailedError, run_notebook
 
-    finished = run_notebook(method, values, timeout=timeout, progress=not quiet)
+    try:
+        finished = run_notebook(method, values, timeout=timeout, progress=not quiet)
+    except RunFailedError as error:
+        say_failure(error.details)
+        raise
     print_value(str(finished.folder))
+
+
+def say_failure(details: Mapping[str, Any] | None) -> None:
+    """Tell where a run failed: the end of the traceback and of its log; its `status.json` holds the same as `failure`."""
+    for title, key in (("traceback", "lines"), ("run.log", "log")):
+        if details and details[key]:
+            say(f"the last lines of the {title}:" if key == "lines" else f"the last lines of {title}:")
+            say("\n".join(f"  {line}" for line in details[key]))
 
 
 @runs_app.command("runs")

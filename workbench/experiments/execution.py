@@ -6,34 +6,40 @@ heartbeat. The kernel has its own process group, whose id is on file, so that a 
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import signal
-import socket
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import papermill
-from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.errors import ParameterError, RunError
-from workbench.experiments.opening import RUN_VARIABLE, open_run
+from workbench.experiments.failing import failure_of
+from workbench.experiments.kernel import Kernel
+from workbench.experiments.opening import open_run
 from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
 from workbench.models.catalogue import card
+from workbench.records.processes import kill_processes
 from workbench.records.run_folder import RunFolder
-from workbench.records.status import is_alive, slurm_job
+from workbench.records.status import is_held
 
-CANCEL_GRACE = 8.0
-"""Seconds a cancelled kernel has to save its checkpoint before its process group is killed."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+QUEUED_VARIABLE = "WORKBENCH_QUEUED"
+"""Set by who queued the run: its driver then leaves a run alone that was cancelled meanwhile."""
+
+
+class RunFailedError(RunError):
+    """A run did not reach its end; `details` is what `status.json` holds as `failure`, None where it was stopped on request."""
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 def notebook_path(method: str) -> Path:
@@ -87,7 +93,10 @@ def run_notebook(
     _, run = open_run(parameters, progress=progress)
     if run.status["state"] == "completed":
         return run
-    _end_orphan(run)
+    if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
+        raise RunError(f"run {run.folder} was cancelled while it was queued")
+    if not is_held(run.folder, run.status):  # a kernel whose driver was killed would go on writing beside the one that resumes
+        kill_processes(run)
     run.claim()  # one writer: raises where another process executes this run
     with follow(run, progress=progress):
         _execute(path, run, parameters, timeout)
@@ -97,26 +106,48 @@ def run_notebook(
     return run
 
 
-def _end_orphan(run: RunFolder) -> None:
-    """End a kernel whose driver was killed: it would go on writing for a moment beside the one that now resumes the run."""
-    status = run.status
-    here = status.get("host") == socket.gethostname()
-    kernel = status.get("kernel_pid")
-    if kernel and here and run.effective_state() == "interrupted" and is_alive(kernel, status.get("kernel_pid_created")):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(os.getpgid(kernel), signal.SIGKILL)
-
-
 def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeout: float) -> None:
+    """Execute the notebook and write down how it ended.
+
+    A kernel that ends before the first cell has done nothing yet: it is started once more. Nothing else is retried.
+    """
     partial = run.path(".notebook.partial.ipynb")
+    for again in (True, False):
+        kernel = Kernel(run, timeout)
+        error = _run_cells(path, partial, parameters, kernel)
+        if error is None or kernel.cell is not None or kernel.timed_out or run.should_stop() or not again:
+            break
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.errno in FULL):
+            break
+    state, sentence, details = "completed", None, None
+    if error is not None:
+        state = "failed"
+        sentence, details = failure_of(run, error, kernel, partial)
+        if run.is_paused() or isinstance(error, KeyboardInterrupt):
+            state, sentence, details = "interrupted", "interrupted on request: run the same command again to resume", None
+        elif run.should_stop():
+            state, sentence, details = "cancelled", "cancelled on request: run the same command again to resume", None
+        elif kernel.timed_out:
+            sentence, details = f"stopped after the time limit of {timeout:g} minutes", {**details, "exception": "Timeout"}
+    with suppress(OSError):
+        if partial.exists():
+            partial.replace(run.path("notebook.ipynb"))
+    try:
+        run.set_status(state, error=sentence, failure=details)
+    except OSError as full:  # not even the reserve was enough: the run counts as interrupted, since its process is gone
+        raise RunError(f"run {run.folder} ended ({sentence or state}), but that cannot be written: {full}") from error
+    if state != "completed":
+        raise RunFailedError(f"run {run.folder}: {sentence}", details) from error
+
+
+def _run_cells(path: Path, partial: Path, parameters: ExperimentParameters, kernel: Kernel) -> BaseException | None:
+    """Execute the notebook in one start of a kernel; returns what ended it early, None where it reached its end."""
     listed = cell_fields(parameters.method)  # `method` itself only where several share the notebook
     given = {name: getattr(parameters, name) for name in parameters.model_fields_set if name in listed}
     given["runs"] = str(Path(parameters.runs))
-    kernel = _Kernel(run, timeout)
-    failure: str | None = None
-    state = "completed"
     try:
         with kernel.environment(), kernel.guard():
+            kernel.say(f"{path.name} begins")
             papermill.execute_notebook(
                 str(path),
                 str(partial),
@@ -126,122 +157,17 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
                 cwd=str(Path.cwd()),
                 start_timeout=120,
                 kernel_manager_class=kernel.manager_class(),
+                on_cell_execute=kernel.enter_cell,
+                stdout_file=kernel.log,
+                stderr_file=kernel.log,
             )
-    except PapermillExecutionError as error:
-        state, failure = "failed", f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-    except DeadKernelError:
-        state, failure = "failed", "the kernel died (out of memory, or killed from outside)"
-    except KeyboardInterrupt:
-        state, failure = "interrupted", "interrupted: run the same command again to resume"
+        kernel.say("all cells done")
+    except (PapermillExecutionError, DeadKernelError, KeyboardInterrupt, OSError, RuntimeError, TimeoutError) as error:
+        kernel.say(f"ended early: {type(error).__name__}")
+        return error
     finally:
-        kernel.kill()
-        if partial.exists():
-            partial.replace(run.path("notebook.ipynb"))
-    if run.is_paused():
-        if state != "completed":
-            state, failure = "interrupted", "stopped by the queue, which resumes it; or run the same command again"
-    elif run.should_stop():
-        state, failure = "cancelled", "cancelled on request: run the same command again to resume"
-    elif kernel.timed_out:
-        state, failure = "failed", f"stopped after the time limit of {timeout:g} minutes"
-    run.set_status(state, error=failure)
-    if state != "completed":
-        raise RunError(f"run {run.folder}: {failure}")
-
-
-class _Kernel:
-    """What the driver knows of its kernel: a private connection, its process group, its deadline."""
-
-    def __init__(self, run: RunFolder, timeout: float) -> None:
-        self.run = run
-        self.timeout = timeout
-        self.timed_out = False
-        self.process_group: int | None = None
-        # Sockets live in a short private folder: TCP ports race when many kernels start, and ipc paths are limited to ~100 bytes
-        self.sockets = Path(tempfile.mkdtemp(prefix="wb-"))
-        self.finished = threading.Event()
-
-    def manager_class(self) -> type[AsyncKernelManager]:
-        """A kernel manager with an ipc connection that reports the kernel's process group."""
-        owner = self
-
-        class PrivateKernelManager(AsyncKernelManager):
-            def __init__(self, **options: Any) -> None:
-                super().__init__(**options)
-                self.transport = "ipc"
-                self.ip = str(owner.sockets / "k")
-
-            async def _async_post_start_kernel(self, **options: Any) -> None:
-                await super()._async_post_start_kernel(**options)
-                pid = getattr(self.provisioner, "pid", None)
-                if pid:
-                    owner.process_group = os.getpgid(pid)
-                    owner.run.set_status("running", kernel_pid=pid)
-
-            post_start_kernel = _async_post_start_kernel
-
-        return PrivateKernelManager
-
-    @contextmanager
-    def environment(self) -> Iterator[None]:
-        """Environment of the kernel: the run it belongs to, and settings that keep parallel kernels apart."""
-        ours = {
-            RUN_VARIABLE: str(self.run.folder.resolve()),
-            "IPYTHONDIR": str(self.sockets / "ipython"),  # a shared history database locks
-            "JUPYTER_RUNTIME_DIR": str(self.sockets / "runtime"),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Watch over deadline and cancel request from a thread.
-
-        SIGTERM to the driver counts as a cancel request; in a job of SLURM, which says so before it takes the node away, as a
-        pause: such a run is interrupted and waits for its requeue.
-        """
-        watcher = threading.Thread(target=self._watch, name="kernel-watch", daemon=True)
-        main = threading.current_thread() is threading.main_thread()
-        stop = self.run.request_pause if slurm_job() else self.run.request_cancel
-        before = signal.signal(signal.SIGTERM, lambda *_: stop()) if main else None
-        watcher.start()
-        try:
-            yield
-        finally:
-            self.finished.set()
-            watcher.join(timeout=5)
-            if main:
-                signal.signal(signal.SIGTERM, before)
-
-    def _watch(self) -> None:
-        end = time.monotonic() + 60 * self.timeout if self.timeout > 0 else float("inf")
-        asked: float | None = None
-        while not self.finished.wait(0.5):
-            if self.run.should_stop():
-                asked = asked or time.monotonic()
-            if time.monotonic() > end:
-                self.timed_out = True
-            if self.timed_out or (asked is not None and time.monotonic() - asked > CANCEL_GRACE):
-                self._kill_group()
-
-    def _kill_group(self) -> None:
-        if self.process_group is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process_group, signal.SIGKILL)
-
-    def kill(self) -> None:
-        """Leave nothing behind: neither processes nor sockets."""
-        self._kill_group()
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        kernel.close()
+    return None
 
 
 def write_report(run: RunFolder) -> Path:

@@ -15,9 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import is_alive, now, process_created
+
+RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
+"""Environment variable that names the run folder: in the kernel and in every process that descends from it."""
 
 _ENDED = ("completed", "failed", "cancelled", "interrupted")
 
@@ -110,11 +115,64 @@ def alive(run: RunFolder) -> bool:
     return any(is_alive(status.get(key), status.get(f"{key}_created")) for key in ("pid", "kernel_pid"))
 
 
-def cancel(run: RunFolder, *, grace: float = 30.0, kill_after: float = 5.0) -> str:
-    """Cancel a run: ask it to stop and save, then end its process groups.
+def processes_of(run: RunFolder, *, driver: bool = True) -> list[psutil.Process]:
+    """The processes of a run on this machine: driver, kernel, all their descendants, and whatever carries the run's name in its
+    environment, such as a data loading process whose parent was killed. Never this process itself.
 
-    The cancel file lets the kernel save a checkpoint at its next step. What still lives after `grace` seconds gets SIGTERM,
-    and `kill_after` seconds later SIGKILL. On another host only the request can be made.
+    Args:
+        run: the run.
+        driver: False leaves the driver out.
+    """
+    status = run.status
+    found: dict[int, psutil.Process] = {}
+    if status.get("host") == socket.gethostname():
+        for key in ("kernel_pid", "pid"):
+            pid = status.get(key)
+            if is_alive(pid, status.get(f"{key}_created")) and (driver or key != "pid"):
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(pid)
+                    found |= {child.pid: child for child in [process, *process.children(recursive=True)]}
+    name = str(run.folder.resolve())
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(RUN_VARIABLE) == name:
+                found[process.pid] = process
+    for own in (os.getpid(), *(parent.pid for parent in psutil.Process().parents()), *([] if driver else [status.get("pid")])):
+        found.pop(own, None)
+    return list(found.values())
+
+
+def kill_processes(run: RunFolder, *, driver: bool = True, patience: float = 2.0) -> None:
+    """End all processes of a run by SIGKILL, in whatever group or session they are, and wait until they are gone.
+
+    Args:
+        run: the run.
+        driver: False spares the driver.
+        patience: seconds to wait; a process may also be started while others are being ended.
+    """
+    deadline = time.monotonic() + patience
+    while left := [process for process in processes_of(run, driver=driver) if _running(process)]:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=0.2)
+        if time.monotonic() > deadline:
+            return
+
+
+def _running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> str:
+    """Cancel a run: ask it to stop and save, then end all its processes; it takes at most ten seconds.
+
+    The request lets the kernel save a checkpoint at its next step; its driver ends it after some seconds. What still lives after
+    `grace` seconds gets SIGTERM, and `kill_after` seconds later SIGKILL. On another host only the request can be made. A queued
+    run is cancelled at once.
 
     Returns:
         The state afterwards; 'running' where the run is on another host and has not answered yet.
@@ -122,22 +180,20 @@ def cancel(run: RunFolder, *, grace: float = 30.0, kill_after: float = 5.0) -> s
     Raises:
         RunError: the run is already at an end.
     """
+    if run.cancel_queued():
+        return run.state
     state = run.effective_state()
     orphaned = state == "interrupted" and alive(run)  # the kernel outlived its driver
-    if state not in ("queued", "running") and not orphaned:
+    if state != "running" and not orphaned:
         raise RunError(f"{run.folder} is {state}: there is nothing to cancel")
     run.request_cancel()
-    if state == "queued" and not run.status.get("pid"):
-        run.set_status("cancelled")
-        return run.state
     _wait(lambda: run.state in _ENDED and not alive(run), grace)
     if run.status.get("host") != socket.gethostname():
         return run.state
-    for number, patience in ((signal.SIGTERM, kill_after), (signal.SIGKILL, kill_after)):
-        if not alive(run):
-            break
-        _signal_groups(run.status, number)
-        _wait(lambda: not alive(run), patience)
+    if alive(run):
+        _signal_groups(run.status, signal.SIGTERM)
+        _wait(lambda: not alive(run), kill_after)
+    kill_processes(run)
     if run.state not in _ENDED:  # the driver was killed before it could say so: nobody else writes now
         run.set_status("cancelled", error="cancelled: the process did not stop in time and was ended")
     return run.state

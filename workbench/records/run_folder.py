@@ -7,6 +7,7 @@ written, copied with rsync while it is written, and is never half there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -54,6 +55,9 @@ _SUBSET_COLUMNS = {
     SUBSET_MARKERS_FILE: ("case", "subject", "split", "present", "marker", "class", "truth", "probability"),
 }
 CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
+RESERVE_FILE = ".reserve"
+_RESERVE_BYTES = 256 * 1024
+"""Space that a running run holds back, so that it can still write how it ended on a disk that has filled up."""
 PAUSE = "pause"
 """What stands in the cancel file where the run is to be resumed by the queue that stopped it."""
 
@@ -188,9 +192,11 @@ class RunFolder:
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
             (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
             mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp(), "slurm": slurm_job()}
-            gone = dict.fromkeys(("finished", "error", "kernel_pid", "kernel_pid_created", "worker"))
+            gone = dict.fromkeys(("finished", "error", "failure", "kernel_pid", "kernel_pid_created", "worker"))
             attempts = int(status.get("attempts", 0)) + 1
             self._write_status("running", {**gone, "started": now(), "attempts": attempts, **mine, **info})
+        with contextlib.suppress(OSError), (self.folder / RESERVE_FILE).open("wb") as reserve:
+            reserve.write(os.urandom(_RESERVE_BYTES))  # no zeros: some file systems store those in no space at all
 
     def queue(self, worker: Mapping[str, Any], *, stale_after: float = STALE_AFTER) -> bool:
         """Become the one that has this run started: state 'queued', with who it is.
@@ -209,7 +215,7 @@ class RunFolder:
             if status["state"] == "running":
                 self._write_status("interrupted", {})
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
-            self._write_status("queued", {**dict.fromkeys(("finished", "error")), "worker": dict(worker)})
+            self._write_status("queued", {**dict.fromkeys(("finished", "error", "failure")), "worker": dict(worker)})
             return True
 
     def _write_status(self, state: str, info: dict[str, Any]) -> None:
@@ -228,9 +234,16 @@ class RunFolder:
         for key in ("pid", "kernel_pid"):
             if info.get(key):
                 status[f"{key}_created"] = process_created(int(info[key]))
-        write_json(
-            self.folder / STATUS_FILE, {"state": state} | {k: v for k, v in status.items() if k != "state" and v is not None}
-        )
+        document = {"state": state} | {k: v for k, v in status.items() if k != "state" and v is not None}
+        try:
+            write_json(self.folder / STATUS_FILE, document)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            (self.folder / RESERVE_FILE).unlink(missing_ok=True)  # what was held back for this moment
+            write_json(self.folder / STATUS_FILE, document)
+        if state != "running":
+            (self.folder / RESERVE_FILE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -278,6 +291,14 @@ class RunFolder:
         """
         with contextlib.suppress(FileExistsError), (self.folder / CANCEL_FILE).open("x", encoding="utf-8") as handle:
             handle.write(PAUSE)
+
+    def cancel_queued(self) -> bool:
+        """Cancel a run that waits for its start; False where it does not wait (any more)."""
+        with self._lock():
+            if self.state != "queued":
+                return False
+            self._write_status("cancelled", {})
+            return True
 
     # -- Recorder --------------------------------------------------------------------------------------------------
 

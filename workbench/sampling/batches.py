@@ -134,6 +134,13 @@ class Sampler:
 
     def _sample(self, number: int) -> dict[str, Any]:
         name = self.names[_order(self.seed, number // len(self.names), len(self.names))[number % len(self.names)]]
+        try:
+            return self._read_sample(name, number)
+        except Exception as error:
+            error.add_note(f"while drawing from case {name}")  # in a data loading process nothing else says which it was
+            raise
+
+    def _read_sample(self, name: str, number: int) -> dict[str, Any]:
         case = self.prepared.case(name)
         rng = stream(self.seed, "sample", number)
         centre, kind = self._centre(case, number, rng)
