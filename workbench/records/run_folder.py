@@ -218,6 +218,13 @@ class RunFolder:
             self._write_status("queued", {**dict.fromkeys(("finished", "error", "failure")), "worker": dict(worker)})
             return True
 
+    def submitted(self, ticket: str) -> None:
+        """Note the number under which a queue has taken a run that waits; nothing where it has begun already."""
+        with self._lock():
+            status = self.status
+            if status["state"] == "queued":
+                self._write_status("queued", {"worker": {**status.get("worker", {}), "ticket": ticket}})
+
     def _write_status(self, state: str, info: dict[str, Any]) -> None:
         if state not in TRANSITIONS:
             raise RunError(f"a run has no state '{state}'; there are: {', '.join(TRANSITIONS)}")

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,16 @@ from typing import Any, Literal
 from workbench.errors import RunError
 from workbench.records.executors import Job, Ticket
 from workbench.records.run_folder import RunFolder
-from workbench.records.slurm import ADVICE, JobState, SlurmOptions, cancel_job, check_slurm, job_states, max_array_size
+from workbench.records.slurm import (
+    ADVICE,
+    JobState,
+    SlurmOptions,
+    cancel_job,
+    check_slurm,
+    job_states,
+    jobs_in_queue,
+    max_array_size,
+)
 from workbench.records.status import is_alive, process_created
 
 LOG_FOLDER = ".slurm"
@@ -32,8 +41,8 @@ PATIENCE = 900.0
 
 HOPELESS = frozenset(
     {"PartitionTimeLimit", "PartitionNodeLimit", "PartitionConfig", "BadConstraints", "DependencyNeverSatisfied",
-     "InvalidAccount", "InvalidQOS", "JobHeldUser", "JobHeldAdmin", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit",
-     "ReqNodeNotAvail", "launch failed requeued held"}
+     "InvalidAccount", "InvalidQOS", "JobHeldUser", "JobHeldAdmin", "QOSMaxWallDurationPerJobLimit",
+     "AssocMaxWallDurationPerJobLimit", "ReqNodeNotAvail", "launch failed requeued held"}
 )  # fmt: skip
 """Reasons for waiting that no waiting ends."""
 
@@ -128,6 +137,8 @@ class SlurmExecutor:
     """
 
     name = "slurm"
+    outlives = True
+    """Its jobs go on when whoever submitted them is gone."""
 
     def __init__(
         self, options: SlurmOptions, runs: Path, *, cluster: Literal["slurm", "local"] = "slurm", poll: float = 10.0
@@ -190,6 +201,9 @@ class SlurmExecutor:
             raise RunError(f"`sbatch` refused the jobs: {' '.join(str(error).split())}. Nothing was submitted") from error
         self._live |= {handle.job_id for handle in submitted}
         self._asked = float("-inf")
+        for job, handle in zip(jobs, submitted, strict=True):
+            with contextlib.suppress(RunError):  # no run folder yet: `workbench run` makes it
+                RunFolder.open(job.folder).submitted(handle.job_id)
         return [SlurmTicket(job, handle.job_id, handle) for job, handle in zip(jobs, submitted, strict=True)]
 
     def _executor(self) -> Any:
@@ -228,6 +242,25 @@ class SlurmExecutor:
         if state is None:  # not seen yet, or forgotten long ago
             return self._answered > float("-inf") and ticket.id not in self._live
         return not state.live
+
+    def holds(self, statuses: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Which runs still have a job in the queue, whoever submitted it: run -> content of its `status.json`.
+
+        A sweep that was closed leaves its jobs behind, and a run that was preempted is interrupted while it waits: neither is
+        to be submitted again.
+
+        Raises:
+            RunError: SLURM does not answer.
+        """
+        jobs: dict[str, str] = {}
+        for run, status in statuses.items():
+            worker = status.get("worker") or {}
+            if status.get("state") == "queued" and worker.get("executor") == self.name:
+                jobs[run] = str(worker.get("ticket", ""))
+            elif status.get("state") in ("running", "interrupted"):
+                jobs[run] = str((status.get("slurm") or {}).get("job", ""))
+        there = jobs_in_queue({job for job in jobs.values() if job})
+        return {run for run, job in jobs.items() if job in there}
 
     def cancel(self, ticket: Ticket) -> None:
         """Cancel the run, which saves a checkpoint where it can, and take the job out of the queue."""
