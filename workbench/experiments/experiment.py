@@ -36,9 +36,12 @@ from workbench.models.losses import class_balance
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
+from workbench.records.environment import note_environment
 from workbench.records.pretrained import read_pretrained_record
+from workbench.records.provenance import write_artefacts
 from workbench.sampling.batches import Sampler, SamplingSettings, marker_values, repeats
 from workbench.training.checkpoints import load_weights
+from workbench.training.devices import computing
 from workbench.training.loop import train
 from workbench.training.settings import TrainingSettings
 
@@ -320,6 +323,7 @@ class Experiment:
             write_headline(self.run, self.parameters.resamples)
         if not self.driven and self.run.status["state"] == "running":
             self.run.set_status("completed")
+            write_artefacts(self.run)
         return self
 
     def robustness(self) -> Experiment:
@@ -345,6 +349,8 @@ class Experiment:
             raise RunError(f"run {self.run.folder} is completed: a finished run is immutable")
         if not self.driven and self.run.status["state"] != "running":
             self.run.claim()
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            note_environment(self.run.folder, **computing(self.device))
 
     def _sampling_settings(self) -> SamplingSettings:
         p = self.parameters

@@ -21,6 +21,7 @@ from workbench.models.catalogue import card
 from workbench.models.method import changed_gate
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
+from workbench.records.provenance import register
 from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def explain_all(experiment: Experiment) -> None:
     _write(experiment, WEIGHTS_FILE, weights, ["case", "region", "modality", "weight", "voxels"])
     # written last: its presence means that all maps are there
     _write(experiment, ATTRIBUTION_FILE, shares, ["case", "map", "region", "share", "chance"])
+    register(run.folder, "maps")
 
 
 def _write(experiment: Experiment, name: str, parts: list[pd.DataFrame], columns: list[str]) -> None:

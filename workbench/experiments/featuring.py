@@ -15,6 +15,7 @@ from workbench.experiments.predicting import held_out
 from workbench.files import write_parquet
 from workbench.inference.predict import evaluating
 from workbench.models.method import MethodModule
+from workbench.records.provenance import register
 from workbench.views.feature_plot import FEATURES_FILE
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def write_features(experiment: Experiment) -> None:
     for row in rows:
         _kept(experiment, row).unlink()
     (run.folder / _UNDER_WAY).rmdir()
+    register(run.folder, FEATURES_FILE)
 
 
 def has_features(model: MethodModule) -> bool:

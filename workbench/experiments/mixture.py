@@ -21,6 +21,7 @@ from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
 from workbench.models.mome import MixtureMethod, expert_alone
+from workbench.records.provenance import register
 from workbench.sampling.batches import datasets
 from workbench.views.theme import cohort_title, estimate_text
 
@@ -60,6 +61,7 @@ def expert_scores(experiment: Experiment) -> pd.DataFrame:
     for row in cases:
         experiment.run.path("experts", f"{row['case']}.json").unlink()
     (experiment.run.folder / "experts").rmdir()
+    register(experiment.run.folder, EXPERTS_FILE)
     return table
 
 

@@ -32,6 +32,7 @@ from workbench.files import write_json, write_parquet
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
 from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
+from workbench.records.provenance import register
 from workbench.records.run_folder import read_table
 from workbench.views.importance import importance_figure
 from workbench.views.theme import cohort_title, estimate_text
@@ -299,6 +300,7 @@ class RadiomicsExperiment(Experiment):
         ]
         table = pd.concat(tables, ignore_index=True)
         write_parquet(self.run.path(IMPORTANCE_FILE), table)
+        register(self.run.folder, IMPORTANCE_FILE)
         return table
 
     def result_table(self, kind: str) -> Any:

@@ -28,6 +28,7 @@ from workbench.inference.predict import CasePrediction
 from workbench.inference.subsets import predict_subsets
 from workbench.models.catalogue import card
 from workbench.prepare.images import native_brain, native_labels
+from workbench.records.provenance import register
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE, RunFolder
 from workbench.sampling.dropout import subsets
 
@@ -65,6 +66,7 @@ def evaluate_subsets(experiment: Experiment, *, every: bool = False) -> None:
         write_parquet(run.path(name), pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns))
     # with whatever a killed process left there
     shutil.rmtree(run.folder / _UNDER_WAY, ignore_errors=True)
+    register(run.folder, SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE)
 
 
 def judged_cases(experiment: Experiment, wanted: str) -> list[pd.Series]:

@@ -28,6 +28,7 @@ from workbench.inference.windows import crop
 from workbench.labels import REGIONS
 from workbench.models.method import changed_gate
 from workbench.prepare.store import PreparedCase
+from workbench.records.provenance import register
 from workbench.seeding import stream
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def sensitivity_rows(experiment: Experiment) -> pd.DataFrame:
                 tables.append(marker_rows(experiment, row, logits).assign(disturbance=disturbance.name))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*MARKER_COLUMNS, "disturbance"])
     write_parquet(path, table)
+    register(experiment.run.folder, SENSITIVITY_FILE)
     return table
 
 

@@ -26,6 +26,7 @@ from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_tabl
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
 from workbench.records.pretrained import read_pretrained_record
+from workbench.records.provenance import register
 from workbench.records.run_folder import RunFolder
 from workbench.views.feature_plot import feature_still_of
 from workbench.views.map_figures import attribution_figure, weight_figure
@@ -260,6 +261,7 @@ def picture(run: RunFolder, name: str, figure: Figure) -> Image:
             figure.savefig(
                 temporary, format=suffix, facecolor="white", metadata={"CreationDate": None} if suffix == "pdf" else None
             )
+    register(run.folder, *(f"figures/{name}.{suffix}" for suffix in ("png", "pdf")))
     buffer = BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
     return Image(buffer.getvalue(), alt=name)

@@ -50,6 +50,31 @@ def open_accelerator(precision: str, device: str) -> Accelerator:
     return accelerator
 
 
+def computing(device: str, *, deterministic: bool = True) -> dict[str, Any]:
+    """What computes, as torch sees it: everything besides versions and thread count that rounding can depend on; JSON-able.
+
+    Args:
+        device: cpu, cuda or mps.
+        deterministic: whether `repeatable` asks for repeatable kernels.
+    """
+    facts: dict[str, Any] = {
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # AVX2 and AVX512 kernels add up in different orders
+        "oneDNN": torch.backends.mkldnn.is_available(),
+        "MKL": torch.backends.mkl.is_available(),
+        "deterministic": deterministic,
+    }
+    if device == "cuda":
+        facts |= {
+            "card": torch.cuda.get_device_name(),
+            "CUDA": torch.version.cuda,
+            "cuDNN": torch.backends.cudnn.version(),
+            "TF32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cuDNN": torch.backends.cudnn.allow_tf32},
+        }
+    return facts
+
+
 @contextmanager
 def repeatable(device: torch.device, deterministic: bool) -> Iterator[None]:
     """Leave torch's random state and switches as they were; in between ask for repeatable kernels on CUDA.
