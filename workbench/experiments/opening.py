@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from workbench import __version__
 from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, INFO_FILE, Cohort
 from workbench.errors import ParameterError
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.records.environment import code_version, environment
+from workbench.records.processes import RUN_VARIABLE as RUN_VARIABLE
+from workbench.records.provenance import split_digest
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SCHEMA_VERSION, SPEC_FILE, run_id
-
-RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
-"""Environment variable by which the driver tells its kernel which run folder is being written."""
 
 _PHANTOM: dict[str, dict[str, Any]] = {"demo": {"subjects": 40, "spacing": 3.0}, "paper": {"subjects": 64, "spacing": 2.0}}
 
@@ -111,7 +108,9 @@ def describe_run(
             "cases": len(cohort),
             "subjects": int(cohort.cases["subject"].nunique()),
         },
+        "split": split_digest(open_split(cohort, resolved.fold)),  # folds can be dealt anew without changing the fingerprint
         "code_version": code_version(),
+        "environment": environment(),
         "threads": threads if threads and resolved.threads <= 0 else thread_count(resolved),
     }
     if path := resolved.options().get("pretrained"):  # the digest is among the parameters; the name is for people
@@ -124,22 +123,3 @@ def thread_count(parameters: ExperimentParameters) -> int:
     if parameters.threads > 0:
         return parameters.threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-@cache
-def code_version() -> str:
-    """Version of the package, with the git commit and '+changes' where it runs from a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return __version__
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+changes"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-    return f"{__version__} ({described})"
