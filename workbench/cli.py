@@ -17,6 +17,7 @@ import typer
 from workbench.commands.cohorts import cohort_app
 from workbench.commands.printing import PLAIN, CohortFolder, Json, Runs, as_pairs, print_value, say
 from workbench.commands.runs import runs_app
+from workbench.commands.sweeps import sweeps_app
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(help="Brain MRI Workbench: train, evaluate and compare methods for multi-modal brain MRI.", **PLAIN)
@@ -79,6 +80,7 @@ def modality_embeddings(
 
 
 app.add_typer(runs_app)
+app.add_typer(sweeps_app)
 
 
 # -- the house ---------------------------------------------------------------------------------------------------------

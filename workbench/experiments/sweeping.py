@@ -6,9 +6,11 @@ shared, so a worker that dies leaves nothing behind that another would have to c
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from workbench.records.executors import Executor, Job, Ticket
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
 from workbench.records.status import is_held, now
-from workbench.records.sweeps import SWEEPS_FOLDER, PlannedRun, SweepPlan, working, write_plan
+from workbench.records.sweeps import SWEEPS_FOLDER, PlannedRun, SweepPlan, cell_row, working, write_plan
 
 POLL = 0.5
 """Seconds between two looks at the run folders."""
@@ -47,11 +49,15 @@ class SweepReport:
     outcomes: list[Outcome] = field(default_factory=list)
     stopped: str = ""
     """Why the sweep was left before all runs had ended; empty where it was not."""
+    pooled: list[str] = field(default_factory=list)
+    """The runs that pool all folds of a condition."""
+    unpooled: list[str] = field(default_factory=list)
+    """Why folds could not be pooled."""
 
     @property
     def completed(self) -> bool:
-        """Whether every run is completed."""
-        return not self.stopped and all(outcome.state == "completed" for outcome in self.outcomes)
+        """Whether every run is completed, and its folds are pooled where all folds were asked for."""
+        return not (self.stopped or self.unpooled) and all(outcome.state == "completed" for outcome in self.outcomes)
 
     def counts(self) -> dict[str, int]:
         """State -> how many runs."""
@@ -118,7 +124,31 @@ class Sweep:
             except BaseException:
                 self._withdraw()
                 raise
-        return SweepReport(self.plan, self.outcomes, stopped)
+        report = SweepReport(self.plan, self.outcomes, stopped)
+        if self.plan.all_folds:
+            self._pool(report)
+        return report
+
+    def _pool(self, report: SweepReport) -> None:
+        """Pool the folds of every condition whose runs are all completed."""
+        from workbench.experiments.pooling import pool
+
+        conditions: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            cell = outcome.cell
+            rest = {name: value for name, value in cell.parameters.items() if name != "fold"}
+            conditions.setdefault(json.dumps([cell.method, cell.condition, rest], sort_keys=True), []).append(outcome)
+        for outcomes in conditions.values():
+            if len(outcomes) < 2 or any(outcome.state != "completed" for outcome in outcomes):
+                continue
+            try:
+                made = pool([self.runs / outcome.cell.run for outcome in outcomes], progress=False)
+                report.pooled.append(f"{made.folder.parent.name}/{made.folder.name}")
+            except WorkbenchError as error:
+                cell = outcomes[0].cell
+                report.unpooled.append(f"the folds of {cell.method} · {cell.condition} cannot be pooled: {error}")
+        if report.pooled:
+            write_plan(self.runs, self.plan.model_copy(update={"pooled": tuple(report.pooled)}))
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -214,6 +244,10 @@ class Sweep:
         for (outcome, _), ticket in zip(jobs, tickets, strict=False):
             outcome.ours, outcome.tries = True, outcome.tries + 1
             self.tickets.append((outcome, ticket))
+            with suppress(RunError):  # it has begun already, or ended
+                self._open(outcome.cell).set_status("queued", worker={**worker, "ticket": ticket.id})
+        for outcome, _ in jobs[len(tickets) :]:  # no room after all: anybody's again
+            self._open(outcome.cell).set_status("queued", worker=None)
 
     def _open(self, cell: PlannedRun) -> RunFolder:
         """The run folder, made where there is none."""
@@ -228,15 +262,37 @@ class Sweep:
         return RunFolder.create(folder.parent, spec)
 
     def _job(self, cell: PlannedRun) -> Job:
-        log = self.runs / SWEEPS_FOLDER / "logs" / self.plan.name / f"{cell.run.replace('/', '-')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"{now()} {self.plan.name}\n", encoding="utf-8")
-        return Job(cell.run, cell.method, self.cohort.folder, cell.parameters, self.runs, log, options=self.options)
+        job = job_of(self.plan, cell, self.runs, self.options)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.write_text(f"{now()} {self.plan.name}\n", encoding="utf-8")
+        return job
 
     def _withdraw(self) -> None:
-        """Ask what this worker has running to save and stop."""
-        for _, ticket in self.tickets:
-            try:
+        """Ask what this worker has running to save and stop; what a cluster's queue holds stays there."""
+        if self.executor.name == "slurm":
+            self.report(f"{len(self.tickets)} jobs stay in SLURM's queue; `workbench cancel RUN` ends one")
+            return
+        for outcome, ticket in self.tickets:
+            self.report(f"stopping {outcome.cell.run}")
+            with suppress(WorkbenchError):  # it ended in the meantime
                 self.executor.cancel(ticket)
-            except WorkbenchError:  # it ended in the meantime
-                continue
+
+
+def job_of(plan: SweepPlan, cell: PlannedRun, runs: Path, options: Sequence[str] = ()) -> Job:
+    """The command that makes a cell's run.
+
+    Args:
+        plan: the sweep.
+        cell: one of its runs.
+        runs: folder of all runs.
+        options: further arguments of `workbench run`.
+    """
+    log = runs / SWEEPS_FOLDER / "logs" / plan.name / f"{cell.run.replace('/', '-')}.log"
+    cohort = Path(os.path.normpath(runs / plan.cohort.path))
+    queued = {"WORKBENCH_QUEUED": "1"}  # a run cancelled in the meantime is left alone
+    return Job(cell.run, cell.method, cohort, cell.parameters, runs, log, environment=queued, options=tuple(options))
+
+
+def pending(plan: SweepPlan, runs: Path) -> list[PlannedRun]:
+    """The cells whose runs are not completed."""
+    return [cell for cell in plan.cells if cell_row(runs, cell).state != "completed"]

@@ -6,7 +6,11 @@ that stands in the run folder. An executor only knows reasons that a run cannot 
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +18,9 @@ from typing import Any, Protocol
 from workbench.records.processes import StartedRun, cancel, run_command, start
 from workbench.records.run_folder import RunFolder
 from workbench.records.slots import Slot, SlotPool
+
+GRACE = 12.0
+"""Seconds that a run which is asked to stop has to save a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Executor(Protocol):
         """Whether the job has ended, in whatever way."""
 
     def cancel(self, ticket: Ticket) -> None:
-        """End a job; its run saves a checkpoint first where it can."""
+        """Stop a job; its run saves a checkpoint first where it can, and can be taken up again."""
 
     def reason(self, ticket: Ticket) -> str:
         """Why a job ended without its run saying so; empty where that is not known."""
@@ -114,7 +121,13 @@ class LocalExecutor:
         return not ticket.process.alive
 
     def cancel(self, ticket: Ticket) -> None:
-        """Cancel the run with all its processes."""
+        """Ask the run's driver to save and stop; what does not stop is ended with all its processes."""
+        assert isinstance(ticket, LocalTicket)
+        with suppress(ProcessLookupError):
+            os.kill(ticket.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while not self.finished(ticket) and time.monotonic() < deadline:
+            time.sleep(0.1)
         if not self.finished(ticket):
             cancel(RunFolder.open(ticket.job.folder))
 

@@ -68,7 +68,7 @@ class SlotPool:
         """Take a free slot; None where there is none.
 
         Args:
-            gpus: how many GPUs the run trains on: each is another slot. Without GPUs a run takes one slot, whatever it does in it.
+            gpus: how many GPUs the run trains on, each another slot; without GPUs a run takes one slot, whatever it does in it.
         """
         wanted = gpus if self.gpus else 1
         taken: dict[str, int] = {}

@@ -87,7 +87,9 @@ def write_plan(runs: str | Path, plan: SweepPlan) -> None:
         raise RunError(
             f"a sweep named '{plan.name}' was made from {there.file} (relative to {runs}): give this one another `name:`"
         )
-    if there is None or there != plan.model_copy(update={"pooled": there.pooled}):
+    if there is not None:
+        plan = plan.model_copy(update={"pooled": plan.pooled or there.pooled})
+    if there != plan:
         write_json(path, plan.model_dump(mode="json"))
 
 
