@@ -3,6 +3,7 @@ a forgotten flip or a mixed-up spacing cannot pass by symmetry."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -82,3 +83,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"WORKBENCH_REAL_DATA={value} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sweep_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with the ablation "attention" of 24 cells, four of them unfinished; see tests/fabricate.py."""
+    spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).with_name("fabricate.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make_sweep(tmp_path_factory.mktemp("sweep"))

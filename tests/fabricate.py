@@ -17,8 +17,9 @@ from scipy.special import expit
 
 from workbench.cohort.table import TRUTH_FILE, Cohort, CohortInfo
 from workbench.contracts import MARKER_POSITIVE
-from workbench.files import write_parquet
+from workbench.files import write_json, write_parquet
 from workbench.records.run_folder import RunFolder, run_id
+from workbench.records.sweeps import SweepPlan, write_plan
 
 PRESENT = "t1+t1c+t2+flair"
 REGIONS = {"WT": 0.86, "TC": 0.78, "ET": 0.72, "ED": 0.74, "NCR": 0.6}
@@ -102,10 +103,11 @@ def subset_tables(cases: pd.DataFrame, skill: float, seed: int) -> tuple[pd.Data
 
 
 def make_run(
-    root: Path, experiment: str, method: str, state: str, *, seed: int, cases: pd.DataFrame, skill: float = 1.0
-) -> RunFolder:
-    """One run folder; only a completed one has tables."""
-    parameters = {"size": "demo", "seed": seed, "epochs": 20, "learning_rate": 0.001}
+    root: Path, experiment: str, method: str, state: str, *, seed: int, cases: pd.DataFrame, skill: float = 1.0,
+    given: dict[str, object] | None = None, subsets: bool = True, draw: int | None = None,
+) -> RunFolder:  # fmt: skip
+    """One run folder; only a completed one has tables. `given`: further parameters; `draw`: of the numbers."""
+    parameters = {"size": "demo", "seed": seed, "epochs": 20, "learning_rate": 0.001} | (given or {})
     cohort = {"name": "demo", "path": "../../../cohort", "fingerprint": "f" * 16, "phantom": True, "external_sites": ["external"]}
     spec = {"run": run_id(parameters | {"method": method}, "f"), "method": method, "experiment": experiment,
             "parameters": parameters, "cohort": cohort, "code_version": "0.1.0", "threads": 1}  # fmt: skip
@@ -113,7 +115,8 @@ def make_run(
     if state == "queued":
         return run
     run.claim(device="cpu")
-    rng = np.random.default_rng(seed)
+    draw = seed if draw is None else draw
+    rng = np.random.default_rng(draw)
     steps = np.arange(10, 410 if state == "completed" else 160, 10)
     lines = []
     for step in steps:
@@ -127,15 +130,41 @@ def make_run(
     run.path("events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.heartbeat()
     if state == "completed":
-        write_parquet(run.path("metrics.parquet"), metric_rows(cases, 0.02 * skill - 0.02, seed))
-        write_parquet(run.path("markers.parquet"), marker_rows(cases, skill, seed))
-        if seed != 3:  # one that was made without
+        write_parquet(run.path("metrics.parquet"), metric_rows(cases, 0.02 * skill - 0.02, draw))
+        write_parquet(run.path("markers.parquet"), marker_rows(cases, skill, draw))
+        if subsets and seed != 3:  # one that was made without
             for name, table in zip(("subset_metrics", "subset_markers"), subset_tables(cases, skill, seed), strict=True):
                 write_parquet(run.path(f"{name}.parquet"), table)
         run.set_status("completed", budget={"steps": 400 * seed, "samples": 800 * seed, "flops": 3.2e14, "seconds": 391.0})
-    elif state != "running":
+    elif state == "running":
+        write_json(run.path("progress.json"), {"activity": "training", "done": 150, "total": 400, "detail": ""})
+    else:
         run.set_status(state, error="the loss is not finite at step 160" if state == "failed" else None)
     return run
+
+
+def fold_cases(folds: int = 3, subjects: int = 90, external: int = 0) -> list[pd.DataFrame]:
+    """The same subjects split by every fold: fold k tests group k, validates on group k + 1 and trains on the others."""
+    table = make_cases(test=subjects, validation=0, train=0, external=external)
+    group = np.arange(len(table)) % folds
+    found = []
+    for fold in range(folds):
+        split = np.where(group == fold, "test", np.where(group == (fold + 1) % folds, "validation", "train"))
+        found.append(table.assign(fold=fold, split=np.where(table["site"] == "external", "external", split)))
+    return found
+
+
+def make_fold_runs(
+    root: Path, experiment: str = "cv", method: str = "mts_unet", *, cases: list[pd.DataFrame] | None = None, skill: float = 1.0
+) -> list[RunFolder]:
+    """A completed run per fold; their seed is the same: they differ in their fold only."""
+    runs = []
+    for fold, table in enumerate(cases or fold_cases()):
+        held_out = table[table["split"] != "train"].reset_index(drop=True)
+        runs.append(
+            make_run(root, experiment, method, "completed", seed=3, cases=held_out, skill=skill, given={"fold": fold}, draw=fold)
+        )
+    return runs
 
 
 def make_runs(folder: Path) -> Path:
@@ -156,6 +185,45 @@ def make_runs(folder: Path) -> Path:
     broken = root / "night" / "0broken"
     broken.mkdir()
     (broken / "spec.json").write_text('{"run": "0broken", "meth')
+    return root
+
+
+SWITCHES = {"no_attention": -0.9, "single_branch": -0.4, "no_dropout": 0.0, "wider": 0.3}
+"""Switches of the fabricated sweep, and what they change in skill."""
+
+
+def make_sweep(folder: Path, name: str = "attention") -> Path:
+    """Fill `folder` with a cohort and an ablation of 24 cells; returns the runs folder.
+
+    `unet`: baseline and four switches x 2 folds x 2 seeds, of which one is running, one queued, one failed and one missing;
+    `mts_unet`: baseline and one switch x 2 folds x 1 seed, all completed.
+    """
+    every = make_cases(test=120, validation=20, train=0, external=0)
+    table = every.drop(columns=["fold", "split"]).assign(t1=None, t1c=None, t2=None, flair=None, age=50.0)
+    info = CohortInfo(name="demo", modalities=("t1", "t1c", "t2", "flair"), phantom=True)
+    Cohort.create(folder / "cohort", info, table)
+    root, cells = folder / "runs", []
+    unfinished = {("single_branch", 1, 2): "running", ("wider", 1, 1): "failed", ("wider", 1, 2): "queued",
+                  ("no_dropout", 0, 2): "missing"}  # fmt: skip
+    plan = [("unet", arm, fold, seed) for arm in ("baseline", *SWITCHES) for fold in (0, 1) for seed in (1, 2)]
+    plan += [("mts_unet", arm, fold, 1) for arm in ("baseline", "no_attention") for fold in (0, 1)]
+    for method, arm, fold, seed in plan:
+        state = unfinished.get((arm, fold, seed), "completed") if method == "unet" else "completed"
+        given: dict[str, object] = {"fold": fold} | ({} if arm == "baseline" else {arm: True})
+        mine = (every["split"] == "test") & (np.arange(len(every)) % 2 == fold)
+        cases = every[mine | (every["split"] == "validation")].assign(fold=fold)
+        skill = 1.6 + SWITCHES.get(arm, 0.0)
+        if state == "missing":
+            made = run_id({"never": "made"}, "f")
+        else:
+            draw = seed + 10 * fold + 100 * ["baseline", *SWITCHES].index(arm)
+            run = make_run(root, name, method, state, seed=seed, cases=cases, skill=skill, given=given, draw=draw, subsets=False)
+            made = run.folder.name
+        cells.append({"run": f"{name}/{made}", "method": method, "condition": arm, "fold": fold, "seed": seed,
+                      "parameters": {**given, "seed": seed}})  # fmt: skip
+    cohort = {"name": "demo", "path": "../cohort", "fingerprint": "f" * 16, "phantom": True}
+    document = {"name": name, "file": f"../{name}.yaml", "experiment": name, "cohort": cohort, "ablation": True, "cells": cells}
+    write_plan(root, SweepPlan.model_validate(document))
     return root
 
 
