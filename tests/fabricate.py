@@ -162,7 +162,17 @@ def make_fold_runs(
     for fold, table in enumerate(cases or fold_cases()):
         held_out = table[table["split"] != "train"].reset_index(drop=True)
         runs.append(
-            make_run(root, experiment, method, "completed", seed=3, cases=held_out, skill=skill, given={"fold": fold}, draw=fold)
+            make_run(
+                root,
+                experiment,
+                method,
+                "completed",
+                seed=3,
+                cases=held_out,
+                skill=skill,
+                given={"fold": fold, "resamples": 100},
+                draw=fold,
+            )
         )
     return runs
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands.cohorts import cohort_app
+from workbench.commands.pooling import pooling_app
 from workbench.commands.printing import PLAIN, CohortFolder, Json, Runs, as_pairs, print_value, say
 from workbench.commands.runs import runs_app
 from workbench.commands.sweeps import sweeps_app
@@ -80,6 +81,7 @@ def modality_embeddings(
 
 
 app.add_typer(runs_app)
+app.add_typer(pooling_app)
 app.add_typer(sweeps_app)
 
 

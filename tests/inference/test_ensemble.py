@@ -58,3 +58,15 @@ def test_what_does_not_belong_together_is_refused(changes: dict) -> None:
         average_predictions([member(0), member(1, **changes)])
     with pytest.raises(ParameterError, match="at least one"):
         average_predictions([])
+
+
+def test_the_mean_of_probabilities_is_their_arithmetic_mean() -> None:
+    members = [member(seed) for seed in range(3)]
+    found = average_predictions(members, of="probabilities")
+    arithmetic = np.mean([m.probabilities() for m in members], axis=0)
+    np.testing.assert_allclose(found.probabilities(), arithmetic, atol=1e-6)
+    for name in ("idh", "grade"):
+        expected = np.mean([m.marker_probabilities()[name] for m in members], axis=0)
+        np.testing.assert_allclose(found.marker_probabilities()[name], expected, atol=1e-6)
+    sure = [member(0, logits=np.full((2, 1, 1, 1), 90.0 * sign) * [[[[1]]], [[[-1]]]]) for sign in (1, 1)]
+    assert np.isfinite(average_predictions(sure, of="probabilities").logits).all()

@@ -25,7 +25,10 @@ def run(
     quiet: Annotated[bool, typer.Option(help="no progress")] = False,
     list_parameters: Annotated[bool, typer.Option("--list-parameters", help="print the parameters and stop")] = False,
 ) -> None:
-    """Run a method's notebook: prepare, train, predict, evaluate. Prints the run folder last; repeating it resumes it."""
+    """Run a method's notebook: prepare, train, predict, evaluate. Prints the run folder last; repeating it resumes it.
+
+    `-p fold=all` runs every fold, then pools their test cases in a run of its own.
+    """
     from workbench.experiments.parameters import ExperimentParameters, cell_source
 
     values: dict[str, Any] = as_pairs(parameter or [], "-p")
@@ -34,9 +37,17 @@ def run(
             if name in values:
                 raise ParameterError(f"'{name}' is given twice: as --{name} and as -p {name}")
             values[name] = given
+    every_fold = values.get("fold") == "all"
+    if every_fold:
+        del values["fold"]
     ExperimentParameters.build(method, values)
     if list_parameters:
         print_value(cell_source(method))
+        return
+    if every_fold:
+        from workbench.experiments.crossvalidation import cross_validate
+
+        print_value(str(cross_validate(method, values, timeout=timeout, progress=not quiet, say=say).folder))
         return
     from workbench.experiments.execution import RunFailedError, run_notebook
 

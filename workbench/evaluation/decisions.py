@@ -127,7 +127,7 @@ def fitted_artefact(markers: pd.DataFrame, parent: str) -> dict[str, Any]:
         fits = {key: fit.as_dict() for key, fit in calibrations(sample).items() if fit is not None}
         entries.append(
             {
-                "fold": int(fold),
+                "fold": int(str(fold)),
                 "marker": marker,
                 "class": name,
                 "thresholds": {str(rule): _null(float(value)) for rule, value in chosen.items()},

@@ -9,37 +9,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
+from scipy.special import logit as log_odds
 from tqdm.auto import tqdm
 
 from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
-from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError
 from workbench.experiments.contamination import judge
 from workbench.experiments.evaluating import class_rows
 from workbench.experiments.experiment import TRAINING_FILE
+from workbench.experiments.fold_models import load_members, member_runs, predict_together
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
-from workbench.inference.predict import predict_case
+from workbench.inference.ensemble import SMALLEST
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
-from workbench.models.registry import create_model
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import RunFolder
-from workbench.training.checkpoints import load_weights
 
 PREDICTED_BY_FILE = "predicted_by.json"
 """Says in a folder of predictions which run made them, on which cohort."""
 
 
 def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str | Path) -> Path:
-    """Predict every case of a cohort with a trained run.
+    """Predict every case of a cohort with a trained run; of a pooled run with the models of its folds together.
 
     Args:
-        run_folder: a trained run.
+        run_folder: a trained run, or a pooled one: then the mean of the folds' probabilities, voxels and markers alike.
         cohort_folder: the cohort; needs no masks or markers. Sequences the model knows and the cohort lacks count as
             missing; what it does not know is shown only to a method that takes any sequences.
         out: folder for `<case>.nii.gz`, `<case>.json` and `markers.csv`; cases already there are not repeated. It holds the
@@ -50,50 +50,28 @@ def predict_cohort(run_folder: str | Path, cohort_folder: str | Path, out: str |
             not shown.
 
     Raises:
-        RunError: the run is not trained, or `out` holds the predictions of another run or of another cohort.
+        RunError: the run is not trained, has no model (imported predictions), its folds are gone or do not go together, or `out`
+            holds the predictions of another run or of another cohort.
         InputError: a case has none of the model's sequences.
     """
     run, cohort, out = RunFolder.open(run_folder), Cohort.open(cohort_folder), Path(out)
-    if not (run.folder / TRAINING_FILE).is_file():
-        raise RunError(f"run {run.folder} is not trained yet")
-    if PRETRAINING in card(run.spec["method"]).tasks:
-        raise RunError(
-            f"run {run.folder} pretrains an encoder and predicts nothing: give its checkpoints/encoder.safetensors to a "
-            "method as 'pretrained'"
-        )
+    runs = member_runs(run)
     _refuse_mixture(run, cohort, out)
-    if not card(run.spec["method"]).network:
-        return _predict_without_network(run, cohort, out)
-    training = read_json(run.folder / TRAINING_FILE)
-    parameters = ExperimentParameters.build(
-        run.spec["method"], {k: v for k, v in run.spec["parameters"].items() if k != "method"}
-    )
-    built = training["model"]
+    if not card(runs[0].spec["method"]).network:
+        return _predict_without_network(run, runs, cohort, out)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    model = create_model(
-        run.spec["method"],
-        modalities=tuple(built["modalities"]),
-        classes=built["classes"],
-        markers=tuple(built["markers"]),
-        **parameters.options(),
-    )
-    modalities = shown_modalities(model, cohort, parameters)
-    check_sequences(cohort, modalities, model.unknown)
-    described = load_weights(run.checkpoint(training["checkpoint"]), model)["model"]
-    _warn_of_seen(run, cohort, Seen.model_validate(described.get("seen", {})))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device).eval()
-    prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters.spacing), progress=True)
+    members = load_members(runs)
+    modalities = shown_modalities(members[0].model, cohort, members[0].parameters)
+    check_sequences(cohort, modalities, members[0].model.unknown)
+    for member in members:
+        _warn_of_seen(member.run, cohort, Seen.model_validate(member.described.get("seen", {})))
+    prepared = prepare_cohort(cohort, PrepareSettings(spacing=members[0].parameters.spacing), progress=True)
     write_json(out / PREDICTED_BY_FILE, _predicted_by(run, cohort))
     for name in tqdm(list(cohort.cases["case"]), desc="predicting"):
         if (out / f"{name}.json").is_file():
             continue
         case = prepared.case(name)
-        predicted = predict_case(
-            model, case, modalities=modalities, patch=tuple(built["patch"]), overlap=parameters.overlap, device=device,
-            whole=parameters.sampling == "whole",
-        )  # fmt: skip
-        write_case(predicted, case, out, reference_image(cohort, name))
+        write_case(predict_together(members, case, modalities), case, out, reference_image(cohort, name))
     _write_markers(cohort, out)
     return out
 
@@ -109,15 +87,23 @@ def shown_modalities(model: MethodModule, cohort: Cohort, parameters: Experiment
     return (*own, *(name for name in cohort.modalities if name not in own))
 
 
-def _predict_without_network(run: RunFolder, cohort: Cohort, out: Path) -> Path:
-    """`markers.csv` and a JSON per case of a fitted radiomics run."""
+def _predict_without_network(run: RunFolder, runs: list[RunFolder], cohort: Cohort, out: Path) -> Path:
+    """`markers.csv` and a JSON per case of a fitted radiomics run, or of the folds of one: the mean of their probabilities."""
     from workbench.experiments.radiomics_refit import predict_radiomics
 
-    training = read_json(run.folder / TRAINING_FILE)
-    check_sequences(cohort, tuple(training["modalities"]), MethodModule.unknown)
-    _warn_of_seen(run, cohort, Seen.model_validate(training["seen"]))
-    logits_of = predict_radiomics(run, cohort, out)
+    tables = []
+    for member in runs:
+        training = read_json(member.folder / TRAINING_FILE)
+        check_sequences(cohort, tuple(training["modalities"]), MethodModule.unknown)
+        _warn_of_seen(member, cohort, Seen.model_validate(training["seen"]))
+        tables.append(predict_radiomics(member, cohort, out if len(runs) == 1 else out / "folds" / member.folder.name))
+    if len({tuple(table.columns) for table in tables}) > 1:
+        raise RunError(f"run {run.folder}: its folds predict different markers, so that there is no mean of them")
     write_json(out / PREDICTED_BY_FILE, _predicted_by(run, cohort))
+    logits_of = tables[0]
+    if len(tables) > 1:
+        mean = sum(expit(table.to_numpy(float)) for table in tables) / len(tables)
+        logits_of = pd.DataFrame(log_odds(np.clip(mean, SMALLEST, 1 - SMALLEST)), tables[0].index, tables[0].columns)
     for case, logits in logits_of.iterrows():
         write_json(out / f"{case}.json", {"markers": {marker: [float(value)] for marker, value in logits.items()}})
     _write_markers(cohort, out)
