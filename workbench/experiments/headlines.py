@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.files import read_json, write_json
-from workbench.records.run_folder import RunFolder
+
+if TYPE_CHECKING:  # pandas is not needed to list runs
+    from workbench.records.run_folder import RunFolder
 
 HEADLINE_FILE = "headline.json"
 

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from workbench.errors import RunError
 from workbench.files import write_json
-from workbench.records.spec import SPEC_FILE, RunSpec, read_spec, run_id
+from workbench.records.spec import SPEC_FILE, check_spec, read_spec, run_id
 from workbench.records.status import (
     HEARTBEAT_FILE,
     STALE_AFTER,
@@ -70,7 +69,7 @@ class RunFolder:
 
     Attributes:
         folder: the folder.
-        spec: the content of `spec.json` as plain dictionary (see `RunSpec` for the keys).
+        spec: the content of `spec.json` as plain dictionary (see `check_spec` for the keys).
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
@@ -81,23 +80,22 @@ class RunFolder:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, experiment: str | Path, spec: dict[str, Any] | RunSpec) -> RunFolder:
+    def create(cls, experiment: str | Path, spec: dict[str, Any]) -> RunFolder:
         """Create `experiment/<run id>`, queued; or open it where the same run is already there.
 
         Args:
             experiment: folder of the experiment, `runs/<experiment>`.
-            spec: see `RunSpec`.
+            spec: see `check_spec`.
 
         Raises:
             RunError: the spec is not one, or the folder holds a run of other parameters.
         """
         try:
-            spec = spec if isinstance(spec, RunSpec) else RunSpec(**spec)
-        except (ValidationError, TypeError) as error:
+            document = check_spec(spec)
+        except RunError as error:
             raise RunError(f"this does not describe a run: {error}") from error
-        document = spec.model_dump(mode="json")
         parent = Path(experiment)
-        folder = parent / spec.run
+        folder = parent / document["run"]
         if not folder.exists():
             temporary = parent / f".{uuid.uuid4().hex[:12]}.tmp"
             try:

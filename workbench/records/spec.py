@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.files import read_json, value_digest
@@ -14,37 +13,70 @@ SPEC_FILE = "spec.json"
 SCHEMA_VERSION = 1
 EXTERNAL = "external"
 """Method of a run whose predictions were made elsewhere and imported; it is in no catalogue."""
-POOLED, IMPORTED = "pooled", "imported"
-"""Kinds of derived runs, `spec["derived"]["kind"]`: the folds of a cross-validation together; other people's predictions."""
+POOLED, IMPORTED, EXTENDED = "pooled", "imported", "extended"
+"""Kinds of derived runs, `spec["derived"]["kind"]`: the folds of a cross-validation together; other people's predictions; a
+training taken further."""
 
 
-class CohortReference(BaseModel):
-    """Which cohort a run used, in `spec.json`."""
+_RUN_NAME = re.compile(r"[^./\\\n][^/\\\n]*")
+_NEEDED: Any = object()
+_COHORT: dict[str, tuple[type, Any]] = {
+    "name": (str, _NEEDED),
+    "path": (str, ""),
+    "fingerprint": (str, ""),
+    "phantom": (bool, False),
+    "external_sites": (list, []),
+}
+_SPEC: dict[str, tuple[type, Any]] = {
+    "schema_version": (int, SCHEMA_VERSION),
+    "run": (str, _NEEDED),
+    "method": (str, _NEEDED),
+    "experiment": (str, _NEEDED),
+    "parameters": (dict, _NEEDED),
+    "cohort": (dict, _NEEDED),
+    "code_version": (str, ""),
+    "environment": (dict, {}),
+    "split": (str, ""),
+    "threads": (int, 0),
+}
+_KINDS = {str: "text", bool: "true or false", list: "a list", int: "a whole number", dict: "an object"}
 
-    model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
-    path: str = Field("", description="folder of the cohort, relative to the run folder")
-    fingerprint: str = ""
-    phantom: bool = False
-    external_sites: tuple[str, ...] = ()
+def check_spec(document: Any) -> dict[str, Any]:
+    """What was asked of a run, checked, and with defaults for what older runs do not say. Unknown keys are kept, so that older
+    code reads newer runs.
+
+    Keys: schema_version; run (its id), method, experiment, parameters; cohort (name, path: its folder relative to the run folder,
+    fingerprint, phantom, external_sites); code_version; environment: what the run folder was made with; split: digest of who
+    trains, validates and tests; threads; and, for some, derived, title, pretrained.
+
+    Plain checks, no model class: a thousand of these are read to list a thousand runs.
+
+    Raises:
+        RunError: a key is missing or of the wrong kind; the message lists them all.
+    """
+    if not isinstance(document, dict):
+        raise RunError(f"expected an object, found {_KINDS.get(type(document), type(document).__name__)}")
+    problems: list[str] = []
+    spec = _checked(document, _SPEC, "", problems)
+    if isinstance(spec.get("cohort"), dict):
+        spec["cohort"] = _checked(spec["cohort"], _COHORT, "cohort.", problems)
+    if isinstance(spec.get("run"), str) and not _RUN_NAME.fullmatch(spec["run"]):
+        problems.append(f"run: '{spec['run']}' cannot be the name of a folder")
+    if problems:
+        raise RunError("; ".join(problems))
+    return spec
 
 
-class RunSpec(BaseModel):
-    """What was asked of a run: the content of `spec.json`. Unknown keys are kept, so that older code reads newer runs."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    schema_version: int = SCHEMA_VERSION
-    run: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
-    method: str
-    experiment: str
-    parameters: dict[str, Any]
-    cohort: CohortReference
-    code_version: str = ""
-    environment: dict[str, Any] = Field({}, description="what the run folder was made with; empty in older runs")
-    split: str = Field("", description="digest of who trains, validates and tests; empty in older runs")
-    threads: int = 0
+def _checked(document: dict[str, Any], fields: dict[str, tuple[type, Any]], prefix: str, problems: list[str]) -> dict[str, Any]:
+    found = {name: default.copy() if isinstance(default, dict | list) else default for name, (_, default) in fields.items()}
+    found |= document
+    for name, (kind, _) in fields.items():
+        if found[name] is _NEEDED:
+            problems.append(f"{prefix}{name}: missing")
+        elif not isinstance(found[name], kind) or (kind is int and isinstance(found[name], bool)):
+            problems.append(f"{prefix}{name}: expected {_KINDS[kind]}")
+    return found
 
 
 def run_id(parameters: dict[str, Any], fingerprint: str) -> str:
@@ -69,14 +101,11 @@ def read_spec(folder: Path) -> dict[str, Any]:
         state = "is not there" if not folder.exists() else f"has no {SPEC_FILE} (half-copied?)"
         raise RunError(f"run folder {folder} {state}")
     try:
-        document = read_json(folder / SPEC_FILE)
-        spec = RunSpec(**document)
-    except (WorkbenchError, ValidationError, TypeError) as error:
-        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()) if isinstance(
-            error, ValidationError) else str(error)  # fmt: skip
-        raise RunError(f"{folder / SPEC_FILE} does not describe a run: {reason}") from error
-    if spec.schema_version > SCHEMA_VERSION:
+        spec = check_spec(read_json(folder / SPEC_FILE))
+    except WorkbenchError as error:
+        raise RunError(f"{folder / SPEC_FILE} does not describe a run: {error}") from error
+    if spec["schema_version"] > SCHEMA_VERSION:
         raise RunError(
-            f"{folder / SPEC_FILE} is of schema {spec.schema_version}, newer than this workbench reads ({SCHEMA_VERSION})"
+            f"{folder / SPEC_FILE} is of schema {spec['schema_version']}, newer than this workbench reads ({SCHEMA_VERSION})"
         )
-    return spec.model_dump(mode="json")
+    return spec
