@@ -17,7 +17,9 @@ import typer
 from workbench.commands.cohorts import cohort_app
 from workbench.commands.pooling import pooling_app
 from workbench.commands.printing import PLAIN, CohortFolder, Json, Runs, as_pairs, print_value, say
+from workbench.commands.reproduce import reproduce_app
 from workbench.commands.runs import runs_app
+from workbench.commands.schedule import schedule_app
 from workbench.commands.sweeps import sweeps_app
 from workbench.errors import WorkbenchError
 
@@ -81,7 +83,9 @@ def modality_embeddings(
 
 
 app.add_typer(runs_app)
+app.add_typer(reproduce_app)
 app.add_typer(pooling_app)
+app.add_typer(schedule_app, name="schedule")
 app.add_typer(sweeps_app)
 
 
