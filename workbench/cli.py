@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.ablation import ablation_app
 from workbench.commands.cohorts import cohort_app
 from workbench.commands.pooling import pooling_app
 from workbench.commands.printing import PLAIN, CohortFolder, Json, Runs, as_pairs, print_value, say
@@ -83,6 +84,7 @@ def modality_embeddings(
 
 
 app.add_typer(runs_app)
+app.add_typer(ablation_app)
 app.add_typer(reproduce_app)
 app.add_typer(pooling_app)
 app.add_typer(schedule_app, name="schedule")

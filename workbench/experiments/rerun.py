@@ -116,7 +116,12 @@ def plan_rerun(
 def changes_since(run: RunFolder) -> list[str]:
     """What of code and environment is not what a run was computed with, one sentence each."""
     found = []
-    before = (read_environments(run.folder) or [run.spec["environment"]])[-1]
+    noted = read_environments(run.folder)
+    before = {**(noted[-1] if noted else {}), **run.spec["environment"]}
+    if (
+        noted
+    ):  # the machine is the one that computed; its variables are a kernel's, those of the spec a driver's, as they are here
+        before |= {key: value for key, value in noted[-1].items() if key != "variables"}
     version = before.get("code_version") or run.spec["code_version"]
     if version != code_version():
         found.append(f"the run was made by code {version or 'of an unknown version'}, this is {code_version()}")
