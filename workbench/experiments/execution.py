@@ -18,7 +18,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from workbench.errors import ParameterError, RunError
+from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.experiments.failing import failure_of
 from workbench.experiments.kernel import Kernel
 from workbench.experiments.opening import open_run
@@ -26,6 +26,7 @@ from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
 from workbench.models.catalogue import card
 from workbench.records.processes import kill_processes
+from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import is_held
 
@@ -73,6 +74,7 @@ def run_notebook(
     timeout: float = 0.0,
     progress: bool = True,
     report: bool = True,
+    derived: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Execute a method's notebook into its run folder; a completed run is not repeated.
 
@@ -82,6 +84,7 @@ def run_notebook(
         timeout: minutes of wall time after which the kernel is killed and the run fails; 0 = none.
         progress: show progress on standard error.
         report: also write `report.html`.
+        derived: as for `open_run`.
 
     Raises:
         ParameterError: unknown or ill-typed parameters, before a kernel starts.
@@ -90,7 +93,7 @@ def run_notebook(
     parameters = ExperimentParameters.build(method, values)
     path = notebook_path(method)
     check_notebook(path, method)
-    _, run = open_run(parameters, progress=progress)
+    _, run = open_run(parameters, progress=progress, derived=derived)
     if run.status["state"] == "completed":
         return run
     if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
@@ -103,6 +106,8 @@ def run_notebook(
     if report:
         with suppress(Exception):  # the report is a convenience: the run stands without it, and the log says what went wrong
             write_report(run)
+    with suppress(WorkbenchError, OSError):  # on a full disk, say: `workbench provenance RUN --record` does it later
+        write_artefacts(run)
     return run
 
 
