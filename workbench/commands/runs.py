@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.commands.printing import PLAIN, Json, Runs, as_pairs, print_value, say
+from workbench.commands.printing import PLAIN, Json, RunArgument, Runs, as_pairs, print_value, say
 from workbench.errors import ParameterError
 
 runs_app = typer.Typer(**PLAIN)
@@ -53,6 +53,27 @@ def run(
 
     try:
         finished = run_notebook(method, values, timeout=timeout, progress=not quiet)
+    except RunFailedError as error:
+        say_failure(error.details)
+        raise
+    print_value(str(finished.folder))
+
+
+@runs_app.command()
+def extend(
+    folder: RunArgument,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="epochs=N, the new length, and few others")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="minutes after which the run is killed; 0 = none", min=0)] = 0.0,
+    quiet: Annotated[bool, typer.Option(help="no progress")] = False,
+) -> None:
+    """Train a completed run further, as a run of its own; its learning rate warms up and decays once more."""
+    from workbench.experiments.execution import RunFailedError
+    from workbench.experiments.extending import extend_run
+
+    try:
+        finished = extend_run(folder, as_pairs(parameter or [], "-p"), timeout=timeout, progress=not quiet)
     except RunFailedError as error:
         say_failure(error.details)
         raise

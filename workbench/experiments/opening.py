@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, INFO_FILE, Cohort
 from workbench.errors import ParameterError
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.files import value_digest
 from workbench.records.environment import code_version, environment
 from workbench.records.processes import RUN_VARIABLE as RUN_VARIABLE
 from workbench.records.provenance import split_digest
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import SCHEMA_VERSION, SPEC_FILE, run_id
+from workbench.records.spec import EXTENDED, SCHEMA_VERSION, SPEC_FILE, read_spec, run_id
 
 _PHANTOM: dict[str, dict[str, Any]] = {"demo": {"subjects": 40, "spacing": 3.0}, "paper": {"subjects": 64, "spacing": 2.0}}
 
@@ -44,18 +46,38 @@ def open_split(cohort: Cohort, fold: int) -> pd.Series:
     return folds.split(cohort, fold)
 
 
-def open_run(parameters: ExperimentParameters, *, progress: bool = True) -> tuple[Cohort, RunFolder]:
+def open_run(
+    parameters: ExperimentParameters, *, progress: bool = True, derived: Mapping[str, Any] | None = None
+) -> tuple[Cohort, RunFolder]:
     """Open or create the run folder of these parameters on this cohort.
+
+    Args:
+        parameters: as given, not resolved.
+        progress: show a bar while the embedded phantom is made.
+        derived: of a run that takes another one further, what its `spec.json` says under this name. In a kernel it is known from
+            the run folder that the driver made.
 
     Raises:
         ParameterError: the cohort has no such fold or sequence.
     """
+    if derived is None and RUN_VARIABLE in os.environ:
+        derived = read_spec(Path(os.environ[RUN_VARIABLE])).get("derived")
     cohort = open_cohort(parameters, progress=progress)
     check_fit(parameters, cohort)
     folder, spec = describe_run(parameters, cohort, cohort.fingerprint())
+    if derived and derived["kind"] == EXTENDED:
+        folder, spec = _extended(folder, spec, derived)
     if (folder / SPEC_FILE).is_file():
         return cohort, RunFolder.open(folder)
     return cohort, RunFolder.create(folder.parent, spec)
+
+
+def _extended(folder: Path, spec: dict[str, Any], derived: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Folder and spec of the run that takes another one of the same experiment further: its name tells the two apart."""
+    parent = read_spec(folder.parent / derived["parents"][0])
+    name = value_digest([dict(derived), spec["parameters"], spec["cohort"]["fingerprint"]], 12)
+    inherited = {key: parent[key] for key in ("pretrained", "threads") if key in parent}
+    return folder.parent / name, spec | inherited | {"run": name, "derived": dict(derived)}
 
 
 def check_fit(parameters: ExperimentParameters, cohort: Cohort) -> None:

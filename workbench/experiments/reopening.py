@@ -10,7 +10,6 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import run_id
 
 
 def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
@@ -37,9 +36,9 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
         raise RunError(f"run {run.folder} cannot be opened again: its cohort cannot be read; was it moved? {error}") from error
     if fingerprint != run.spec["cohort"]["fingerprint"]:
         raise RunError(f"run {run.folder} cannot be opened again: its cohort {run.cohort_path} is not what it was then")
-    if run_id(parameters.resolve().identity(), fingerprint) != run.spec["run"]:
+    if parameters.resolve().identity() != run.spec["parameters"]:
         raise RunError(
             f"run {run.folder} cannot be opened again: it was made by another version of the workbench "
             f"({run.spec['code_version']}), whose parameters are not these"
         )
-    return Experiment(parameters, progress=progress)
+    return Experiment(parameters, progress=progress, derived=run.spec.get("derived"))

@@ -25,7 +25,7 @@ from workbench.training.checkpoints import has_checkpoint
 from workbench.training.devices import agree, average, open_accelerator, repeatable, seed_torch, use_channels_last
 from workbench.training.feeding import numbered_batches
 from workbench.training.objective import Objective
-from workbench.training.schedule import StageSpan, learning_rate, set_trainable, span_at, stage_spans
+from workbench.training.schedule import StageSpan, learning_rate, set_trainable, span_at, spans_of
 from workbench.training.settings import TrainingSettings
 from workbench.training.state import Keeper, TrainingResult
 
@@ -94,7 +94,7 @@ class _Loop:
         self.cuda = accelerator.device.type == "cuda"
         if settings.channels_last:
             use_channels_last(model)
-        self.spans = stage_spans(model.stages(), settings.steps)
+        self.spans = spans_of(model.stages(), settings)
         self.span: StageSpan | None = None
         self.trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.keeper = Keeper(model, settings, recorder, accelerator)  # takes up the last checkpoint
@@ -109,7 +109,7 @@ class _Loop:
         settings, state = self.settings, self.state
         span = span_at(self.spans, state.step)
         if span is not self.span:
-            if state.step == span.start:  # not where a resumed run takes a stage up half-way
+            if state.step == span.start and not settings.after:  # not where a stage is taken up half-way, or beyond its end
                 self.enter(span.stage)
             set_trainable(self.model, span.stage, self.trainable)
             self.span = span
@@ -155,7 +155,9 @@ class _Loop:
         batch = batch.to(self.accelerator.device, non_blocking=True)
         if augment is not None:
             batch = augment(batch, index)
-        terms = self.objective(batch, stage, self.state.step / self.settings.steps)
+        # what a method ties to its progress (a curriculum) stays as it ended where a finished training is taken further
+        progress = 1.0 if self.settings.after else self.state.step / self.settings.steps
+        terms = self.objective(batch, stage, progress)
         objective = torch.stack(list(terms.values())).sum() if terms else torch.zeros(())
         if not objective.requires_grad:
             raise RunError(f"stage '{stage.name}' (tasks {', '.join(stage.tasks)}) has no loss term that reaches a parameter")

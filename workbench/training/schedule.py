@@ -45,6 +45,12 @@ def stage_spans(stages: Sequence[Stage], steps: int) -> list[StageSpan]:
     return spans
 
 
+def spans_of(stages: Sequence[Stage], settings: TrainingSettings) -> list[StageSpan]:
+    """The stages of a training. What takes a finished one further stays in the last stage, over the steps that are added."""
+    spans = stage_spans(stages, settings.steps)
+    return [StageSpan(spans[-1].stage, settings.after, settings.steps)] if settings.after else spans
+
+
 def span_at(spans: Sequence[StageSpan], step: int) -> StageSpan:
     """The span that holds optimiser step `step` (counted from 0)."""
     return next(span for span in spans if span.start <= step < span.stop)

@@ -42,6 +42,9 @@ class TrainingSettings(BaseModel):
     compile: bool = Field(False, description="torch.compile the network; CUDA only, ignored elsewhere")
     workers: int = Field(0, ge=0, description="processes that make batches; 0 = in the training process")
     seed: int = Field(0, ge=0, description="all randomness is drawn from (seed, purpose, step)")
+    after: int = Field(
+        0, ge=0, description="optimiser steps of a finished training that this one takes further; the rest is a cycle of its own"
+    )
 
     @property
     def steps(self) -> int:
