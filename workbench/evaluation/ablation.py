@@ -191,34 +191,34 @@ def _require_one_cohort(pairs: list[tuple[Cell, Cell]]) -> None:
 
 
 def _outcomes(pairs: list[tuple[Cell, Cell]], outcomes: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
-    both = [_stack([pair[side] for pair in pairs], "metrics") for side in (0, 1)]
+    both = [_stacked([pair[side] for pair in pairs], "metrics", ["region", "metric"]) for side in (0, 1)]
     rows = []
-    for region, metric in _shared(both, ["region", "metric"], (tuple(REGIONS), tuple(outcomes))):
-        a, b = (part[(part["region"] == region) & (part["metric"] == metric)] for part in both)
-        a, b = _paired(a, b, "n_truth", region)
+    for region, metric in _shared(both, (tuple(REGIONS), tuple(outcomes))):
+        a, b = _paired(both[0][region, metric], both[1][region, metric], "n_truth", region)
         rows.append(_mean_row(region, metric, a, a["value"], b["value"], n, seed))
-    both = [_stack([pair[side] for pair in pairs], "markers") for side in (0, 1)]
-    for marker, name in _shared(both, ["marker", "class"], (MARKERS, ())):
-        a, b = (part[(part["marker"] == marker) & (part["class"].astype(str) == name)] for part in both)
-        a, b = _paired(a, b, "truth", marker)
+    both = [_stacked([pair[side] for pair in pairs], "markers", ["marker", "class"]) for side in (0, 1)]
+    for marker, name in _shared(both, (MARKERS, ())):
+        a, b = _paired(both[0][marker, name], both[1][marker, name], "truth", marker)
         known = a["truth"].notna()
         rows += _marker_rows(f"{marker}:{name}", a[known], b[known], outcomes, n, seed)
     return rows
 
 
-def _stack(cells: list[Cell], kind: str) -> pd.DataFrame:
-    """The rows of all cells with their fold and seed."""
+def _stacked(cells: list[Cell], kind: str, by: list[str]) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of all cells with their fold and seed, by region and metric or by marker and class."""
     tables = [(cell, getattr(cell, kind)) for cell in cells]
     parts = [t.assign(fold=c.fold, seed=c.seed) for c, t in tables if t is not None and len(t)]
-    names = ["region", "metric"] if kind == "metrics" else ["marker", "class"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*_KEY, "subject", *names])
+    if not parts:
+        return {}
+    whole = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(["case", "subject"], object))
+    return {(str(one), str(other)): rows for (one, other), rows in whole.groupby(by, sort=False)}
 
 
-def _shared(both: list[pd.DataFrame], columns: list[str], order: tuple[tuple[str, ...], ...]) -> list[tuple[str, str]]:
-    """Pairs of values that both sides have, in the order in which tables show them."""
-    found = [set(zip(*(part[c].astype(str) for c in columns), strict=True)) for part in both]
+def _shared(both: list[dict[tuple[str, str], pd.DataFrame]], order: tuple[tuple[str, ...], ...]) -> list[tuple[str, str]]:
+    """The keys that both sides have, in the order in which tables show them."""
     places = [{name: index for index, name in enumerate(names)} for names in order]
-    return sorted(found[0] & found[1], key=lambda pair: [(p.get(v, len(p)), v) for p, v in zip(places, pair, strict=True)])
+    found = both[0].keys() & both[1].keys()
+    return sorted(found, key=lambda pair: [(p.get(v, len(p)), v) for p, v in zip(places, pair, strict=True)])
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, truth: str, what: str) -> tuple[pd.DataFrame, pd.DataFrame]:

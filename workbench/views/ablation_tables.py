@@ -1,0 +1,181 @@
+"""An ablation as tables: the cells as they stand, and the paired deltas with intervals; text and HTML, no figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas, outcome_key
+from workbench.records.sweep_cells import SweepCell, counts
+from workbench.views.results import metric_title
+from workbench.views.tables import marker_title
+from workbench.views.theme import STATE_SIGNS, state_colour, theme
+
+MINUS = "−"
+SIGNIFICANT = 0.05
+_SIGNS = STATE_SIGNS | {"missing": "–"}
+
+
+def outcome_title(metric: str, of: str) -> str:
+    """'Dice, WT'; 'AUC, IDH mutation'."""
+    marker, _, name = of.partition(":")
+    return f"{metric_title(metric)}, {marker_title(marker, name) if name else of}"
+
+
+def signed(value: float, metric: str = "dice", *, plus: bool = False) -> str:
+    """A number with a real minus sign: two digits of mm, three of everything else; with `plus` its sign always stands."""
+    text = f"{abs(value):.{2 if metric in ('hd95', 'volume_error') else 3}f}"
+    if not float(text):
+        return text
+    return f"{MINUS}{text}" if value < 0 else f"+{text}" if plus else text
+
+
+def delta_text(row: Any) -> str:
+    """'−0.035 (−0.062 to −0.003)', or why there is no number."""
+    if not np.isfinite(row["difference"]):
+        return "not estimable"
+    text = signed(row["difference"], row["metric"], plus=True)
+    if not np.isfinite(row["low"]):
+        return f"{text} (interval unknown)"
+    return f"{text} ({signed(row['low'], row['metric'])} to {signed(row['high'], row['metric'])})"
+
+
+def p_text(p: float) -> str:
+    """'0.012', '<0.001'; a dash where nothing was tested."""
+    return "–" if p is None or not np.isfinite(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def clear(row: Any) -> bool:
+    """Whether a difference is told from 0 by its corrected p and by its interval (which covers the luck of several seeds)."""
+    return bool(row["p_holm"] < SIGNIFICANT and (row["low"] > 0 or row["high"] < 0))
+
+
+def arm_note(arm: Any) -> str:
+    """Why an arm has no number; empty where it may have one."""
+    if arm["refused"]:
+        return "refused"
+    return "no finished pair of runs yet" if not arm["cells"] else ""
+
+
+def outcome_options(deltas: Deltas, outcomes: Sequence[str]) -> dict[str, str]:
+    """Title -> key ('dice:WT', 'auc:idh:mutant') of every outcome that was compared, metrics in the order of `outcomes`."""
+    found = deltas.table[["metric", "of"]].drop_duplicates()
+    place = {metric: index for index, metric in enumerate(outcomes)}
+    pairs = sorted(found.itertuples(index=False, name=None), key=lambda pair: place.get(pair[0], len(place)))
+    return {outcome_title(metric, of): outcome_key(metric, of) for metric, of in pairs}
+
+
+def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
+    """Rows: the arms of a block; columns: finished pairs of runs, and the delta of each region or marker with interval and p.
+
+    Args:
+        deltas: of `evaluation.ablation`.
+        block: whose arms.
+        metric: which deltas.
+    """
+    arms = deltas.arms[deltas.arms["block"] == block]
+    rows = deltas.table[(deltas.table["block"] == block) & (deltas.table["metric"] == metric)]
+    titles = {of: outcome_title(metric, of).partition(", ")[2] for of in dict.fromkeys(rows["of"])}
+    records = []
+    for _, arm in arms.iterrows():
+        record = {f"against {deltas.reference}": arm["arm"], "runs": f"{arm['cells']} of {arm['planned']}"}
+        mine = rows[rows["arm"] == arm["arm"]].set_index("of")
+        for of, title in titles.items():
+            record[title] = arm_note(arm) or "–"
+            if of in mine.index:
+                line = mine.loc[of]
+                tested = "" if not np.isfinite(line["p_holm"]) else f", p {p_text(line['p_holm']).replace('<', '< ')}"
+                record[title] = f"{delta_text(line)}{tested}, n {int(line['n'])}"
+        records.append(record)
+    return pd.DataFrame(records).set_index(f"against {deltas.reference}") if records else pd.DataFrame()
+
+
+def delta_notes(deltas: Deltas, metric: str) -> list[str]:
+    """What must be known to read the deltas of a metric."""
+    several = bool(len(deltas.table)) and int(deltas.table["seeds"].max()) > 1
+    drawn = "subjects and seeds" if several else "subjects"
+    best = "lower" if metric in LOWER_IS_BETTER else "higher"
+    test = {
+        "auc": "p: DeLong's test of pairs within a fold (scores of different folds are of different models: never pooled)",
+        "brier": "the Brier score is not tested",
+    }.get(metric, "p: Wilcoxon's signed-rank test of the subjects' mean differences")
+    notes = [
+        f"Differences are switch minus {deltas.reference}, paired by subject over the same folds and seeds; {best} is better. "
+        f"Intervals are 95 % and resample {drawn}; {test}, after Holm's correction over all {deltas.family} tests of this sweep."
+    ]
+    if several:
+        notes.append(
+            "P values take the trained models as given and speak of other patients only; intervals also cover the luck of the "
+            "seeds, so one can hold 0 where p is small. A difference counts here where both exclude 0."
+        )
+    elif len(deltas.table):
+        notes.append("One seed: neither interval nor p covers the luck of a training. Several seeds do.")
+    remarks = dict.fromkeys(
+        f"{row['block']}, {row['arm']}: {row['remark']}" for _, row in deltas.arms.iterrows() if row["remark"]
+    )
+    return [*notes, *remarks, *(f"Refused: {line}" for line in deltas.refused)]
+
+
+def completeness(cells: Sequence[SweepCell]) -> str:
+    """'20 of 24 runs finished; 1 running, 1 failed, 2 missing'."""
+    found = counts(cells)
+    done = found.pop("completed", 0)
+    rest = ", ".join(f"{count} {state}" for state, count in found.items())
+    return f"{done} of {len(cells)} runs finished" + (f"; {rest}" if rest else "")
+
+
+def failures(cells: Sequence[SweepCell]) -> list[str]:
+    """One line per cell that ended badly: which, and why."""
+    return [
+        f"{cell.block}, {cell.arm}, fold {cell.planned.fold}, seed {cell.planned.seed} {cell.state}: "
+        + (cell.row.reason or "no reason noted")
+        for cell in cells
+        if cell.state in ("failed", "cancelled", "interrupted", "unreadable")
+    ]
+
+
+def cell_matrix(
+    cells: Sequence[SweepCell], *, name: str = "light", link: Callable[[SweepCell], str] | None = None, block: str = ""
+) -> str:
+    """HTML table of one block: a row per condition, a column per fold and seed, each cell's state as sign and word.
+
+    Args:
+        cells: of one block.
+        name: 'light' or 'dark'.
+        link: address of a cell's run; none: no links.
+        block: its title, above the corner.
+    """
+    places = sorted({(cell.planned.fold, cell.planned.seed) for cell in cells})
+    arms = list(dict.fromkeys(cell.arm for cell in cells))
+    there = {(cell.arm, cell.planned.fold, cell.planned.seed): cell for cell in cells}
+    look, folds = theme(name), [fold for fold, _ in places]
+    edge = f"border-bottom:1px solid {look.line};padding:4px 10px;text-align:left;font-weight:normal;white-space:nowrap"
+    head = "".join(
+        f'<th colspan="{folds.count(fold)}" style="{edge};border-left:1px solid {look.line}">fold {fold}</th>'
+        for fold in dict.fromkeys(folds)
+    )
+    seeds = "".join(f'<th style="{edge};color:{look.muted}">seed {seed}</th>' for _, seed in places)
+    body = ""
+    for arm in arms:
+        line = "".join(_cell(there.get((arm, *place)), name, link, edge) for place in places)
+        body += f'<tr><th scope="row" style="{edge};font-weight:600">{escape(arm)}</th>{line}</tr>'
+    return (
+        f'<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:13px;color:{look.text};margin:4px 0">'
+        f'<thead><tr><th rowspan="2" style="{edge}">{escape(block)}</th>{head}</tr><tr>{seeds}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: SweepCell | None, name: str, link: Callable[[SweepCell], str] | None, edge: str) -> str:
+    if cell is None:
+        return f'<td style="{edge}" title="not planned"></td>'
+    words = cell.progress or cell.state
+    text = f"{_SIGNS.get(cell.state, '')} {escape(words)}"
+    if link is not None and cell.state != "missing":
+        text = f'<a href="{escape(link(cell), quote=True)}" style="color:inherit">{text}</a>'
+    said = escape(f"{cell.planned.run}: {cell.row.reason or cell.state}", quote=True)
+    return f'<td style="{edge};color:{state_colour(cell.state, name)}" title="{said}">{text}</td>'
