@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
@@ -178,11 +179,12 @@ def _triggers(expression: str) -> tuple[CronTrigger, ...]:
         raise ParameterError(
             f"cron '{expression}' has {len(texts)} fields, expected 5: minute, hour, day of month, month, day of week; {EXAMPLE}"
         )
-    values = {
+    values: dict[str, set[Any]] = {
         key: _numbers(text, title, low, high, expression) for text, (key, title, low, high) in zip(texts, _FIELDS, strict=True)
     }
-    fields = {key: ",".join(map(str, sorted(numbers))) for key, numbers in values.items()}
-    fields["day_of_week"] = ",".join(sorted({_DAYS[number % 7] for number in values["day_of_week"]}))
+    values["day_of_week"] = {_DAYS[int(number) % 7] for number in values["day_of_week"]}
+    counts = {key: 7 if key == "day_of_week" else high - low + 1 for key, _, low, high in _FIELDS}
+    fields = {key: "*" if len(found) == counts[key] else ",".join(map(str, sorted(found))) for key, found in values.items()}
     if texts[2].startswith("*") or texts[4].startswith("*"):
         return (CronTrigger(second=0, timezone=UTC, **fields),)
     return tuple(CronTrigger(second=0, timezone=UTC, **{**fields, free: "*"}) for free in ("day", "day_of_week"))
