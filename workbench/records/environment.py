@@ -118,14 +118,17 @@ def code_version() -> str:
     return read_code_version()
 
 
-def read_code_version() -> str:
+def read_code_version(root: Path | None = None) -> str:
     """Version of the package; from a checkout also the commit, and a digest of what differs from it.
 
     '0.1.0 (1a2b3c4)' is a commit as it stands, '0.1.0 (1a2b3c4+changes.9f8e7d6c)' one whose code or notebooks were changed
     since: two states of changes have two digests. Changes elsewhere in the checkout do not count. The changes themselves are
     kept nowhere.
+
+    Args:
+        root: the checkout; None: the one this code runs from.
     """
-    root = Path(__file__).resolve().parents[2]
+    root = root or Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return __version__
     try:
