@@ -244,10 +244,9 @@ class Sweep:
         for (outcome, _), ticket in zip(jobs, tickets, strict=False):
             outcome.ours, outcome.tries = True, outcome.tries + 1
             self.tickets.append((outcome, ticket))
-            with suppress(RunError):  # it has begun already, or ended
-                self._open(outcome.cell).set_status("queued", worker={**worker, "ticket": ticket.id})
+            self._open(outcome.cell).note_queued({**worker, "ticket": ticket.id})
         for outcome, _ in jobs[len(tickets) :]:  # no room after all: anybody's again
-            self._open(outcome.cell).set_status("queued", worker=None)
+            self._open(outcome.cell).note_queued(None)
 
     def _open(self, cell: PlannedRun) -> RunFolder:
         """The run folder, made where there is none."""

@@ -223,6 +223,14 @@ class RunFolder:
             if status["state"] == "queued":
                 self._write_status("queued", {"worker": {**status.get("worker", {}), "ticket": ticket}})
 
+    def note_queued(self, worker: Mapping[str, Any] | None) -> bool:
+        """Say more of who queued this run, or that nobody does any longer (None); False where it is not queued any more."""
+        with self._lock():
+            if self.state != "queued":
+                return False
+            self._write_status("queued", {"worker": None if worker is None else dict(worker)})
+            return True
+
     def _write_status(self, state: str, info: dict[str, Any]) -> None:
         if state not in TRANSITIONS:
             raise RunError(f"a run has no state '{state}'; there are: {', '.join(TRANSITIONS)}")
