@@ -16,6 +16,7 @@ import typer
 
 from workbench.commands.ablation import ablation_app
 from workbench.commands.cohorts import cohort_app
+from workbench.commands.exports import export_app, import_app
 from workbench.commands.pooling import pooling_app
 from workbench.commands.printing import PLAIN, CohortFolder, Json, Runs, as_pairs, print_value, say
 from workbench.commands.reproduce import reproduce_app
@@ -87,6 +88,8 @@ app.add_typer(runs_app)
 app.add_typer(ablation_app)
 app.add_typer(reproduce_app)
 app.add_typer(pooling_app)
+app.add_typer(import_app)
+app.add_typer(export_app, name="export")
 app.add_typer(schedule_app, name="schedule")
 app.add_typer(sweeps_app)
 

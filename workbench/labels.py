@@ -119,3 +119,11 @@ def region_mask(labels: np.ndarray, region: str) -> np.ndarray:
 def regions_of(label_set: str) -> tuple[str, ...]:
     """The regions that can be judged on a case with this label set; none where it is empty (no mask)."""
     return LABEL_SETS[label_set] if label_set else ()
+
+
+def judged_regions(label_set: str, classes: int) -> list[str]:
+    """The regions that both a case's annotators could draw and a segmenter of so many classes (background included) tells apart.
+
+    A segmenter of two classes knows one: its label 1 is the lesion or the whole tumour, whatever else 1 stands for.
+    """
+    return [name for name in regions_of(label_set) if name in ("WT", "lesion") or (classes > 2 and max(REGIONS[name]) < classes)]

@@ -14,7 +14,8 @@ from workbench.evaluation.segmentation import case_metrics
 from workbench.experiments.predicting import held_out, marker_file, segmentation_file
 from workbench.files import read_json
 from workbench.geometry import Grid
-from workbench.labels import LABEL_SET_CLASSES, REGIONS, regions_of
+from workbench.labels import LABEL_SET_CLASSES
+from workbench.labels import judged_regions as regions_told_apart
 from workbench.prepare.images import native_brain, native_labels
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def metrics_table(experiment: Experiment) -> pd.DataFrame:
 def judged_regions(experiment: Experiment, row: pd.Series) -> list[str]:
     """The regions that the case's annotators could draw and the run's model can tell apart."""
     classes = max((LABEL_SET_CLASSES[name] for name in experiment.label_sets), default=2)
-    return [name for name in regions_of(str(row["labels"])) if name in {"WT", "lesion"} or max(REGIONS[name]) < classes]
+    return regions_told_apart(str(row["labels"]), classes)
 
 
 def markers_table(experiment: Experiment, kind: str = "markers") -> pd.DataFrame:

@@ -25,10 +25,11 @@ from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.evaluation.thresholds import ALL_FOLDS
 from workbench.experiments.headlines import write_headline
-from workbench.experiments.opening import code_version
 from workbench.files import atomic_path, value_digest, write_json, write_parquet
 from workbench.models.catalogue import CARDS
+from workbench.records.environment import code_version, environment
 from workbench.records.pretrained import PRETRAINED_FILE, PretrainedRecord, read_pretrained_record
+from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import (
     MARKERS_FILE,
     METRICS_FILE,
@@ -76,6 +77,7 @@ def pool(runs: Sequence[str | Path | RunFolder], *, external: bool = True, progr
         run.set_status(state, error=f"{type(error).__name__}: {error}")
         raise
     run.set_status("completed", budget=_budget(opened), notes=notes or None)
+    write_artefacts(run, step="pool")
     return run
 
 
@@ -184,6 +186,7 @@ def _spec(runs: Sequence[RunFolder], external: bool) -> dict[str, Any]:
         "cohort": first["cohort"],
         "derived": {"kind": POOLED, "parents": parents, "folds": [run.spec["parameters"].get("fold", 0) for run in runs]},
         "code_version": code_version(),
+        "environment": environment(),
         "threads": first["threads"],
     }
 
