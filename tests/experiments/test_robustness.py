@@ -71,7 +71,7 @@ def test_tables_mark_what_training_never_showed(judged: Experiment) -> None:
 
 
 def test_a_withheld_sequence_is_in_no_training_batch(judged: Experiment) -> None:
-    sampler = Sampler(judged.prepared, judged.cases_by_split["train"], judged._sampling_settings(), 0, judged.modalities)
+    sampler = Sampler(judged.prepared, judged.cases_by_split["train"], judged.sampling_settings(), 0, judged.modalities)
     place = judged.modalities.index("flair")
     for step in range(8):
         batch = sampler.batch(step)

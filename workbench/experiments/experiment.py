@@ -7,6 +7,7 @@ resumes it. This is the only room that joins the others.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,26 @@ from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
-from workbench.experiments import evaluating, explaining, mixture, picturing, predicting, pretraining, showing, starting
+from workbench.experiments import (
+    distributed,
+    evaluating,
+    explaining,
+    mixture,
+    picturing,
+    predicting,
+    pretraining,
+    showing,
+    starting,
+)
 from workbench.experiments.featuring import write_features
 from workbench.experiments.headlines import HEADLINE_FILE, write_headline
+from workbench.experiments.inheriting import take_up_parent
+from workbench.experiments.learning import TRAINING_FILE, learn, steps_done
 from workbench.experiments.neighbours import comparison_table
 from workbench.experiments.opening import RUN_VARIABLE, open_run, open_split
 from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.pretraining import PretrainingValidation
-from workbench.experiments.progress import Progress, ReportingRecorder
+from workbench.experiments.progress import Progress
 from workbench.experiments.robustness import evaluate_subsets
-from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json, write_parquet
 from workbench.labels import LABEL_SET_CLASSES
 from workbench.models.catalogue import card
@@ -37,18 +48,15 @@ from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
 from workbench.records.environment import note_environment
-from workbench.records.pretrained import read_pretrained_record
 from workbench.records.provenance import write_artefacts
-from workbench.sampling.batches import Sampler, SamplingSettings, marker_values, repeats
+from workbench.sampling.batches import SamplingSettings, marker_values, repeats
 from workbench.training.checkpoints import load_weights
 from workbench.training.devices import computing
-from workbench.training.loop import train
 from workbench.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from workbench.models.method import MethodModule
 
-TRAINING_FILE = "training.json"
 FITTED_FILE = "fitted.json"
 """Thresholds and calibration maps, fitted on the run's validation cases."""
 HELD_OUT = ("validation", "test", "external")
@@ -59,6 +67,7 @@ class Experiment:
 
     Args:
         parameters: see `ExperimentParameters`.
+        derived: as for `open_run`.
         progress: show bars here; default: unless a driver process (`workbench run`) already shows them.
 
     Raises:
@@ -70,11 +79,16 @@ class Experiment:
         run: the run folder.
         split: index = case, values train, validation, test, external.
         notes: remarks that belong beside the results, e.g. a marker left out because the training fold has one class only.
+        main: whether this process writes to the run folder; of the processes that train together one does.
     """
 
-    def __init__(self, parameters: ExperimentParameters, *, progress: bool | None = None) -> None:
+    main = True
+
+    def __init__(
+        self, parameters: ExperimentParameters, *, progress: bool | None = None, derived: Mapping[str, Any] | None = None
+    ) -> None:
         self.parameters = parameters.resolve()
-        self.cohort, self.run = open_run(parameters)
+        self.cohort, self.run = open_run(parameters, derived=derived)
         self.driven = RUN_VARIABLE in os.environ
         if self.driven and Path(os.environ[RUN_VARIABLE]).resolve() != self.run.folder.resolve():
             raise RunError(
@@ -85,6 +99,7 @@ class Experiment:
         self.split = open_split(self.cohort, self.parameters.fold)
         self.notes: list[str] = []
         torch.set_num_threads(int(self.run.spec["threads"]))
+        take_up_parent(self)
 
     # -- what is used ----------------------------------------------------------------------------------------------
 
@@ -266,38 +281,13 @@ class Experiment:
         if self.trained:
             return self
         self._begin()
-        settings = self._training_settings()
-        sampler = Sampler(
-            self.prepared, self.cases_by_split["train"], self._sampling_settings(), self.parameters.seed, self.modalities
-        )
-        total = settings.steps
-        validation = PretrainingValidation(self) if self.pretraining else Validation(self)
-        recorder = ReportingRecorder(self.run, self.progress, total, getattr(validation, "beside", None))
-        with self.run.beating():
-            result = train(
-                self.model,
-                sampler.batch,
-                settings,
-                recorder,
-                validation if len(validation) else None,
-                augment=sampler.augment if self.parameters.augment else None,
-                device=self.parameters.device,
-                progress=self.progress.bars,
-            )
-        if result.stopped == "cancelled":
-            raise RunError(f"run {self.run.folder} was cancelled at step {result.step}; run it again to resume")
-        best = "best" if len(validation) else "last"
-        write_json(
-            self.run.path(TRAINING_FILE),
-            {
-                "checkpoint": best, "steps": result.step, "stopped": result.stopped, "best_score": result.best_score,
-                "best_step": result.best_step, "score": validation.name, "budget": result.budget, "notes": self.notes,
-                "pretrained": read_pretrained_record(self.run.folder).as_dict(),
-                "model": {"modalities": self.model.modalities, "classes": self.model.classes, "markers": self.model.markers,
-                          "patch": self.patch},
-            },
-        )  # fmt: skip
-        self.run.set_status("running", budget=result.budget)
+        if self.parameters.processes > 1:
+            distributed.learn_together(self)
+        else:
+            learn(self)
+        if not self.trained:
+            raise RunError(f"run {self.run.folder} was cancelled at step {steps_done(self.run)}; run it again to resume")
+        self.run.set_status("running", budget=self.training["budget"])
         self.__dict__.pop("model", None)  # the next use loads the best checkpoint
         return self
 
@@ -352,7 +342,8 @@ class Experiment:
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             note_environment(self.run.folder, **computing(self.device))
 
-    def _sampling_settings(self) -> SamplingSettings:
+    def sampling_settings(self) -> SamplingSettings:
+        """What the parameters say about the batches."""
         p = self.parameters
         return SamplingSettings(
             patch=self.patch,
@@ -366,7 +357,8 @@ class Experiment:
             balance=p.options().get("balance", "cases"),
         )
 
-    def _training_settings(self) -> TrainingSettings:
+    def training_settings(self) -> TrainingSettings:
+        """What the parameters say about training, for this cohort and fold."""
         p = self.parameters
         cases = len(self.cases_by_split["train"])
         if not cases:
@@ -377,6 +369,7 @@ class Experiment:
             optimiser=p.optimiser or "adamw",
             weight_decay=p.weight_decay, warmup_share=p.warmup, clip=p.clip, ema=p.ema, patience=p.patience,
             validate_every=p.validate_every, precision=p.precision, workers=p.workers, seed=p.seed, score="score",
+            after=(self.run.spec.get("derived") or {}).get("after", 0),
         )  # fmt: skip
 
     # -- what came out ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.cohort.merge import names_in_merges
 from workbench.experiments.contamination import judge
@@ -33,15 +34,14 @@ def start(experiment: Experiment, model: MethodModule) -> None:
             coverage = model.load_pretrained(path)
             merged = names_in_merges(experiment.cohort)
             verdict = judge(coverage.seen, experiment.cohort.info, tested_subjects(experiment), merged)
-            write_json(
-                run.path(PRETRAINED_FILE),
-                {
-                    "coverage": coverage.as_dict(),
-                    "report": str(coverage),
-                    "contamination": verdict.as_dict(),
-                    "seen": coverage.seen.model_dump(mode="json"),
-                },
-            )
+            document = {
+                "coverage": coverage.as_dict(),
+                "report": str(coverage),
+                "contamination": verdict.as_dict(),
+                "seen": coverage.seen.model_dump(mode="json"),
+            }
+            if experiment.main:
+                write_json(run.path(PRETRAINED_FILE), document)
         experiment.notes += [note for note in notes(experiment) if note not in experiment.notes]
     model.seen = seen_by(experiment)
 
@@ -49,6 +49,11 @@ def start(experiment: Experiment, model: MethodModule) -> None:
 def fallbacks(experiment: Experiment, model: MethodModule) -> list[str]:
     """What belongs beside the results where the model, or single cases, go without what the method is made for."""
     found = [f"{experiment.parameters.method}: {note}" for note in model.notes]
+    if experiment.parameters.processes > 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
+        found.append(
+            f"trained in {experiment.parameters.processes} processes: batch normalisation takes its mean and variance from each "
+            "process' own batch, and those kept for inference from the first process' batches alone"
+        )
     training = experiment.cases_by_split["train"]
     held_out = pd.concat([rows for name, rows in experiment.cases_by_split.items() if name != "train"])
     withheld = experiment.parameters.withheld()

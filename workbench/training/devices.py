@@ -124,6 +124,11 @@ def average(accelerator: Accelerator, values: dict[str, float]) -> dict[str, flo
     return {name: sum(part.get(name, 0.0) for part in found) / len(found) for name in names}
 
 
+def total(accelerator: Accelerator, value: int) -> int:
+    """Sum over the processes; `value` itself where there is one process."""
+    return value if accelerator.num_processes == 1 else sum(gather_object([value]))
+
+
 def use_channels_last(model: nn.Module) -> None:
     """Lay out the 3-D convolution kernels channels-last, in place."""
     for parameter in model.parameters():

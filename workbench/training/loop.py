@@ -22,7 +22,7 @@ from workbench.contracts import Batch, Recorder, Stage
 from workbench.errors import RunError
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import has_checkpoint
-from workbench.training.devices import agree, average, open_accelerator, repeatable, seed_torch, use_channels_last
+from workbench.training.devices import agree, average, open_accelerator, repeatable, seed_torch, total, use_channels_last
 from workbench.training.feeding import numbered_batches
 from workbench.training.objective import Objective
 from workbench.training.schedule import StageSpan, learning_rate, set_trainable, span_at, spans_of
@@ -197,7 +197,7 @@ class _Loop:
         else:
             with FlopCounterMode(display=False) as counter:
                 yield
-            state.stage_flops[stage.name] = counter.get_total_flops() * self.accelerator.num_processes
+            state.stage_flops[stage.name] = total(self.accelerator, counter.get_total_flops())
         if state.flops is not None:
             state.flops += state.stage_flops[stage.name]
 
