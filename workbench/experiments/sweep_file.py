@@ -7,68 +7,28 @@ takes combinations away, `include` adds some; an `ablation` names a baseline and
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, Cohort
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.experiments.opening import check_fit, describe_run, open_cohort
-from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.parameters import DIGEST_PREFIX, ExperimentParameters
+from workbench.experiments.sweep_schema import EXPERIMENT, Scalar, SweepFile, as_text, read_sweep, same_value
+from workbench.models.options import build_options
 from workbench.records.sweeps import BASELINE, PlannedCohort, PlannedRun, SweepPlan
 
-Scalar = str | int | float | bool
 MANY = 1000
 """More runs than this are asked about."""
-
-_OWN = ("cohort", "runs", "experiment", "fold", "seed", "method")
-"""Parameters that have a key of their own in the file."""
-
-
-class Ablation(BaseModel):
-    """A declared ablation: a baseline, and what each switch changes of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    baseline: dict[str, Scalar] = Field({}, description="parameters of the baseline, beside the common ones")
-    switches: dict[str, dict[str, Scalar]] = Field(min_length=1, description="name -> parameters that differ from the baseline")
-
-    @field_validator("switches")
-    @classmethod
-    def _named(cls, switches: dict[str, dict[str, Scalar]]) -> dict[str, dict[str, Scalar]]:
-        if BASELINE in switches:
-            raise ValueError(f"a switch cannot be called '{BASELINE}'")
-        if empty := [name for name, changes in switches.items() if not changes]:
-            raise ValueError(f"switch '{empty[0]}' changes nothing")
-        return switches
-
-
-class SweepFile(BaseModel):
-    """The content of a sweep file. Paths are relative to the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", description="default: the file's name without suffix")
-    description: str = ""
-    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the group of runs")
-    cohort: str = Field("", description="cohort folder; empty: the embedded phantom of the runs' `size`, made on first use")
-    runs: str = Field("", description="folder of all runs; empty: `runs` in the working directory, as for all commands")
-    methods: list[str] = Field([], description="as in `workbench models`")
-    parameters: dict[str, Scalar | list[Scalar]] = Field({}, description="name -> value, or values to cross")
-    zip: dict[str, list[Scalar]] = Field({}, description="name -> values; all lists are as long and move together")
-    include: list[dict[str, Scalar]] = Field([], description="combinations to add; `method`, `fold`, `seed` narrow them")
-    exclude: list[dict[str, Scalar]] = Field([], description="combinations to take away: all that have these values")
-    folds: list[int] | int | Literal["all"] = Field([0], description="test folds, or 'all'")
-    seeds: list[int] | int = Field([0])
-    ablation: Ablation | None = None
+_FILES = ("pretrained", "embeddings")
+"""Parameters that name a file: relative to the sweep file, as its other paths."""
+_TOLD = 20
+"""Problems that are listed; there may be more."""
 
 
 class Combination(BaseModel):
@@ -86,44 +46,7 @@ class Combination(BaseModel):
     def matches(self, pattern: Mapping[str, Scalar]) -> bool:
         """Whether this combination has all the values of a pattern."""
         mine = self.parameters | {name: getattr(self, name) for name in ("method", "condition", "fold", "seed")}
-        return all(name in mine and mine[name] == value for name, value in pattern.items())
-
-
-def read_sweep(path: str | Path) -> SweepFile:
-    """Read a sweep file.
-
-    Raises:
-        ParameterError: it is missing, no YAML, or has keys or values that a sweep does not have; every one is named.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"sweep file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"sweep file {path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ParameterError(f"sweep file {path} holds no keys: it needs at least `experiment` and `methods`")
-    try:
-        return SweepFile(**content)
-    except ValidationError as error:
-        known = ", ".join(SweepFile.model_fields)
-        lines = []
-        for item in error.errors():
-            where = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("list[", "union", "literal")))
-            extra = f" (there are: {known})" if item["type"] == "extra_forbidden" else ""
-            lines.append(f"sweep file {path}: {where or 'the file'}: {item['msg'].removeprefix('Value error, ')}{extra}")
-        raise ParameterError("\n".join(dict.fromkeys(lines))) from None
-    except TypeError as error:
-        raise ParameterError(f"sweep file {path}: its keys must be texts ({error})") from error
-
-
-def count(sweep: SweepFile, folds: int) -> int:
-    """How many runs a sweep has at most, without listing them; `folds`: how many the cohort has."""
-    crossed = math.prod(len(value) for value in sweep.parameters.values() if isinstance(value, list))
-    zipped = max((len(values) for values in sweep.zip.values()), default=1)
-    conditions = len(sweep.ablation.switches) + 1 if sweep.ablation else 1
-    times = (folds if sweep.folds == "all" else len(_listed(sweep.folds))) * len(_listed(sweep.seeds))
-    return (len(sweep.methods) * crossed * zipped * conditions + len(sweep.include) * max(1, len(sweep.methods))) * times
+        return all(name in mine and same_value(mine[name], value) for name, value in pattern.items())
 
 
 def combinations(sweep: SweepFile, folds: int) -> Iterator[Combination]:
@@ -133,25 +56,32 @@ def combinations(sweep: SweepFile, folds: int) -> Iterator[Combination]:
         sweep: the file.
         folds: how many folds the cohort has.
     """
-    times = list(itertools.product(range(folds) if sweep.folds == "all" else _listed(sweep.folds), _listed(sweep.seeds)))
-    for method, (condition, factors, values) in itertools.product(sweep.methods, list(_conditions(sweep))):
-        for fold, seed in times:
-            found = Combination(
-                method=method, condition=condition, factors=factors, fold=fold, seed=seed, parameters=dict(values)
-            )
-            if not any(found.matches(pattern) for pattern in sweep.exclude):
-                yield found
-    common = {name: value for name, value in sweep.parameters.items() if not isinstance(value, list)}
+    for found in _crossed(sweep, folds):
+        if not any(found.matches(pattern) for pattern in sweep.exclude):
+            yield found
     for extra in sweep.include:
-        own = {name: value for name, value in extra.items() if name not in ("method", "fold", "seed", "condition")}
-        condition = str(extra.get("condition", _as_text(own) or "included"))
-        methods = [str(extra["method"])] if "method" in extra else sweep.methods
-        for method, (fold, seed) in itertools.product(methods, times):
-            if extra.get("fold", fold) == fold and extra.get("seed", seed) == seed:
-                yield Combination(
-                    method=method, condition=condition, factors={} if sweep.ablation else own, fold=fold, seed=seed,
-                    parameters={**common, **own},
-                )  # fmt: skip
+        yield from _included(sweep, extra, folds)
+
+
+def _crossed(sweep: SweepFile, folds: int) -> Iterator[Combination]:
+    """Methods x conditions x folds x seeds, before any is taken away or added."""
+    for method, (condition, factors, values) in itertools.product(sweep.methods, list(_conditions(sweep))):
+        for fold, seed in itertools.product(sweep.fold_list(folds), sweep.seed_list()):
+            yield Combination(method=method, condition=condition, factors=factors, fold=fold, seed=seed, parameters=dict(values))
+
+
+def _included(sweep: SweepFile, extra: Mapping[str, Scalar], folds: int) -> Iterator[Combination]:
+    """What one entry of `include` adds: its values over those that all runs have, at the sweep's folds and seeds."""
+    common = {name: value for name, value in sweep.parameters.items() if not isinstance(value, list)}
+    own = {name: value for name, value in extra.items() if name not in ("method", "fold", "seed", "condition")}
+    condition = str(extra.get("condition", as_text(own) or "included"))
+    methods = [str(extra["method"])] if "method" in extra else sweep.methods
+    for method, fold, seed in itertools.product(methods, sweep.fold_list(folds), sweep.seed_list()):
+        if same_value(extra.get("fold", fold), fold) and same_value(extra.get("seed", seed), seed):
+            yield Combination(
+                method=method, condition=condition, factors={} if sweep.ablation else own, fold=fold, seed=seed,
+                parameters={**common, **own},
+            )  # fmt: skip
 
 
 def _conditions(sweep: SweepFile) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -164,7 +94,7 @@ def _conditions(sweep: SweepFile) -> Iterator[tuple[str, dict[str, Any], dict[st
             factors = dict(zip(crossed, values, strict=True)) | row
             common = fixed | factors
             if sweep.ablation is None:
-                yield _as_text(factors) or BASELINE, factors, common
+                yield as_text(factors) or BASELINE, factors, common
                 continue
             base = common | sweep.ablation.baseline
             yield BASELINE, factors, base
@@ -200,25 +130,24 @@ def plan_sweep(
     sweep = read_sweep(path)
     name = sweep.name or path.stem
     if experiment and experiment != sweep.experiment:
+        if not EXPERIMENT.match(experiment):
+            raise ParameterError(f"experiment '{experiment}' can only have letters, digits and . _ -")
         sweep, name = sweep.model_copy(update={"experiment": experiment}), f"{name}-{experiment}"
-    _check_shape(sweep, path)
     where = _beside(path, sweep.runs) if sweep.runs and runs is None else Path(runs or "runs").resolve()
+    _refuse_many(sweep.count(1), sweep, path, sure=sure)  # before a cohort is looked at, or made
+    _check_parameters(sweep, path)
     opened = Cohort.open(cohort) if cohort is not None else _cohort(sweep, path)
     folds = len(read_folds(opened) if (opened.folder / FOLDS_FILE).is_file() else make_folds(opened))
-    most = count(sweep, folds)
-    if most > MANY and not sure:
-        raise TooManyRuns(f"{path.name} asks for {most:,} runs; to go on say `--yes`", most)
+    _refuse_many(sweep.count(folds), sweep, path, sure=sure)
+    _check_extras(sweep, path, opened, folds)
     fingerprint = opened.fingerprint()
     cells, problems = [], []
     for asked in combinations(sweep, folds):
         try:
-            cells.append(_cell(sweep, asked, opened, fingerprint, where))
+            cells.append(_cell(sweep, asked, opened, fingerprint, where, path))
         except WorkbenchError as error:
-            problems.append(f"{asked.method}, {asked.condition}: {error}")
-    if problems:
-        counted = Counter(problems)
-        lines = [f"{text} ({times} runs)" if times > 1 else text for text, times in list(counted.items())[:20]]
-        raise ParameterError(f"sweep file {path} cannot be run:\n" + "\n".join(lines))
+            problems.append((asked, str(error)))
+    _refuse(problems, path)
     if not cells:
         raise ParameterError(f"sweep file {path} asks for no run: `exclude` takes everything away")
     _refuse_doubles(cells, path)
@@ -251,42 +180,67 @@ class TooManyRuns(WorkbenchError):  # noqa: N818 - a question, not a fault
         self.runs = runs
 
 
-def _check_shape(sweep: SweepFile, path: Path) -> None:
-    """What can be wrong with a file whatever its methods are."""
+def _refuse_many(most: int, sweep: SweepFile, path: Path, *, sure: bool) -> None:
+    if most > MANY and not sure:
+        raise TooManyRuns(f"{path.name} asks for {most:,} runs or more; if that is meant, say `--yes`", most)
+
+
+def _check_parameters(sweep: SweepFile, path: Path) -> None:
+    """Hold every condition against its method before a cohort is opened, or a phantom made for it."""
     problems = []
-    if not sweep.methods and not any("method" in extra for extra in sweep.include):
-        problems.append("`methods` is empty: name at least one, as in `workbench models`")
-    for name, value in {**sweep.parameters, **sweep.zip, "folds": sweep.folds, "seeds": sweep.seeds}.items():
-        if value == []:
-            problems.append(f"'{name}' is an empty list: the grid has no run")
-        elif isinstance(value, list) and len({json.dumps(item) for item in value}) < len(value) and name not in sweep.zip:
-            problems.append(f"'{name}' lists a value twice: {value}")
-    given: list[Mapping[str, Any]] = [sweep.parameters, sweep.zip]
-    if sweep.ablation:
-        given += [sweep.ablation.baseline, *sweep.ablation.switches.values()]
-    for names in given:
-        problems += [f"'{name}' is no entry of parameters here: use the key of that name" for name in names if name in _OWN]
-    if both := set(sweep.parameters) & set(sweep.zip):
-        problems.append(f"'{min(both)}' stands under `parameters` and under `zip`")
-    lengths = {name: len(values) for name, values in sweep.zip.items()}
-    if len(set(lengths.values())) > 1:
-        problems.append(f"the lists under `zip` are not as long as each other: {lengths}")
+    for asked in combinations(sweep.model_copy(update={"folds": [0], "seeds": [0]}), 1):
+        try:
+            resolved = ExperimentParameters.build(asked.method, _values(asked, path)).resolve()
+            build_options(asked.method, resolved.options())
+        except WorkbenchError as error:
+            problems.append((asked, str(error)))
+    _refuse(problems, path)
+
+
+def _check_extras(sweep: SweepFile, path: Path, cohort: Cohort, folds: int) -> None:
+    """Entries that change nothing are slips of the pen: a value that no run has, a fold that the cohort has not."""
+    problems = [
+        f"`folds` asks for fold {fold}: cohort {cohort.info.name} has folds 0 to {folds - 1}"
+        for fold in sweep.fold_list(folds)
+        if fold >= folds
+    ]
+    every = list(_crossed(sweep, folds)) if sweep.exclude else []
+    for pattern in sweep.exclude:
+        if not any(one.matches(pattern) for one in every):
+            problems.append(f"`exclude` entry {as_text(pattern)} takes nothing away: no run has these values")
+    for extra in sweep.include:
+        if not any(True for _ in _included(sweep, extra, folds)):
+            problems.append(f"`include` entry {as_text(extra)} adds nothing: its fold or seed is not among `folds` and `seeds`")
     if problems:
-        raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in dict.fromkeys(problems)))
+        raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in problems))
 
 
 def _cohort(sweep: SweepFile, path: Path) -> Cohort:
     if sweep.cohort:
-        return Cohort.open(_beside(path, sweep.cohort))
-    sizes = sweep.parameters.get("size", "paper")
-    method = next(iter([*sweep.methods, *(str(extra["method"]) for extra in sweep.include if "method" in extra)]))
-    if isinstance(sizes, list):
+        try:
+            return Cohort.open(_beside(path, sweep.cohort))
+        except WorkbenchError as error:
+            raise ParameterError(
+                f"sweep file {path}: `cohort`: {error} (a path in a sweep file is relative to the file; `--cohort` names another)"
+            ) from error
+    sizes = {str(asked.parameters.get("size", "paper")) for asked in combinations(sweep, 1)}
+    if len(sizes) > 1:
         raise ParameterError(f"sweep file {path}: runs of several sizes need a `cohort` of their own")
-    return open_cohort(ExperimentParameters.build(method, {"size": sizes}))
+    return open_cohort(ExperimentParameters.build(sweep.every_method()[0], {"size": min(sizes, default="paper")}))
 
 
-def _cell(sweep: SweepFile, asked: Combination, cohort: Cohort, fingerprint: str, runs: Path) -> PlannedRun:
-    given = {**asked.parameters, "experiment": sweep.experiment, "fold": asked.fold, "seed": asked.seed}
+def _values(asked: Combination, path: Path) -> dict[str, Any]:
+    """The parameters of a run as they are given to `workbench run`, which is started anywhere: files by their whole path."""
+    values = dict(asked.parameters)
+    for name in _FILES:
+        file = values.get(name)
+        if isinstance(file, str) and file and not file.startswith(DIGEST_PREFIX):
+            values[name] = str(_beside(path, file))
+    return values
+
+
+def _cell(sweep: SweepFile, asked: Combination, cohort: Cohort, fingerprint: str, runs: Path, path: Path) -> PlannedRun:
+    given = {**_values(asked, path), "experiment": sweep.experiment, "fold": asked.fold, "seed": asked.seed}
     parameters = ExperimentParameters.build(asked.method, {**given, "cohort": str(cohort.folder), "runs": str(runs)})
     check_fit(parameters, cohort)
     folder, _ = describe_run(parameters, cohort, fingerprint)
@@ -296,6 +250,25 @@ def _cell(sweep: SweepFile, asked: Combination, cohort: Cohort, fingerprint: str
     )  # fmt: skip
 
 
+def _refuse(problems: list[tuple[Combination, str]], path: Path) -> None:
+    """Say each problem once, with the method and the conditions that have it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for asked, text in problems:
+        for line in text.splitlines():
+            conditions = found.setdefault((asked.method, line), [])
+            if asked.condition not in conditions:
+                conditions.append(asked.condition)
+    if not found:
+        return
+    lines = []
+    for (method, text), conditions in list(found.items())[:_TOLD]:
+        more = f" and {len(conditions) - 3} more" if len(conditions) > 3 else ""
+        lines.append(f"{method} ({'; '.join(conditions[:3])}{more}): {text}")
+    if len(found) > _TOLD:
+        lines.append(f"and {len(found) - _TOLD} more")
+    raise ParameterError(f"sweep file {path} cannot be run:\n" + "\n".join(lines))
+
+
 def _refuse_doubles(cells: list[PlannedRun], path: Path) -> None:
     """Two cells that are the same run would count once, or twice: neither is what the file says."""
     first: dict[str, PlannedRun] = {}
@@ -303,19 +276,14 @@ def _refuse_doubles(cells: list[PlannedRun], path: Path) -> None:
         other = first.setdefault(cell.run, cell)
         if other is not cell:
             names = [f"{one.method} '{one.condition}' (fold {one.fold}, seed {one.seed})" for one in (other, cell)]
+            differing = sorted(
+                name for name in {*other.parameters, *cell.parameters} if other.parameters.get(name) != cell.parameters.get(name)
+            )
+            why = f": {', '.join(differing)} is in both what it is by default" if differing else ""
             raise ParameterError(
-                f"sweep file {path}: {names[0]} and {names[1]} are the same run {cell.run}: what one changes is what the other "
-                "has by default"
+                f"sweep file {path}: {names[0]} and {names[1]} are the same run {cell.run}{why}. Take one of them away"
             )
 
 
 def _beside(path: Path, text: str) -> Path:
     return Path(os.path.normpath(path.parent / Path(text).expanduser()))
-
-
-def _listed(value: list[int] | int | str) -> list[int]:
-    return [value] if isinstance(value, int) else [int(item) for item in value]
-
-
-def _as_text(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
