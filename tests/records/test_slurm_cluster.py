@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 RUN = """
-import signal, sys, time
-from pathlib import Path
+import os, signal, sys, time
 from workbench.records.run_folder import RunFolder
 
 run, steps = RunFolder.open(sys.argv[1]), int(sys.argv[2])
 run.claim()
+run.path("environment.txt").write_text(" ".join(os.environ.get(name, "-") for name in ("WORKBENCH_MARK", "CUDA_VISIBLE_DEVICES")))
 signal.signal(signal.SIGTERM, lambda *_: run.request_pause())
 saved = run.checkpoint("step")
 step = int(saved.read_text()) if saved.exists() else 0
@@ -144,7 +144,7 @@ def test_a_job_that_ran_out_of_time_too_often_is_left_interrupted(make_jobs: Mak
 def test_an_array_runs_to_its_end(
     slurm_cluster: SlurmCluster, make_jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "seen-by-the-login-node")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "seen-by-the-node")
     executor = SlurmExecutor(SlurmOptions(time="5", cpus_per_task=1, array_parallelism=2), tmp_path / "runs", poll=0.5)
     jobs = make_jobs(3, CUDA_VISIBLE_DEVICES="a-slot-of-another-executor", WORKBENCH_MARK="kept")
     assert executor.capacity() == 1001  # SLURM's default
@@ -158,6 +158,7 @@ def test_an_array_runs_to_its_end(
         assert folder_of(ticket).state == "completed"
         assert folder_of(ticket).status["slurm"] == {"job": ticket.id, "restarts": 0}
         assert steps_of(ticket) == list(range(1, 11))
+        assert folder_of(ticket).path("environment.txt").read_text() == "kept seen-by-the-node", "GPUs are SLURM's to deal"
     assert {state.state for state in job_states([ticket.id for ticket in tickets]).values()} == {"COMPLETED"}
     assert not executor.holds({"e/r2": folder_of(tickets[2]).status})
 
