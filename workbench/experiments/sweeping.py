@@ -21,12 +21,15 @@ from workbench.experiments.opening import describe_run
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.records.executors import Executor, Job, Ticket
 from workbench.records.run_folder import RunFolder
+from workbench.records.slurm import jobs_in_queue
 from workbench.records.spec import SPEC_FILE
 from workbench.records.status import is_held, now
 from workbench.records.sweeps import SWEEPS_FOLDER, PlannedRun, SweepPlan, cell_row, working, write_plan
 
 POLL = 0.5
 """Seconds between two looks at the run folders."""
+ASK_SLURM = 30.0
+"""Seconds between two questions to SLURM about jobs that others submitted."""
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Outcome:
     ours: bool = False
     """This worker had it started."""
     tries: int = 0
+    slurm: str = ""
+    """SLURM's job that was to make it, whoever submitted that; empty: none."""
 
 
 @dataclass
@@ -101,6 +106,7 @@ class Sweep:
         self.given_up: set[str] = set()
         """Runs that ended in failure since this worker began: they are not taken up again by themselves."""
         self.before: dict[str, Any] = {}
+        self.asked_slurm, self.live_jobs = 0.0, set[str]()
 
     def run(self) -> SweepReport:
         """Work until every run has ended.
@@ -181,6 +187,7 @@ class Sweep:
         run = RunFolder.open(folder)
         status = run.status
         outcome.state, outcome.reason = run.effective_state(), str(status.get("error", ""))
+        outcome.slurm = slurm_job_of(status)
         if outcome.state == "interrupted" and is_held(folder, status):
             outcome.state = "running"  # silent, but its process lives: nobody may take it
         if outcome.state in ("failed", "cancelled") and not submitted and self._attempt(outcome) != self.before[name]:
@@ -230,12 +237,34 @@ class Sweep:
             return False
         return not any(one is outcome for one, _ in self.tickets)
 
+    def _with_slurm(self) -> set[str]:
+        """Runs that are still SLURM's: another worker submitted them, or they were requeued and will be resumed there."""
+        jobs = {outcome.slurm: outcome.cell.run for outcome in self.outcomes if outcome.slurm and self._free(outcome)}
+        if not jobs:
+            self.asked_slurm = 0.0
+            return set()
+        if time.monotonic() - self.asked_slurm >= ASK_SLURM:
+            self.asked_slurm = time.monotonic()
+            try:
+                self.live_jobs = jobs_in_queue(set(jobs))
+            except RunError as error:  # nobody can tell: they are left alone
+                self.report(
+                    f"{len(jobs)} runs were given to SLURM, which cannot be asked here; `workbench cancel` frees one ({error})"
+                )
+                self.live_jobs = set(jobs)
+        return {run for job, run in jobs.items() if job in self.live_jobs}
+
     def _submit(self, worker: Mapping[str, Any]) -> None:
         room = self.executor.capacity()
+        if room < 1:
+            return
         jobs: list[tuple[Outcome, Job]] = []
+        elsewhere = self._with_slurm()
         for outcome in self.outcomes:
             if len(jobs) >= room:
                 break
+            if outcome.cell.run in elsewhere:
+                continue
             if self._free(outcome) and self._open(outcome.cell).queue(worker):
                 jobs.append((outcome, self._job(outcome.cell)))
         if not jobs:
@@ -268,13 +297,21 @@ class Sweep:
 
     def _withdraw(self) -> None:
         """Ask what this worker has running to save and stop; what a cluster's queue holds stays there."""
-        if self.executor.name == "slurm":
+        if getattr(self.executor, "outlives", False):
             self.report(f"{len(self.tickets)} jobs stay in SLURM's queue; `workbench cancel RUN` ends one")
             return
         for outcome, ticket in self.tickets:
             self.report(f"stopping {outcome.cell.run}")
             with suppress(WorkbenchError):  # it ended in the meantime
                 self.executor.cancel(ticket)
+
+
+def slurm_job_of(status: Mapping[str, Any]) -> str:
+    """The SLURM job that a queued or interrupted run was given to; empty where it was not."""
+    worker, job = status.get("worker") or {}, status.get("slurm") or {}
+    if status["state"] == "queued" and worker.get("executor") == "slurm":
+        return str(worker.get("ticket", ""))
+    return str(job.get("job", "")) if status["state"] in ("running", "interrupted") else ""
 
 
 def job_of(plan: SweepPlan, cell: PlannedRun, runs: Path, options: Sequence[str] = ()) -> Job:
