@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.commands.listing import listing_app
 from workbench.commands.printing import PLAIN, Json, RunArgument, Runs, as_pairs, print_value, say
 from workbench.errors import ParameterError
 
 runs_app = typer.Typer(**PLAIN)
+runs_app.add_typer(listing_app, name="runs")
 
 
 @runs_app.command()
@@ -86,37 +88,6 @@ def say_failure(details: Mapping[str, Any] | None) -> None:
         if details and details[key]:
             say(f"the last lines of the {title}:" if key == "lines" else f"the last lines of {title}:")
             say("\n".join(f"  {line}" for line in details[key]))
-
-
-@runs_app.command("runs")
-def list_all_runs(runs: Runs = Path("runs"), as_json: Json = False) -> None:
-    """List all runs, newest first; an unreadable one is listed with the reason."""
-    from workbench.experiments.headlines import headline
-    from workbench.records.index import list_runs
-
-    rows = list_runs(runs)
-    if as_json:
-        print_value([
-            {"run": row.run, "experiment": row.experiment, "method": row.method, "cohort": row.cohort, "status": row.state,
-             "reason": row.reason, "pretrained": row.pretrained.as_dict(),
-             "metrics": headline(runs / row.run) if row.readable else {}}
-            for row in rows
-        ])  # fmt: skip
-        return
-    if not rows:
-        say(f"no runs under {runs} yet: start one with `workbench run unet -p size=demo`")
-    for row in rows:
-        values = headline(runs / row.run) if row.readable else {}
-        numbers = ", ".join(_number(name, value) for name, value in values.items())
-        caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
-        print_value(f"{row.run}  {row.method or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
-
-
-def _number(name: str, value: dict[str, Any]) -> str:
-    if value["value"] is None:
-        return f"{name} not estimable (n {value['n']})"
-    interval = "no interval" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
-    return f"{name} {value['value']:.3f} ({interval}, n {value['n']})"
 
 
 @runs_app.command()

@@ -28,7 +28,6 @@ from workbench.models.catalogue import card
 from workbench.records.processes import kill_processes
 from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import RunFolder
-from workbench.records.status import is_held
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 QUEUED_VARIABLE = "WORKBENCH_QUEUED"
@@ -98,9 +97,8 @@ def run_notebook(
         return run
     if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
         raise RunError(f"run {run.folder} was cancelled while it was queued")
-    if not is_held(run.folder, run.status):  # a kernel whose driver was killed would go on writing beside the one that resumes
-        kill_processes(run)
     run.claim()  # one writer: raises where another process executes this run
+    kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
     with follow(run, progress=progress):
         _execute(path, run, parameters, timeout)
     if report:

@@ -169,7 +169,7 @@ class RunFolder:
         Raises:
             RunError: the state may not follow the present one.
         """
-        with self._lock():
+        with self.locked():
             self._write_status(state, info)
 
     def claim(self, *, stale_after: float = STALE_AFTER, **info: Any) -> None:
@@ -178,7 +178,7 @@ class RunFolder:
         Raises:
             RunError: it is completed, or another live process runs it.
         """
-        with self._lock():
+        with self.locked():
             status = self.status
             if status["state"] == "running" and not is_mine(status):
                 if is_held(self.folder, status, stale_after):
@@ -206,7 +206,7 @@ class RunFolder:
         Returns:
             False where the run is completed, another live process runs it or has queued it.
         """
-        with self._lock():
+        with self.locked():
             status = self.status
             if status["state"] == "completed" or is_held(self.folder, status, stale_after):
                 return False
@@ -218,14 +218,14 @@ class RunFolder:
 
     def submitted(self, ticket: str) -> None:
         """Note the number under which a queue has taken a run that waits; nothing where it has begun already."""
-        with self._lock():
+        with self.locked():
             status = self.status
             if status["state"] == "queued":
                 self._write_status("queued", {"worker": {**status.get("worker", {}), "ticket": ticket}})
 
     def note_queued(self, worker: Mapping[str, Any] | None) -> bool:
         """Say more of who queued this run, or that nobody does any longer (None); False where it is not queued any more."""
-        with self._lock():
+        with self.locked():
             if self.state != "queued":
                 return False
             self._write_status("queued", {"worker": None if worker is None else dict(worker)})
@@ -259,7 +259,8 @@ class RunFolder:
             (self.folder / RESERVE_FILE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock: nobody changes its state meanwhile."""
         with (self.folder / _LOCK_FILE).open("a") as handle:
             with contextlib.suppress(OSError):  # some network file systems know no locks; writes are atomic all the same
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -307,7 +308,7 @@ class RunFolder:
 
     def cancel_queued(self) -> bool:
         """Cancel a run that waits for its start; False where it does not wait (any more)."""
-        with self._lock():
+        with self.locked():
             if self.state != "queued":
                 return False
             self._write_status("cancelled", {})

@@ -1,0 +1,111 @@
+"""`workbench runs`: the list of all runs; `workbench runs prune`: removing some by policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.commands.printing import PLAIN, Json, Runs, print_value, say
+
+listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
+
+
+@listing_app.callback(invoke_without_command=True)
+def list_all_runs(context: typer.Context, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+    """List all runs, newest first; an unreadable one is listed with the reason. `runs prune` removes some."""
+    context.obj = runs
+    if context.invoked_subcommand:
+        return
+    from workbench.experiments.headlines import headline
+    from workbench.records.index import list_runs
+
+    rows = list_runs(runs)
+    if as_json:
+        print_value([
+            {"run": row.run, "experiment": row.experiment, "method": row.method, "cohort": row.cohort, "status": row.state,
+             "reason": row.reason, "pretrained": row.pretrained.as_dict(),
+             "metrics": headline(runs / row.run) if row.readable else {}}
+            for row in rows
+        ])  # fmt: skip
+        return
+    if not rows:
+        say(f"no runs under {runs} yet: start one with `workbench run unet -p size=demo`")
+    for row in rows:
+        values = headline(runs / row.run) if row.readable else {}
+        numbers = ", ".join(_number(name, value) for name, value in values.items())
+        caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
+        print_value(f"{row.run}  {row.name or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
+
+
+def _number(name: str, value: dict[str, Any]) -> str:
+    if value["value"] is None:
+        return f"{name} not estimable (n {value['n']})"
+    interval = "no interval" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
+    return f"{name} {value['value']:.3f} ({interval}, n {value['n']})"
+
+
+@listing_app.command()
+def prune(
+    context: typer.Context,
+    runs: Annotated[Path | None, typer.Option("--runs", help="folder of all runs")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="completed, failed, cancelled or interrupted; may be given several times")
+    ] = None,
+    older_than: Annotated[str, typer.Option(help="ended at least so long ago, e.g. 30d")] = "",
+    keep_last: Annotated[int, typer.Option(help="all but the newest N of equal method, cohort and parameters")] = -1,
+    what: Annotated[str, typer.Option(help="all, checkpoints, predictions or maps")] = "all",
+    experiment: Annotated[str, typer.Option(help="only runs of this experiment")] = "",
+    parents: Annotated[bool, typer.Option("--parents", help="also runs from which others are derived")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would go, and stop")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove runs, or parts of them, by policy: shows what would go, and asks.
+
+    Without --state: failed, cancelled and interrupted runs; with --keep-last or --what, completed ones. Queued and running runs,
+    parents of derived runs, unreadable folders and symbolic links stay.
+    """
+    from workbench.records.pruning import Policy, describe, plan_pruning
+    from workbench.records.pruning import prune as carry_out
+    from workbench.records.timing import parse_interval
+
+    folder = runs or context.obj
+    policy = Policy(
+        tuple(state or ()), parse_interval(older_than) if older_than else None, None if keep_last < 0 else keep_last, what,  # type: ignore[arg-type]
+        experiment, parents,
+    )  # fmt: skip
+    plan = plan_pruning(folder, policy)
+    document = {
+        "runs": [{"run": r.run, "state": r.state, "bytes": r.bytes, "ended": r.ended} for r in plan.removals],
+        "kept": [{"run": run, "reason": reason} for run, reason in plan.kept],
+        "leftovers": len(plan.leftovers), "bytes": plan.bytes, "removed": False,
+    }  # fmt: skip
+    for removal in plan.removals:
+        say(f"{_size(removal.bytes):>9}  {removal.run}  {removal.title}  {removal.state} {removal.ended[:10]}")
+    for run, reason in plan.kept:
+        say(f"    stays  {run}: {reason}")
+    if plan.leftovers:
+        say(f"left behind by an earlier removal: {len(plan.leftovers)}")
+    count = f"{len(plan.removals)} run{'s' * (len(plan.removals) != 1)}"
+    say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {_size(plan.bytes)}")
+    nothing = not plan.removals and not plan.leftovers
+    if dry_run or nothing or not (yes or typer.confirm("Remove them? This cannot be undone", err=True)):
+        print_value(document if as_json else "nothing was removed")
+        raise typer.Exit(0 if dry_run or nothing else 1)
+    freed, stayed = carry_out(plan, describe(policy))
+    for run, reason in stayed:
+        say(f"{run} stays: {reason}")
+    document |= {"removed": True, "bytes": freed, "kept": document["kept"] + [{"run": run, "reason": why} for run, why in stayed]}  # type: ignore[operator]
+    print_value(document if as_json else f"{_size(freed)} removed")
+    raise typer.Exit(1 if stayed else 0)
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for bigger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, bigger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
