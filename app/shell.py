@@ -14,7 +14,7 @@ from app.store import Store
 
 PAGE_CLASSES = {
     "overview": "app.overview:OverviewPage", "cases": "app.cases:CasesPage", "curves": "app.curves:CurvesPage",
-    "robustness": "app.robustness:RobustnessPage",
+    "robustness": "app.robustness:RobustnessPage", "ablations": "app.ablations:AblationsPage",
 }  # fmt: skip
 
 _HERE = Path(__file__).parent

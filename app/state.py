@@ -8,7 +8,13 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import param
 
-PAGES: dict[str, str] = {"overview": "Overview", "cases": "Cases", "curves": "Curves", "robustness": "Robustness"}
+PAGES: dict[str, str] = {
+    "overview": "Overview",
+    "cases": "Cases",
+    "curves": "Curves",
+    "robustness": "Robustness",
+    "ablations": "Ablations",
+}
 SPLITS = ("test", "validation", "external", "train")
 THEMES = ("light", "dark")
 
@@ -26,6 +32,9 @@ class AppState(param.Parameterized):
     region = param.String("WT", doc="segmentation region")
     metric = param.String("dice", doc="segmentation metric")
     judged = param.String("", doc="what robustness is judged by, e.g. 'dice:WT' or 'auc:idh:mutant'")
+    sweep = param.String("", doc="name of the sweep whose ablation is shown")
+    against = param.String("", doc="condition of the sweep that the others are compared with; empty: its baseline")
+    order = param.String("declared", doc="of the switches: declared or effect")
     modality = param.String("", doc="modality shown under the overlay")
     overlay = param.String("", doc="what is drawn over the image: truth, prediction, disagreement, map:<name>, none")
     position = param.String("", doc="crosshair 'x,y,z' in mm, RAS+")

@@ -156,7 +156,7 @@ def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
     return replace(
         cell,
         metrics=None if metrics is None else split_rows(metrics[metrics["metric"].isin(list(outcomes))], split),
-        markers=None if markers is None else split_rows(markers, split),
+        markers=None if markers is None else split_rows(markers if {"auc", "brier"} & set(outcomes) else markers.iloc[:0], split),
     )
 
 
@@ -286,6 +286,24 @@ def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[s
                 case=str(bad["case"].iloc[0]), channel=of, message=f"the probability is {bad['probability'].iloc[0]}",
                 remedy="the training probably diverged: look at its losses, lower the learning rate",
             ))  # fmt: skip
+    positive, every = a.drop_duplicates("case")["truth"].sum(), a["case"].nunique()
+    few = min(positive, every - positive) < MIN_PER_CLASS
+    counts = f"{positive:.0f} positive and {every - positive:.0f} negative cases, {MIN_PER_CLASS} of each are needed"
+    remark = f"not estimable: {counts}" if few else ""
+    rows = []
+    if "auc" in outcomes:
+        row = _auc_row(of, a, b, n, seed)
+        rows.append(row | {"remark": remark or row["remark"]})
+    if "brier" in outcomes:
+        first, second = ((side["probability"] - a["truth"]) ** 2 for side in (a, b.loc[a.index]))
+        row = _mean_row(of, "brier", a, first, second, n, seed) | {"n_positive": int(positive), "remark": remark}
+        if few:
+            row |= dict.fromkeys(("value_reference", "value", "difference", "low", "high"), float("nan")) | {"estimable": False}
+        rows.append(row)
+    return rows
+
+
+def _auc_row(of: str, a: pd.DataFrame, b: pd.DataFrame, n: int, seed: int) -> dict[str, Any]:
     recurring = a.groupby("fold")["subject"].agg(frozenset).nunique() == 1
     scores = [
         Scores("" if recurring else str(fold), int(str(own)),
@@ -294,25 +312,10 @@ def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[s
         for (fold, own), rows in a.groupby(["fold", "seed"])
     ]  # fmt: skip
     found = auc_difference(scores, resamples=n, seed=seed)
-    positive, every = a.drop_duplicates("case")["truth"].sum(), a["case"].nunique()
-    few = min(positive, every - positive) < MIN_PER_CLASS
-    remark = (
-        f"not estimable: {positive:.0f} positive and {every - positive:.0f} negative cases, {MIN_PER_CLASS} of each are needed"
-    )
     left_out = f"{found.left_out} folds with fewer than two subjects of a class left out of the AUC" if found.left_out else ""
-    rows = []
-    if "auc" in outcomes:
-        rows.append({
-            "of": of, "metric": "auc", "value_reference": found.first, "value": found.second, "difference": found.interval.value,
-            "low": found.interval.low, "high": found.interval.high, "p": found.p, "n": found.interval.n,
-            "n_subjects": found.interval.n_subjects, "n_positive": found.n_positive, "n_undefined": 0,
-            "estimable": found.interval.estimable, "remark": remark if few else left_out,
-        })  # fmt: skip
-    if "brier" in outcomes:
-        first, second = ((side["probability"] - a["truth"]) ** 2 for side in (a, b.loc[a.index]))
-        row = _mean_row(of, "brier", a, first, second, n, seed) | {"n_positive": int(positive)}
-        if few:
-            row |= dict.fromkeys(("value_reference", "value", "difference", "low", "high"), float("nan"))
-            row |= {"estimable": False, "remark": remark}
-        rows.append(row)
-    return rows
+    return {
+        "of": of, "metric": "auc", "value_reference": found.first, "value": found.second, "difference": found.interval.value,
+        "low": found.interval.low, "high": found.interval.high, "p": found.p, "n": found.interval.n,
+        "n_subjects": found.interval.n_subjects, "n_positive": found.n_positive, "n_undefined": 0,
+        "estimable": found.interval.estimable, "remark": left_out,
+    }  # fmt: skip

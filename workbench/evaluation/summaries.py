@@ -45,6 +45,8 @@ def with_available(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(present=pd.Series(dtype="object"))
     key = ["case", "split"]
     subsets = table[[*key, "present"]].drop_duplicates()
+    if not subsets.duplicated(key).any():  # one subset per case, as in a run's own tables: nothing to choose
+        return table.reset_index(drop=True).assign(present=AVAILABLE)
     order = subsets.assign(missing=-subsets["present"].astype(str).str.count(r"\+")).sort_values(["missing", "present"])
     chosen = order.drop_duplicates(key)[[*key, "present"]]
     return table.merge(chosen, on=[*key, "present"]).assign(present=AVAILABLE)

@@ -14,7 +14,7 @@ from workbench.evaluation.ablation import Cell
 from workbench.files import read_json
 from workbench.records.index import RunRow
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE, read_table
-from workbench.records.sweeps import PlannedRun, SweepPlan, cell_row
+from workbench.records.sweeps import MISSING, PlannedRun, SweepPlan, cell_row
 
 STATES = ("completed", "running", "queued", "interrupted", "cancelled", "failed", "unreadable", "missing")
 """States of a cell in the order in which they are counted."""
@@ -45,19 +45,22 @@ class SweepCell:
         return self.row.state
 
 
-def sweep_cells(runs: str | Path, plan: SweepPlan, row_of: Callable[[PlannedRun], RunRow] | None = None) -> list[SweepCell]:
+def sweep_cells(
+    runs: str | Path, plan: SweepPlan, row_of: Callable[[PlannedRun], RunRow | None] | None = None
+) -> list[SweepCell]:
     """Every cell of a plan, in its order.
 
     Args:
         runs: the runs folder.
         plan: of the sweep.
-        row_of: reads the run of a cell; default: `sweeps.cell_row`.
+        row_of: the run of a cell, None where it has no folder; default: `sweeps.cell_row`.
     """
     methods = {cell.method for cell in plan.cells}
     conditions = {cell.condition for cell in plan.cells}
     found = []
     for planned in plan.cells:
         row = row_of(planned) if row_of else cell_row(runs, planned)
+        row = row or RunRow(planned.run, planned.run.split("/")[0], MISSING, method=planned.method)
         if plan.ablation:
             factors = ", ".join(f"{name}={value}" for name, value in planned.factors.items())
             block, arm = ", ".join(filter(None, (planned.method, factors))), planned.condition

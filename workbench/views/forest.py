@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas
 from workbench.views.ablation_tables import MINUS, arm_note, clear, delta_text, outcome_title, p_text
-from workbench.views.theme import finish, reference_line, theme
+from workbench.views.theme import FONT, finish, reference_line, theme
 
 ORDERS = ("declared", "effect")
 COLUMNS = ((0, "difference (95 %)"), (188, "p (Holm)"), (252, "n"), (294, "runs"))
@@ -50,11 +50,11 @@ def direction(metric: str) -> tuple[str, str]:
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Range of the axis: all intervals and zero, with a margin."""
+    """Range of the axis: all intervals with a margin, and room on both sides of zero for what is better and worse."""
     values = table[["difference", "low", "high"]].to_numpy(float).ravel()
     values = np.append(values[np.isfinite(values)], 0.0)
     reach = float(values.max() - values.min()) or 0.1
-    return float(values.min() - 0.08 * reach), float(values.max() + 0.08 * reach)
+    return min(float(values.min()) - 0.06 * reach, -0.3 * reach), max(float(values.max()) + 0.06 * reach, 0.3 * reach)
 
 
 def axis_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -109,12 +109,12 @@ def forest_figure(
     for words, tone, align in ((texts, look.text, "left"), (heads, look.muted, "left"),
                                (sides[:1], look.muted, "right"), (sides[1:], look.muted, "left")):  # fmt: skip
         parts.append(hv.Labels(words, ["value", "y"], "said").opts(
-            text_color=tone, text_align=align, text_font_size="13px", backend="bokeh",
+            text_color=tone, text_align=align, text_font=FONT, text_font_size="13px", backend="bokeh",
         ))  # fmt: skip
     return finish(
-        hv.Overlay(parts), title=outcome_title(metric, of), subtitle=subtitle, name=name, width=_PLOT + _TEXT + 24,
-        height=max(110, 34 * len(table) + 56), legend=None, ylabel="", xlabel=f"difference to {against}",
+        hv.Overlay(parts), title=f"{outcome_title(metric, of)}: difference to {against}", subtitle=subtitle, name=name, width=_PLOT + _TEXT + 24,
+        height=max(96, 34 * len(table) + 50), legend=None, ylabel="", xlabel="",
         xlim=(low, high + (24 + _TEXT) * per_pixel), xticks=axis_ticks(low, high), ylim=(-0.8, len(table) + 0.35),
         yticks=[(place, str(label)) for place, label in zip(y, table["label"], strict=True)],
-        fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None,
+        fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None, gridstyle={"ygrid_line_color": None}, show_grid=True,
     )  # fmt: skip

@@ -18,9 +18,9 @@ def forest_still(table: pd.DataFrame, *, metric: str, of: str, title: str, again
     look = theme("light")
     labels = max((len(str(label)) for label in table["label"]), default=1)
     left, plot, right = 0.35 + 0.085 * labels, 3.6, _TEXT_INCHES
-    height = 0.36 * len(table) + 1.45
+    height = 0.36 * len(table) + 1.25
     figure = Figure(figsize=(left + plot + right, height), dpi=110)
-    ax = figure.add_axes((left / (left + plot + right), 0.6 / height, plot / (left + plot + right), 1 - 1.4 / height))
+    ax = figure.add_axes((left / (left + plot + right), 0.4 / height, plot / (left + plot + right), 1 - 1.2 / height))
     low, high = limits(table)
     ax.axvline(0, color=look.muted, linestyle=":", linewidth=1.2)
     for place, (_, row) in enumerate(table.iterrows()):
@@ -44,13 +44,15 @@ def forest_still(table: pd.DataFrame, *, metric: str, of: str, title: str, again
     ticks = axis_ticks(low, high)
     ax.set(
         xlim=(low, high), ylim=(len(table) - 0.5, -0.5), yticks=range(len(table)), yticklabels=list(table["label"]),
-        xticks=[place for place, _ in ticks], xticklabels=[text for _, text in ticks], xlabel=f"difference to {against}",
+        xticks=[place for place, _ in ticks], xticklabels=[text for _, text in ticks], xlabel="",
     )  # fmt: skip
     ax.tick_params(axis="y", length=0, labelsize=10)
     ax.tick_params(axis="x", labelsize=8.5)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.grid(axis="x", color=look.line, linewidth=0.6)
     ax.set_axisbelow(True)
-    figure.text(0.012, 1 - 0.1 / height, outcome_title(metric, of), fontsize=12, fontweight="bold", va="top")
+    figure.text(
+        0.012, 1 - 0.1 / height, f"{outcome_title(metric, of)}: difference to {against}", fontsize=12, fontweight="bold", va="top"
+    )
     figure.text(0.012, 1 - 0.34 / height, title, fontsize=9, color=look.muted, va="top")
     return figure

@@ -1,0 +1,224 @@
+"""Ablations: how far a sweep is, what each switch changes against the baseline, and where the single runs are."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+import panel as pn
+
+from app.state import AppState
+from app.store import Store
+from workbench.errors import WorkbenchError
+from workbench.evaluation.ablation import OUTCOMES, Deltas, ablation_deltas
+from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
+from workbench.records.sweep_cells import SweepCell, comparable, sweep_cells
+from workbench.records.sweeps import SweepPlan, list_plans, read_plan
+from workbench.views.ablation_tables import (
+    cell_matrix,
+    completeness,
+    delta_notes,
+    delta_table,
+    failures,
+    outcome_options,
+    outcome_title,
+)
+from workbench.views.forest import ORDERS, forest_figure, forest_rows
+from workbench.views.theme import cohort_title
+
+REFRESH_MS = 10_000
+"""Time between two looks at the runs of the sweep."""
+JUDGED_SPLITS = ("test", "external")
+NO_SWEEP = (
+    "There is no sweep in <code>{folder}</code> yet. A file that names a baseline and switches makes one: "
+    "<code>workbench sweep FILE</code>; its runs appear here as soon as it is planned."
+)
+_TABLE_STYLE = """
+table { border-collapse: collapse; font-size: 13px; }
+th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wb-line); text-align: left; color: var(--wb-text); }
+th { font-weight: 600; white-space: nowrap; } td { min-width: 150px; }
+"""
+_HEADING = '<h2 style="font-size:19px;font-weight:650;margin:0">{}</h2>'
+
+
+class AblationsPage(pn.viewable.Viewer):
+    """The cells of a sweep as they stand; per method a forest plot and a table of paired differences.
+
+    Args:
+        state: sweep, judged, split, against and order are followed and written.
+        store: where runs are read from.
+    """
+
+    def __init__(self, state: AppState, store: Store) -> None:
+        super().__init__()
+        self.state, self.store = state, store
+        self._shown: Any = None
+        self._following = False
+        narrow = {"margin": (0, 16, 0, 0)}
+        self.sweep = pn.widgets.Select(label="Sweep", options=[], width=240, **narrow)
+        self.judged = pn.widgets.Select(label="Outcome", options={}, width=280, **narrow)
+        self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=120, **narrow)
+        self.against = pn.widgets.Select(label="Compared with", options=[], width=200, **narrow)
+        self.order = pn.widgets.Select(
+            label="Order", options={"as declared": "declared", "by effect": "effect"}, width=130, **narrow
+        )
+        self.title = pn.pane.HTML("", sizing_mode="stretch_width", margin=(12, 0, 4, 0))
+        self.matrix = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 0, 4, 0))
+        self.blocks = pn.Column(sizing_mode="stretch_width", margin=0)
+        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(10, 0, 8, 0), styles={"font-size": "13.5px"})
+        self.widgets = pn.FlexBox(self.sweep, self.judged, self.split, self.against, self.order, align_items="flex-start")
+        self.layout = pn.Column(
+            self.widgets, self.title, self.matrix, self.blocks, self.notes, sizing_mode="stretch_width", margin=0
+        )
+        for name in ("sweep", "judged", "split", "against", "order"):
+            getattr(self, name).param.watch(lambda event, name=name: self._write(name, event.new), "value")
+        state.param.watch(self.refresh, ["sweep", "judged", "split", "against", "order", "page"])
+        if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+            pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
+        self.refresh()
+
+    def __panel__(self) -> Any:
+        return self.layout
+
+    def _write(self, name: str, value: Any) -> None:
+        if not self._following and value is not None:
+            setattr(self.state, name, value)
+
+    def refresh(self, *_: object) -> None:
+        """Bring widgets, matrix and figures in line with the state and the run folders; draws only what changed."""
+        if self.state.page != "ablations":
+            return
+        names = list_plans(self.store.folder)
+        name = self.state.sweep if self.state.sweep in names else next(iter(names), "")
+        missing = f"There is no sweep '{self.state.sweep}'." if self.state.sweep and name != self.state.sweep else ""
+        try:
+            plan = read_plan(self.store.folder, name) if name else None
+        except WorkbenchError as error:
+            plan, missing = None, f"{missing} {error}".strip()
+        if plan is None:
+            self._show_nothing(names, name, missing or NO_SWEEP.format(folder=escape(str(self.store.folder))))
+            return
+        rows = {row.run: row for row in self.store.runs()}
+        cells = sweep_cells(self.store.folder, plan, lambda cell: rows.get(cell.run))
+        arms = list(dict.fromkeys(cell.arm for cell in cells))
+        against = self.state.against if self.state.against in arms else plan.baseline if plan.baseline in arms else arms[0]
+        split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
+        deltas, problems = self._deltas(plan, cells, split, against)
+        options = outcome_options(deltas, OUTCOMES)
+        judged = self.state.judged if self.state.judged in options.values() else next(iter(options.values()), "")
+        self._follow(names, name, options, judged, split, arms, against)
+        stamps = tuple((cell.planned.run, cell.state, cell.progress, cell.row.reason) for cell in cells)
+        shown = (plan, stamps, id(deltas), judged, self.state.order, self.state.theme, missing)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        with pn.io.hold():
+            self._draw(plan, cells, deltas, judged, [*([missing] if missing else []), *problems])
+
+    def _show_nothing(self, names: list[str], name: str, text: str) -> None:
+        self._follow(names, name, {}, "", "test", [], "")
+        self._shown = None
+        self.title.object = f'<div style="font-size:15px">{text}</div>'
+        self.matrix.object = self.notes.object = ""
+        self.blocks[:] = []
+
+    def _deltas(self, plan: SweepPlan, cells: list[SweepCell], split: str, against: str) -> tuple[Deltas, list[str]]:
+        """The paired differences, kept for as long as no run of the sweep changes."""
+        stamps = tuple(
+            (c.planned.run, c.state, *(self.store.stamp(c.planned.run, name) for name in (METRICS_FILE, MARKERS_FILE)))
+            for c in cells
+        )
+        read = {METRICS_FILE: self.store.metrics, MARKERS_FILE: self.store.markers}
+
+        def make() -> tuple[Deltas, list[str]]:
+            tables, problems = comparable(self.store.folder, cells, lambda run, name: read[name](run))
+            return ablation_deltas(tables, reference=against, split=split), problems
+
+        return self.store.cached(("ablation", plan.name, split, against), stamps, make)
+
+    def _follow(
+        self, names: list[str], name: str, options: dict[str, str], judged: str, split: str, arms: list[str], against: str
+    ) -> None:
+        """Set the widgets without writing back."""
+        self._following = True
+        try:
+            self.sweep.param.update(options=names, value=name or None)
+            self.judged.param.update(options=options, value=judged or None)
+            self.against.param.update(options=arms, value=against or None)
+            self.split.value = split
+            self.order.value = self.state.order if self.state.order in ORDERS else "declared"
+            for widget in (self.judged, self.split, self.against, self.order):
+                widget.visible = bool(arms)
+            self.sweep.visible = bool(names)
+        finally:
+            self._following = False
+
+    # -- what is drawn -----------------------------------------------------------------------------------------------
+
+    def _draw(self, plan: SweepPlan, cells: list[SweepCell], deltas: Deltas, judged: str, notes: list[str]) -> None:
+        cohort = cohort_title(plan.cohort.name, plan.cohort.phantom)
+        self.title.object = _HEADING.format(f"{escape(plan.name)}: {escape(completeness(cells))}") + _small(cohort)
+        blocks = list(dict.fromkeys(cell.block for cell in cells))
+        own = {block: [cell for cell in cells if cell.block == block] for block in blocks}
+        matrices = "".join(cell_matrix(own[b], name=self.state.theme, link=self._link, block=b) for b in blocks)
+        self.matrix.object = matrices + "".join(_small(line) for line in failures(cells))
+        metric, _, of = judged.partition(":")
+        if not judged:
+            self.blocks[:] = [pn.pane.HTML(_small(
+                "Nothing can be compared yet: a switch appears once it and the baseline have finished the same fold and seed."
+            ))]  # fmt: skip
+            self._say([*notes, *(f"Refused: {line}" for line in deltas.refused)])
+            return
+        subtitle = f"{cohort}, {deltas.split} split; filled: p (Holm) < 0.05 and 0 outside the interval"
+        self.blocks[:] = [self._block(block, own[block], deltas, (metric, of), subtitle) for block in blocks]
+        self._say([*notes, *delta_notes(deltas, metric)])
+
+    def _block(self, block: str, cells: list[SweepCell], deltas: Deltas, judged: tuple[str, str], subtitle: str) -> Any:
+        """Heading, forest plot and table of one method."""
+        metric, of = judged
+        rows = forest_rows(deltas, block, metric, of, self.state.order)
+        heading = pn.pane.HTML(_HEADING.format(escape(block)), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
+        if rows.empty:
+            return pn.Column(heading, pn.pane.HTML(_small("Only one condition: nothing to compare.")), margin=0)
+        figure = forest_figure(
+            rows, metric=metric, of=of, subtitle=subtitle, name=self.state.theme, against=deltas.reference
+        )  # fmt: skip
+        table = (
+            delta_table(deltas, block, metric).rename_axis(None).reset_index(names=f"{outcome_title(metric, '')}".rstrip(", "))
+        )
+        html = table.to_html(index=False, border=0, escape=True).replace(", p ", "<br>p&nbsp;").replace(", n ", ", n&nbsp;")
+        html = f'<div style="overflow-x:auto">{html}</div>'
+        return pn.Column(
+            heading,
+            pn.Row(pn.pane.HoloViews(figure, linked_axes=False), margin=0, scroll="x-auto", sizing_mode="stretch_width"),
+            pn.pane.HTML(html, stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
+            pn.pane.HTML(self._curves(cells, deltas.reference), margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
+            sizing_mode="stretch_width", margin=0,
+        )  # fmt: skip
+
+    def _curves(self, cells: list[SweepCell], reference: str) -> str:
+        """Links to the curves of each finished pair of the first fold and seed that has one."""
+        done = {(c.arm, c.planned.fold, c.planned.seed): c.planned.run for c in cells if c.state == "completed"}
+        links = []
+        for arm in dict.fromkeys(c.arm for c in cells if c.arm != reference):
+            place = next((key[1:] for key in done if key[0] == arm and (reference, *key[1:]) in done), None)
+            if place:
+                runs = [done[reference, *place], done[arm, *place]]
+                query = self._query(page="curves", runs=runs)
+                links.append(f'<a href="{escape(query, quote=True)}" style="color:var(--wb-accent)">{escape(arm)}</a>')
+        return _small(f"ROC and calibration beside {escape(reference)}: " + ", ".join(links), raw=True) if links else ""
+
+    def _link(self, cell: SweepCell) -> str:
+        return self._query(page="overview", run=cell.planned.run)
+
+    def _query(self, **fields: Any) -> str:
+        theme = {"theme": self.state.theme} if self.state.theme != "light" else {}
+        return "?" + urlencode({**fields, **theme}, doseq=True, safe="/")
+
+    def _say(self, notes: list[str]) -> None:
+        self.notes.object = "".join(f'<div style="margin:3px 0;max-width:110ch">{escape(note)}</div>' for note in notes)
+
+
+def _small(text: str, *, raw: bool = False) -> str:
+    return f'<div style="font-size:13.5px;color:var(--wb-muted);margin:2px 0">{text if raw else escape(text)}</div>'
