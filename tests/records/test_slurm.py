@@ -13,6 +13,7 @@ import pytest
 from workbench.errors import ParameterError, RunError
 from workbench.records import slurm
 from workbench.records.executors import Job
+from workbench.records.processes import cancel
 from workbench.records.run_folder import RunFolder
 from workbench.records.slurm import JobState, SlurmOptions, check_slurm, job_states
 from workbench.records.slurm_executor import RunJob, SlurmExecutor
@@ -159,12 +160,58 @@ def test_what_sbatch_is_given(commands: Path, tmp_path: Path) -> None:
     assert "--cpus-per-task=8" in given[-1], "a step does not inherit the cores of its job"
 
 
+def test_a_job_that_the_queue_has_forgotten_has_ended(commands: Path, tmp_path: Path) -> None:
+    for name in ("sinfo", "sbatch", "srun", "scancel"):
+        answer(commands, name, "echo 'Submitted batch job 41'")
+    answer(commands, "scontrol", "true")
+    answer(commands, "squeue", "echo '41|RUNNING|None'")
+    executor = SlurmExecutor(SlurmOptions(), tmp_path / "runs", poll=0.0)
+    (ticket,) = executor.submit([make_job(tmp_path, 0)])
+    assert not executor.finished(ticket)
+    answer(commands, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert executor.finished(ticket)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    spec = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
+    return RunFolder.create(tmp_path / "e", spec)
+
+
+def test_cancelling_a_run_that_waits_in_slurm_takes_its_job_out_of_the_queue(
+    commands: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(commands, "scancel", f"echo $1 >> {commands}/cancelled")
+    run.queue({"host": "elsewhere", "executor": "slurm", "ticket": "12_3"})
+    assert cancel(run) == "cancelled"
+    for name, value in (("SLURM_JOB_ID", "15"), ("SLURM_ARRAY_JOB_ID", "12"), ("SLURM_ARRAY_TASK_ID", "4")):
+        monkeypatch.setenv(name, value)
+    run.claim()
+    run.set_status("interrupted", host="a-node")  # preempted: it waits for its requeue
+    answer(commands, "squeue", "echo '12_4|PENDING|BeginTime'")
+    assert cancel(run) == "cancelled"
+    assert (commands / "cancelled").read_text().split() == ["12_3", "12_4"]
+    run.claim()
+    run.set_status("interrupted", host="a-node")
+    answer(commands, "squeue", "echo '12_4|TIMEOUT|TimeLimit'")  # it will not be resumed
+    with pytest.raises(RunError, match="nothing to cancel"):
+        cancel(run)
+
+
+def test_a_run_of_slurm_can_be_cancelled_where_slurm_is_out_of_reach(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "15")
+    run.claim()
+    run.set_status("interrupted", host="a-node")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cancel(run) == "cancelled"
+
+
 # -- the job on its node -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_was_cancelled_while_it_waited_is_not_started(tmp_path: Path) -> None:
-    spec = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
-    run = RunFolder.create(tmp_path / "e", spec)
+def test_a_run_that_was_cancelled_while_it_waited_is_not_started(run: RunFolder, tmp_path: Path) -> None:
     work = RunJob(["touch", str(tmp_path / "started")], run.folder, tmp_path / "log", tmp_path)
     run.set_status("cancelled")
     assert work() == "cancelled"
@@ -192,17 +239,23 @@ class WordsJob(Job):
     @property
     def command(self) -> list[str]:
         words = (str(self.parameters["word"]), *self.options)
-        return [sys.executable, "-c", "import os, sys; print(*sys.argv[1:], os.environ.get('MARK'), sep='\\n')", *words]
+        return [
+            sys.executable,
+            "-c",
+            "import os, sys; print(*sys.argv[1:], *map(os.environ.get, ('MARK', 'WORKBENCH_QUEUED')), sep='\\n')",
+            *words,
+        ]
 
 
 def make_job(folder: Path, index: int) -> Job:
     word = f'it\'s {index} $HOME `x` "y" * é'
-    environment = {"MARK": "two words", "CUDA_VISIBLE_DEVICES": "3"}
+    environment = {"MARK": "two words", "CUDA_VISIBLE_DEVICES": "3", "WORKBENCH_QUEUED": "1"}
     return WordsJob(f"e/r{index}", "unet", folder, {"word": word}, folder / "my runs", folder / f"{index}.log", environment)
 
 
-def run_script(script: Path, index: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "SLURM_ARRAY_JOB_ID": "77"} | ({"SLURM_ARRAY_TASK_ID": index} if index else {})
+def run_script(script: Path, index: str, **further: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "SLURM_ARRAY_JOB_ID": "77"} | further
+    environment |= {"SLURM_ARRAY_TASK_ID": index} if index else {}
     return subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -223,7 +276,9 @@ def test_the_script_is_sound_bash_and_each_index_runs_its_run(tmp_path: Path) ->
     for index in range(3):
         assert run_script(script, str(index)).returncode == 0
         log = tmp_path / "my runs" / ".slurm" / f"77_{index}.log"
-        assert log.read_text().splitlines() == [f'it\'s {index} $HOME `x` "y" * é', "two words"]
+        assert log.read_text().splitlines() == [f'it\'s {index} $HOME `x` "y" * é', "two words", "None"]
+    assert run_script(script, "0", SLURM_RESTART_COUNT="1").returncode == 0
+    assert (tmp_path / "my runs" / ".slurm" / "77_0.log").read_text().splitlines()[-1] == "1", "a requeue is no submission"
     assert run_script(script, "3").returncode == 2
     without = run_script(script, "")
     assert without.returncode != 0

@@ -16,7 +16,7 @@ import pytest
 from workbench.errors import RunError
 from workbench.records.executors import Job, Ticket
 from workbench.records.run_folder import RunFolder
-from workbench.records.slurm import SlurmOptions, job_states
+from workbench.records.slurm import SlurmOptions, job_states, jobs_in_queue, slurm_job_of
 from workbench.records.slurm_executor import SlurmExecutor, SlurmTicket
 from workbench.records.slurm_script import slurm_script
 
@@ -151,8 +151,7 @@ def test_an_array_runs_to_its_end(
     tickets = executor.submit(jobs)
     array = tickets[0].id.partition("_")[0]
     assert [ticket.id for ticket in tickets] == [f"{array}_{index}" for index in range(3)], "one array for all"
-    assert folder_of(tickets[2]).status["worker"]["ticket"] == tickets[2].id, "the third has to wait for a place"
-    assert executor.holds({"e/r2": folder_of(tickets[2]).status}) == {"e/r2"}
+    assert folder_of(tickets[2]).state == "queued", "the third has to wait for a place"
     wait_for(executor, tickets)
     for ticket in tickets:
         assert folder_of(ticket).state == "completed"
@@ -160,7 +159,7 @@ def test_an_array_runs_to_its_end(
         assert steps_of(ticket) == list(range(1, 11))
         assert folder_of(ticket).path("environment.txt").read_text() == "kept seen-by-the-node", "GPUs are SLURM's to deal"
     assert {state.state for state in job_states([ticket.id for ticket in tickets]).values()} == {"COMPLETED"}
-    assert not executor.holds({"e/r2": folder_of(tickets[2]).status})
+    assert not jobs_in_queue([ticket.id for ticket in tickets])
 
 
 @pytest.mark.parametrize("how", ["preempted", "requeued"])
@@ -180,7 +179,8 @@ def test_a_job_that_loses_its_node_is_interrupted_and_resumes(
     slurm_cluster.wait(lambda: slurm_cluster.state(ticket.id) == "PENDING")
     assert folder_of(ticket).state == "interrupted", "while it waits it is neither cancelled nor failed"
     assert not executor.finished(ticket)
-    assert executor.holds({"e/r0": folder_of(ticket).status}) == {"e/r0"}, "nobody is to submit it a second time"
+    assert slurm_job_of(folder_of(ticket).status) == ticket.id, "so that nobody submits it a second time"
+    assert jobs_in_queue([ticket.id]) == {ticket.id}
     slurm_cluster.hasten(ticket.id)
     wait_for(executor, [ticket])
     assert folder_of(ticket).state == "completed"

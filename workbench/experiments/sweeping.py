@@ -21,7 +21,7 @@ from workbench.experiments.opening import describe_run
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.records.executors import Executor, Job, Ticket
 from workbench.records.run_folder import RunFolder
-from workbench.records.slurm import jobs_in_queue
+from workbench.records.slurm import jobs_in_queue, slurm_job_of
 from workbench.records.spec import SPEC_FILE
 from workbench.records.status import is_held, now
 from workbench.records.sweeps import SWEEPS_FOLDER, PlannedRun, SweepPlan, cell_row, working, write_plan
@@ -304,14 +304,6 @@ class Sweep:
             self.report(f"stopping {outcome.cell.run}")
             with suppress(WorkbenchError):  # it ended in the meantime
                 self.executor.cancel(ticket)
-
-
-def slurm_job_of(status: Mapping[str, Any]) -> str:
-    """The SLURM job that a queued or interrupted run was given to; empty where it was not."""
-    worker, job = status.get("worker") or {}, status.get("slurm") or {}
-    if status["state"] == "queued" and worker.get("executor") == "slurm":
-        return str(worker.get("ticket", ""))
-    return str(job.get("job", "")) if status["state"] in ("running", "interrupted") else ""
 
 
 def job_of(plan: SweepPlan, cell: PlannedRun, runs: Path, options: Sequence[str] = ()) -> Job:

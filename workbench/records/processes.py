@@ -19,6 +19,7 @@ import psutil
 
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder
+from workbench.records.slurm import cancel_job, jobs_in_queue, slurm_job_of
 from workbench.records.status import is_alive, now, process_created
 
 RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
@@ -172,7 +173,7 @@ def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> st
 
     The request lets the kernel save a checkpoint at its next step; its driver ends it after some seconds. What still lives after
     `grace` seconds gets SIGTERM, and `kill_after` seconds later SIGKILL. On another host only the request can be made. A queued
-    run is cancelled at once.
+    run is cancelled at once; so is one that was interrupted and would be resumed by SLURM, whose job leaves the queue.
 
     Returns:
         The state afterwards; 'running' where the run is on another host and has not answered yet.
@@ -180,9 +181,15 @@ def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> st
     Raises:
         RunError: the run is already at an end.
     """
+    job = slurm_job_of(run.status)
     if run.cancel_queued():
+        _leave_slurm(job)
         return run.state
     state = run.effective_state()
+    if state == "interrupted" and not alive(run) and _waits_in_slurm(job):
+        run.set_status("cancelled")
+        _leave_slurm(job)
+        return run.state
     orphaned = state == "interrupted" and alive(run)  # the kernel outlived its driver
     if state != "running" and not orphaned:
         raise RunError(f"{run.folder} is {state}: there is nothing to cancel")
@@ -197,6 +204,19 @@ def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> st
     if run.state not in _ENDED:  # the driver was killed before it could say so: nobody else writes now
         run.set_status("cancelled", error="cancelled: the process did not stop in time and was ended")
     return run.state
+
+
+def _waits_in_slurm(job: str) -> bool:
+    try:
+        return bool(job and jobs_in_queue({job}))
+    except RunError:  # not to be asked from here: it may
+        return True
+
+
+def _leave_slurm(job: str) -> None:
+    if job:
+        with contextlib.suppress(RunError):  # not to be asked from here: the job will find its run cancelled, and end
+            cancel_job(job)
 
 
 def _signal_groups(status: Mapping[str, Any], number: signal.Signals) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import RunError
+from workbench.errors import RunError, StopRequest
 from workbench.files import write_json
 from workbench.records.spec import SPEC_FILE, check_spec, read_spec, run_id
 from workbench.records.status import (
@@ -216,13 +216,6 @@ class RunFolder:
             self._write_status("queued", {**dict.fromkeys(("finished", "error", "failure")), "worker": dict(worker)})
             return True
 
-    def submitted(self, ticket: str) -> None:
-        """Note the number under which a queue has taken a run that waits; nothing where it has begun already."""
-        with self.locked():
-            status = self.status
-            if status["state"] == "queued":
-                self._write_status("queued", {"worker": {**status.get("worker", {}), "ticket": ticket}})
-
     def note_queued(self, worker: Mapping[str, Any] | None) -> bool:
         """Say more of who queued this run, or that nobody does any longer (None); False where it is not queued any more."""
         with self.locked():
@@ -336,6 +329,15 @@ class RunFolder:
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop, to cancel it or as a pause."""
         return (self.folder / CANCEL_FILE).exists()
+
+    def raise_on_stop(self) -> None:
+        """End what takes long, case by case, where the run was asked to stop.
+
+        Raises:
+            StopRequest: it was; a run that has ended is not meant.
+        """
+        if self.should_stop() and self.state == "running":
+            raise StopRequest(f"run {self.folder} was asked to stop; run it again to resume")
 
     def is_paused(self) -> bool:
         """Whether the run was asked to stop only for a while: see `request_pause`."""

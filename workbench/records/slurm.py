@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from workbench.errors import ParameterError, RunError
 
@@ -198,6 +199,17 @@ def jobs_in_queue(ids: Collection[str]) -> set[str]:
         RunError: SLURM does not answer.
     """
     return {name for name, state in job_states(ids).items() if state.live}
+
+
+def slurm_job_of(status: Mapping[str, Any]) -> str:
+    """The SLURM job that a run was given to, from its `status.json`; empty where it was not.
+
+    A sweep that was closed leaves its jobs in the queue, and a run that was preempted is interrupted while it waits there.
+    """
+    worker, job = status.get("worker") or {}, status.get("slurm") or {}
+    if status["state"] == "queued" and worker.get("executor") == "slurm":
+        return str(worker.get("ticket", ""))
+    return str(job.get("job", "")) if status["state"] in ("running", "interrupted") else ""
 
 
 def cancel_job(job: str) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,6 @@ from workbench.records.slurm import (
     cancel_job,
     check_slurm,
     job_states,
-    jobs_in_queue,
     max_array_size,
 )
 from workbench.records.status import is_alive, process_created
@@ -66,7 +65,7 @@ class RunJob:
         self._created: float | None = None
 
     def __call__(self) -> str:
-        """Execute the run and wait for it.
+        """Execute the run and wait for it: 'completed', or 'cancelled' where somebody cancelled it.
 
         Raises:
             RunError: it ended with an error; its folder and its log say which.
@@ -88,6 +87,8 @@ class RunJob:
         while process.poll() is None:  # not wait(): the signal's handler could never see it end
             time.sleep(0.1)
         if process.returncode:
+            if self._state() == "cancelled":
+                return "cancelled"
             raise RunError(f"{' '.join(self.command)} ended with exit status {process.returncode}; see {self.log}")
         return "completed"
 
@@ -201,9 +202,6 @@ class SlurmExecutor:
             raise RunError(f"`sbatch` refused the jobs: {' '.join(str(error).split())}. Nothing was submitted") from error
         self._live |= {handle.job_id for handle in submitted}
         self._asked = float("-inf")
-        for job, handle in zip(jobs, submitted, strict=True):
-            with contextlib.suppress(RunError):  # no run folder yet: `workbench run` makes it
-                RunFolder.open(job.folder).submitted(handle.job_id)
         return [SlurmTicket(job, handle.job_id, handle) for job, handle in zip(jobs, submitted, strict=True)]
 
     def _executor(self) -> Any:
@@ -238,29 +236,7 @@ class SlurmExecutor:
         if self.cluster == "local":
             return bool(ticket.submitted.done())
         self._refresh()
-        state = self._states.get(ticket.id)
-        if state is None:  # not seen yet, or forgotten long ago
-            return self._answered > float("-inf") and ticket.id not in self._live
-        return not state.live
-
-    def holds(self, statuses: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Which runs still have a job in the queue, whoever submitted it: run -> content of its `status.json`.
-
-        A sweep that was closed leaves its jobs behind, and a run that was preempted is interrupted while it waits: neither is
-        to be submitted again.
-
-        Raises:
-            RunError: SLURM does not answer.
-        """
-        jobs: dict[str, str] = {}
-        for run, status in statuses.items():
-            worker = status.get("worker") or {}
-            if status.get("state") == "queued" and worker.get("executor") == self.name:
-                jobs[run] = str(worker.get("ticket", ""))
-            elif status.get("state") in ("running", "interrupted"):
-                jobs[run] = str((status.get("slurm") or {}).get("job", ""))
-        there = jobs_in_queue({job for job in jobs.values() if job})
-        return {run for run, job in jobs.items() if job in there}
+        return ticket.id not in self._live
 
     def cancel(self, ticket: Ticket) -> None:
         """Cancel the run, which saves a checkpoint where it can, and take the job out of the queue."""

@@ -11,6 +11,9 @@ from workbench.errors import ParameterError
 from workbench.records.executors import Job
 from workbench.records.slurm import SlurmOptions
 
+QUEUED = "WORKBENCH_QUEUED"
+"""Environment variable that has `workbench run` leave a cancelled run alone."""
+
 
 def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "workbench") -> str:
     """A complete `sbatch` script: one array task per run, which saves, requeues itself and resumes where its time is up.
@@ -48,6 +51,7 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
     cases = []
     for index, job in enumerate(jobs):
         environment = {key: value for key, value in job.environment.items() if key != "CUDA_VISIBLE_DEVICES"}
+        environment.pop(QUEUED, None)
         words = ["env", *(f"{key}={value}" for key, value in environment.items())] if environment else []
         cases.append(f"  {index}) run=({shlex.join([*words, *job.command])}) ;;  # {job.name}")
     return _SCRIPT.format(
@@ -58,6 +62,7 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
         cases="\n".join(cases),
         requeues=options.requeues,
         python=sys.executable,
+        queued=QUEUED,
     )
 
 
@@ -78,6 +83,9 @@ case "$index" in
 {cases}
   *) echo "there is no run of index $index"; exit 2 ;;
 esac
+
+# a run that was cancelled while it waited for its requeue stays cancelled; one that is submitted afresh is run
+[ "${{SLURM_RESTART_COUNT:-0}}" -eq 0 ] || export {queued}=1
 
 requeue= signalled=
 pause() {{ signalled=yes; kill -TERM "$child"; }}  # the run saves a checkpoint and counts as interrupted
