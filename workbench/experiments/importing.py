@@ -11,7 +11,7 @@ import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -64,7 +64,7 @@ def import_predictions(
     labels: str = "",
     probabilities: str | Path | None = None,
     fold: int | str = NONE,
-    split: Literal["test", "external"] = "test",
+    split: str = "test",
     modalities: str = "",
     runs: str | Path = "runs",
     experiment: str = "imported",

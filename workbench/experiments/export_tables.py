@@ -1,0 +1,79 @@
+"""What an export says of a run: who it is, and its results summarised with their intervals, as one long table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.errors import RunError
+from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
+from workbench.records.run_folder import RunFolder
+from workbench.records.spec import run_name
+
+PHANTOM_NOTICE = "Phantom results: synthetic images made by a computer. No patients, no clinical evidence."
+
+
+def open_runs(folders: Sequence[str | Path]) -> list[RunFolder]:
+    """The runs to export, each once.
+
+    Raises:
+        RunError: none is given, or one is no run.
+    """
+    runs = {path.resolve(): RunFolder.open(path) for path in map(Path, folders)}
+    if not runs:
+        raise RunError("give the folder of at least one run")
+    return list(runs.values())
+
+
+def identity(run: RunFolder) -> dict[str, Any]:
+    """The columns by which rows of several runs are told apart."""
+    spec = run.spec
+    return {
+        "run": spec["run"], "experiment": spec["experiment"], "method": spec["method"], "title": run_name(spec),
+        "run_fold": str(spec["parameters"].get("fold", "")), "seed": spec["parameters"].get("seed"),
+        "cohort": spec["cohort"]["name"], "phantom": bool(spec["cohort"]["phantom"]),
+    }  # fmt: skip
+
+
+def export_name(run: RunFolder) -> str:
+    """A name for a run that is the same at every export and no other run's: experiment and id."""
+    return f"{run.spec['experiment']}_{run.spec['run']}"
+
+
+def summary_table(run: RunFolder) -> pd.DataFrame:
+    """One row per split, region or marker class, and metric, each case with all its sequences.
+
+    Returns:
+        split, of, metric, value, low, high, n, n_subjects, n_positive (markers), n_empty_truth and value_nonempty (regions).
+        What is not estimable has no value. No rows for a run that is not evaluated.
+    """
+    resamples = int(run.spec["parameters"].get("resamples", 1000))
+    parts = []
+    metrics, markers = run.metrics(), run.markers()
+    if metrics is not None and len(metrics):
+        table = summarise_segmentation(metrics, by_present=False, resamples=resamples)
+        parts.append(table.rename(columns={"region": "of", "mean": "value", "mean_nonempty": "value_nonempty"}))
+    if markers is not None and len(markers):
+        table = summarise_markers(markers, by_present=False, resamples=resamples)
+        parts.append(table.assign(of=table["marker"].astype(str) + " " + table["class"].astype(str)))
+    columns = [
+        "split",
+        "of",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n",
+        "n_subjects",
+        "n_positive",
+        "n_empty_truth",
+        "value_nonempty",
+    ]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
+    counts = ["n", "n_subjects", "n_positive", "n_empty_truth"]
+    return table.astype(dict.fromkeys(counts, "Int64"))
