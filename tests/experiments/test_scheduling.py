@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,15 @@ def test_one_bad_schedule_does_not_hold_up_the_others(runs: Path, monkeypatch: p
     assert "a.json" in next(record["problem"] for record in told if record["schedule"] == "a")
     assert read_history(runs, "b")[0]["why"] == "ZeroDivisionError: a bug"
     assert outcomes(runs, "c") == ["completed"]
+    assert tick(runs, 62, told), "a damaged document is told of once, not every minute"
+    assert len(told) == 3
+    path_of(runs, "a").write_text("}")
+    os.utime(path_of(runs, "a"), (1e9, 1e9))
+    assert not tick(runs, 62, told)
+    path_of(runs, "a").unlink()
+    add(runs, "a")
+    assert tick(runs, 63)
+    assert "nobody watched" not in str(read_history(runs, "a"))
 
 
 @pytest.mark.parametrize(
@@ -431,6 +441,9 @@ def test_a_sweep_is_checked_fingerprinted_and_started_with_an_experiment_of_its_
     command = command_of(asked, "runs", experiment_name(asked, START))
     assert command[3:5] == ["sweep", str(file)]
     assert command[-2:] == ["--experiment", "n-20261121T1200Z"]
+    code, text = cli("add", "m", "--sweep", "s.yaml", "--every", "6h", "--zone", "UTC", "--", "--slots", "2")
+    assert code == 0, text
+    assert command_of(read_schedule("runs", "m"), "runs", "x")[-2:] == ["--slots", "2"]
     write_sweep(file, tiny_cohort.folder, seeds=[0, 1])
     changed = fingerprint(asked, "runs")
     assert {key for key in first if first[key] != changed[key]} == {"sweep"}
@@ -477,6 +490,9 @@ def test_a_renamed_sweep_file_is_named_and_the_schedule_stays(tiny_cohort: Cohor
         (["--run", "unet", "--every", "1h", "--timeout", "-1"], "timeout"),
         (["--sweep", "s.yaml", "--every", "1h", "-p", "epochs=3"], "belong to --run"),
         (["--sweep", "s.yaml", "--every", "1h"], "s.yaml"),
+        (["--sweep", "s.yaml", "--every", "1h", "--", "--executer", "slurm"], "--executer"),
+        (["--sweep", "s.yaml", "--every", "1h", "--", "--dry-run"], "cannot be passed on"),
+        (["--sweep", "s.yaml", "--every", "1h", "stray"], "stray"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_stored(

@@ -22,8 +22,9 @@ schedule_app = typer.Typer(help="Run sweeps and methods at set times: nightly re
 Name = Annotated[str, typer.Argument(help="name of the schedule", show_default=False)]
 
 
-@schedule_app.command("add")
+@schedule_app.command("add", context_settings={"allow_extra_args": True})
 def schedule_add(
+    context: typer.Context,
     name: Name,
     cron: Annotated[str, typer.Option(help="minute hour day-of-month month day-of-week, e.g. '30 2 * * 1-5'")] = "",
     every: Annotated[str, typer.Option(help="interval instead of --cron: 30m, 6h, 1d; counted from now")] = "",
@@ -51,7 +52,10 @@ def schedule_add(
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Add a schedule. Everything is checked now: times, files, cohort, method and parameters."""
+    """Add a schedule; what follows `--` is passed on to `workbench sweep` or `workbench run`, e.g. `-- --executor slurm`.
+
+    Everything is checked now: times, files, cohort, method and parameters.
+    """
     from workbench.experiments.scheduling import STAMP, make_schedule
     from workbench.records.schedules import Notification, check_new, write_schedule
 
@@ -69,10 +73,11 @@ def schedule_add(
             raise ParameterError("'experiment' is given twice: as --experiment and as -p experiment")
         values["experiment"] = experiment
     check_new(runs, name, replace=replace)
+    _check_arguments("sweep" if sweep else "run", context.args)
     schedule = make_schedule(
         name, runs=runs, sweep=sweep, method=run, cohort=cohort, parameters=values, zone=zone, cron=cron, every=every,
-        catch_up=catch_up, grace=grace, skip_unchanged=skip_unchanged, timeout=timeout, paused=paused,
-        notify=Notification(command=notify_command, webhook=notify_webhook, when=notify_when),
+        arguments=tuple(context.args), catch_up=catch_up, grace=grace, skip_unchanged=skip_unchanged, timeout=timeout,
+        paused=paused, notify=Notification(command=notify_command, webhook=notify_webhook, when=notify_when),
     )  # fmt: skip
     write_schedule(runs, schedule, replace=replace)
     if values.get("experiment") and STAMP not in values["experiment"]:
@@ -84,6 +89,38 @@ def schedule_add(
         return
     say(f"next: {_next(schedule)}; it needs cron, a systemd timer (`workbench schedule units`) or `workbench schedule serve`")
     print_value(name)
+
+
+_OURS = {
+    "--runs",
+    "--cohort",
+    "--experiment",
+    "-p",
+    "--parameter",
+    "--dry-run",
+    "--print",
+    "--json",
+    "--list-parameters",
+    "--help",
+}
+"""Options of `sweep` and `run` that a schedule sets itself, or that make it do nothing."""
+
+
+def _check_arguments(kind: str, arguments: list[str]) -> None:
+    """Hold the arguments after `--` against the command that will get them."""
+    import click
+    from typer.main import get_group
+
+    from workbench.commands.runs import runs_app
+    from workbench.commands.sweeps import sweeps_app
+
+    if ours := [word for word in arguments if word.partition("=")[0] in _OURS]:
+        raise ParameterError(f"{ours[0]} cannot be passed on to `workbench {kind}`: see the options of `workbench schedule add`")
+    command = get_group(sweeps_app if kind == "sweep" else runs_app).commands[kind]
+    try:
+        command.make_context(kind, ["-", *arguments])
+    except click.UsageError as error:
+        raise ParameterError(f"`workbench {kind}` does not take {' '.join(arguments)}: {error.format_message()}") from error
 
 
 @schedule_app.command("list")
@@ -102,7 +139,15 @@ def schedule_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     for row in rows:
         last = f"{row['last']['outcome']} {row['last']['scheduled'][:16]}Z" if row["last"] else "-"
         table.append(
-            [row["name"], row["what"], row["when"], row["next_in_zone"], row["next_local"], last, row["problem"] or row["state"]]
+            [
+                row["name"],
+                _short(row["what"]),
+                row["when"],
+                row["next_in_zone"],
+                row["next_local"],
+                last,
+                row["problem"] or row["state"],
+            ]
         )
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]) - 1)]
     for line in table:
@@ -321,6 +366,10 @@ def _row(runs: Path, row: ScheduleRow) -> dict[str, Any]:
         "next_in_zone": _in_zone(coming, schedule.zone), "next_local": _in_zone(coming, here),
         "last": records[-1] if records else None,
     }  # fmt: skip
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _in_zone(moment: datetime | None, zone: str) -> str:

@@ -103,7 +103,7 @@ def _of_run(schedule: Schedule, root: Path) -> dict[str, str]:
     if values.get("fold") == "all":  # every fold in turn: what holds for one holds for all
         values["fold"] = 0
     parameters = ExperimentParameters.build(schedule.method, values)
-    cohort = open_cohort(parameters, progress=False)
+    cohort = open_cohort(parameters, progress=sys.stderr.isatty())
     check_fit(parameters, cohort)
     files = {name: pretrained_digest(values[name], name) for name in ("pretrained", "embeddings") if values.get(name)}
     asked = {name: value for name, value in schedule.parameters.items() if name != "experiment"} | files
@@ -123,7 +123,7 @@ def _of_sweep(schedule: Schedule, root: Path) -> dict[str, str]:
             f"schedule {schedule.name}: its sweep file {path} is not there; if it was renamed or moved, "
             "`workbench schedule add` the schedule again with --replace, else remove the schedule"
         )
-    plan, _ = plan_sweep(path, runs=root, sure=True)
+    plan, _ = plan_sweep(path, runs=root, sure="--yes" in schedule.arguments)
     cells = [[cell.method, cell.run.partition("/")[2], cell.parameters] for cell in plan.cells]
     return {
         "cohort": plan.cohort.fingerprint,
@@ -163,9 +163,13 @@ def command_of(schedule: Schedule, runs: str | Path, experiment: str) -> list[st
     root = Path(runs).resolve()
     if schedule.sweep:
         command = [sys.executable, "-m", "workbench.cli", "sweep", str(sweep_path(schedule, root)), "--runs", str(root)]
-        return [*command, "--experiment", experiment]
+        return [*command, "--experiment", experiment, *schedule.arguments]
     cohort = _absolute(root, schedule.cohort) if schedule.cohort else ""
-    return [*run_command(schedule.method, cohort, {**schedule.parameters, "experiment": experiment}, root), "--quiet"]
+    return [
+        *run_command(schedule.method, cohort, {**schedule.parameters, "experiment": experiment}, root),
+        "--quiet",
+        *schedule.arguments,
+    ]
 
 
 def working_folder(schedule: Schedule, runs: str | Path) -> Path:

@@ -31,7 +31,7 @@ from workbench.records.occurrences import (
     stamp,
 )
 from workbench.records.processes import StartedRun, start
-from workbench.records.schedules import FOLDER, Schedule, list_schedules
+from workbench.records.schedules import FOLDER, Schedule, list_schedules, path_of
 
 LOOK_EVERY = 20.0
 """Seconds between two looks for what is due, while something runs."""
@@ -106,7 +106,7 @@ class Ticker:
             for row in list_schedules(self.runs):
                 try:
                     if row.schedule is None:
-                        self._problem(row.name, row.problem)
+                        self._damaged(row.name, row.problem)
                     elif found := self._take(row.schedule):
                         taken.append(found)
                 except (WorkbenchError, OSError) as error:
@@ -150,6 +150,14 @@ class Ticker:
             )
             return None
         return schedule, own, missed
+
+    def _damaged(self, name: str, problem: str) -> None:
+        """Say that a document cannot be read, once for each time it was written: cron mails what is said, every minute."""
+        written = datetime.fromtimestamp(path_of(self.runs, name).stat().st_mtime, UTC).replace(second=0, microsecond=0)
+        if claim(self.runs, name, written):
+            record = {"scheduled": written.isoformat(), "outcome": "failed", "ended": self._now(), "why": problem}
+            append_history(self.runs, name, record)
+            self._problem(name, problem)
 
     def _begin(self, schedule: Schedule, own: Claim, missed: int) -> None:
         """Start the command of a claimed time, unless nothing has changed."""

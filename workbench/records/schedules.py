@@ -43,6 +43,7 @@ class Schedule(BaseModel):
     method: str = Field("", description="method of a single run")
     cohort: str = Field("", description="cohort of a single run, relative to the runs folder")
     parameters: dict[str, str] = Field(default_factory=dict, description="parameters of a single run, as text")
+    arguments: tuple[str, ...] = Field((), description="further arguments of `workbench sweep` or `workbench run`")
     folder: str = Field("..", description="working folder, relative to the runs folder: paths in the parameters start there")
     cron: str = ""
     every: str = ""
