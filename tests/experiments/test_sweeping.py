@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from workbench.cohort.table import Cohort
-from workbench.errors import RunError
+from workbench.errors import ParameterError, RunError
 from workbench.experiments.sweep_file import plan_sweep
 from workbench.experiments.sweeping import Sweep, SweepReport, pending
 from workbench.records.executors import Job, LocalExecutor, Ticket
 from workbench.records.run_folder import RunFolder
-from workbench.records.slots import SlotPool
+from workbench.records.slots import SlotPool, visible_gpus
 from workbench.records.sweeps import SweepPlan, cell_row, list_plans, read_plan
 
 CONTENT = {
@@ -256,6 +256,33 @@ def test_gpus_go_by_uuid_and_a_run_on_two_takes_two(tmp_path: Path) -> None:
     assert single.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
     assert pool.take(2) is None, "only one GPU has a slot left"
     assert pool.free() == 1, "what could not be used was given back"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        (None, ("GPU-aa1", "GPU-bb2")),
+        ("1", ("GPU-bb2",)),
+        ("GPU-bb,0", ("GPU-bb2", "GPU-aa1")),
+        ("MIG-7", ("MIG-7",)),
+        ("", ()),
+        ("-1", ()),
+    ],
+)
+def test_gpus_are_those_of_the_driver_that_the_environment_allows(
+    allowed: str | None, expected: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho GPU-aa1\necho GPU-bb2\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    assert visible_gpus() == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(ParameterError, match="names '7', and nvidia-smi lists GPU-aa1"):
+        visible_gpus()
 
 
 def test_stopping_a_sweep_asks_its_runs_to_save_and_leaves_them_resumable(
