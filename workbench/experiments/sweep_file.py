@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict
 from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, Cohort
 from workbench.errors import ParameterError, WorkbenchError
-from workbench.experiments.opening import check_fit, describe_run, open_cohort
+from workbench.experiments.opening import check_fit, open_cohort
 from workbench.experiments.parameters import DIGEST_PREFIX, ExperimentParameters
 from workbench.experiments.sweep_schema import EXPERIMENT, Scalar, SweepFile, as_text, read_sweep, same_value
 from workbench.models.options import build_options
+from workbench.records.spec import run_id
 from workbench.records.sweeps import BASELINE, PlannedCohort, PlannedRun, SweepPlan
 
 MANY = 1000
@@ -141,13 +142,7 @@ def plan_sweep(
     _refuse_many(sweep.count(folds), sweep, path, sure=sure)
     _check_extras(sweep, path, opened, folds)
     fingerprint = opened.fingerprint()
-    cells, problems = [], []
-    for asked in combinations(sweep, folds):
-        try:
-            cells.append(_cell(sweep, asked, opened, fingerprint, where, path))
-        except WorkbenchError as error:
-            problems.append((asked, str(error)))
-    _refuse(problems, path)
+    cells = _cells(sweep, path, opened, fingerprint, folds, where)
     if not cells:
         raise ParameterError(f"sweep file {path} asks for no run: `exclude` takes everything away")
     _refuse_doubles(cells, path)
@@ -239,15 +234,29 @@ def _values(asked: Combination, path: Path) -> dict[str, Any]:
     return values
 
 
-def _cell(sweep: SweepFile, asked: Combination, cohort: Cohort, fingerprint: str, runs: Path, path: Path) -> PlannedRun:
-    given = {**_values(asked, path), "experiment": sweep.experiment, "fold": asked.fold, "seed": asked.seed}
-    parameters = ExperimentParameters.build(asked.method, {**given, "cohort": str(cohort.folder), "runs": str(runs)})
-    check_fit(parameters, cohort)
-    folder, _ = describe_run(parameters, cohort, fingerprint)
-    return PlannedRun(
-        run=f"{sweep.experiment}/{folder.name}", method=asked.method, condition=asked.condition, factors=asked.factors,
-        fold=asked.fold, seed=asked.seed, parameters=given,
-    )  # fmt: skip
+def _cells(sweep: SweepFile, path: Path, cohort: Cohort, fingerprint: str, folds: int, runs: Path) -> list[PlannedRun]:
+    """Every run with its id."""
+    cells: list[PlannedRun] = []
+    problems, fitting = [], set()
+    for asked in combinations(sweep, folds):
+        try:
+            given = {**_values(asked, path), "experiment": sweep.experiment, "fold": asked.fold, "seed": asked.seed}
+            parameters = ExperimentParameters.build(asked.method, {**given, "cohort": str(cohort.folder), "runs": str(runs)})
+            if (condition := (asked.method, repr(asked.parameters))) not in fitting:  # folds have been looked at already
+                check_fit(parameters, cohort)
+                fitting.add(condition)
+            name_of_run = run_id(parameters.resolve().identity(), fingerprint)
+        except WorkbenchError as error:
+            problems.append((asked, str(error)))
+            continue
+        cells.append(
+            PlannedRun(
+                run=f"{sweep.experiment}/{name_of_run}", method=asked.method, condition=asked.condition, factors=asked.factors,
+                fold=asked.fold, seed=asked.seed, parameters=given,
+            )
+        )  # fmt: skip
+    _refuse(problems, path)
+    return cells
 
 
 def _refuse(problems: list[tuple[Combination, str]], path: Path) -> None:
@@ -256,8 +265,10 @@ def _refuse(problems: list[tuple[Combination, str]], path: Path) -> None:
     for asked, text in problems:
         for line in text.splitlines():
             conditions = found.setdefault((asked.method, line), [])
-            if asked.condition not in conditions:
-                conditions.append(asked.condition)
+            factors = as_text(asked.factors)
+            name = asked.condition if asked.condition == factors or not factors else f"{factors}, {asked.condition}"
+            if name not in conditions:
+                conditions.append(name)
     if not found:
         return
     lines = []
@@ -279,7 +290,7 @@ def _refuse_doubles(cells: list[PlannedRun], path: Path) -> None:
             differing = sorted(
                 name for name in {*other.parameters, *cell.parameters} if other.parameters.get(name) != cell.parameters.get(name)
             )
-            why = f": {', '.join(differing)} is in both what it is by default" if differing else ""
+            why = f": {', '.join(differing)} comes out the same in both, given or not" if differing else ""
             raise ParameterError(
                 f"sweep file {path}: {names[0]} and {names[1]} are the same run {cell.run}{why}. Take one of them away"
             )

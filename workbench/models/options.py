@@ -90,7 +90,9 @@ def build_options(method: str, values: Mapping[str, Any]) -> MethodOptions:
         lines = []
         for item in error.errors():
             name = ".".join(map(str, item["loc"]))
-            if item["type"] == "extra_forbidden":
+            if not name:  # a rule on several options at once names them itself
+                lines.append(f"options of {method}: {item['msg'].removeprefix('Value error, ')}")
+            elif item["type"] == "extra_forbidden":
                 lines.append(f"option '{name}' is unknown to {method}; there are: {', '.join(chosen.model_fields)}")
             else:
                 lines.append(f"option '{name}' of {method} = {item['input']!r}: {item['msg']}")
