@@ -112,9 +112,10 @@ def forest_figure(
             text_color=tone, text_align=align, text_font=FONT, text_font_size="13px", backend="bokeh",
         ))  # fmt: skip
     return finish(
-        hv.Overlay(parts), title=f"{outcome_title(metric, of)}: difference to {against}", subtitle=subtitle, name=name, width=_PLOT + _TEXT + 24,
-        height=max(96, 34 * len(table) + 50), legend=None, ylabel="", xlabel="",
+        hv.Overlay(parts), title=f"{outcome_title(metric, of)}: difference to {against}", subtitle=subtitle, name=name,
+        width=_PLOT + _TEXT + 24, height=max(96, 34 * len(table) + 50), legend=None, xlabel="", ylabel="",
         xlim=(low, high + (24 + _TEXT) * per_pixel), xticks=axis_ticks(low, high), ylim=(-0.8, len(table) + 0.35),
         yticks=[(place, str(label)) for place, label in zip(y, table["label"], strict=True)],
-        fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None, gridstyle={"ygrid_line_color": None}, show_grid=True,
+        fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None,
+        gridstyle={"ygrid_line_color": None}, show_grid=True,
     )  # fmt: skip
