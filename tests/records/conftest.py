@@ -76,6 +76,7 @@ class SlurmCluster:
     def hasten(self, job: str) -> None:
         """Do what SLURM does two minutes after a requeue: let the job begin."""
         self.wait(lambda: "BeginTime" in self.ask("squeue", "--noheader", "--array", "--format=%r", f"--jobs={job}"))
+        time.sleep(3.0)  # the end of the first start is still on its way: it would be taken for that of the second
         self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def kill_controller(self) -> None:
