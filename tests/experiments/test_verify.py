@@ -335,7 +335,7 @@ def test_a_real_run_repeats_to_the_bit_and_on_other_threads_within_tolerance(tin
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["verdict"] == IDENTICAL
-    assert found["environment"] == {}
+    assert set(found["environment"]) <= {"code_version"}  # of a checkout that is edited while the test runs
     assert {"weights", "predicted masks", "validation logits"} <= {item["artefact"] for item in found["artefacts"]}
     assert [path.name for path in runs.iterdir()] == ["default"], "the rerun is gone"
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before, "the run was not touched"
