@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.commands.printing import PLAIN, Json, Runs, print_value, say
+from workbench.commands.printing import PLAIN, Json, Runs, print_value, say, size_text
 
 listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
 
@@ -83,13 +83,13 @@ def prune(
         "leftovers": len(plan.leftovers), "bytes": plan.bytes, "removed": False,
     }  # fmt: skip
     for removal in plan.removals:
-        say(f"{_size(removal.bytes):>9}  {removal.run}  {removal.title}  {removal.state} {removal.ended[:10]}")
+        say(f"{size_text(removal.bytes):>9}  {removal.run}  {removal.title}  {removal.state} {removal.ended[:10]}")
     for run, reason in plan.kept:
         say(f"    stays  {run}: {reason}")
     if plan.leftovers:
         say(f"left behind by an earlier removal: {len(plan.leftovers)}")
     count = f"{len(plan.removals)} run{'s' * (len(plan.removals) != 1)}"
-    say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {_size(plan.bytes)}")
+    say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {size_text(plan.bytes)}")
     nothing = not plan.removals and not plan.leftovers
     if dry_run or nothing or not (yes or typer.confirm("Remove them? This cannot be undone", err=True)):
         print_value(document if as_json else "nothing was removed")
@@ -98,14 +98,5 @@ def prune(
     for run, reason in stayed:
         say(f"{run} stays: {reason}")
     document |= {"removed": True, "bytes": freed, "kept": document["kept"] + [{"run": run, "reason": why} for run, why in stayed]}  # type: ignore[operator]
-    print_value(document if as_json else f"{_size(freed)} removed")
+    print_value(document if as_json else f"{size_text(freed)} removed")
     raise typer.Exit(1 if stayed else 0)
-
-
-def _size(count: int) -> str:
-    value, unit = float(count), "B"
-    for bigger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, bigger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

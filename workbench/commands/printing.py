@@ -47,3 +47,21 @@ def as_pairs(items: list[str], option: str) -> dict[str, str]:
             raise ParameterError(f"{option} {name.strip()} is given twice")
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def size_text(count: int) -> str:
+    """Bytes with a unit that suits them: '812 B', '3.4 MB'."""
+    value, unit = float(count), "B"
+    for bigger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, bigger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def about(seconds: float) -> str:
+    """An estimated time, no finer than an estimate is: '40 s', '12 min', '5.5 h', '9 days'."""
+    for unit, length, most, digits in (("s", 1, 120, 0), ("min", 60, 120, 0), ("h", 3600, 48, 1)):
+        if round(seconds / length, digits) < most:
+            return f"{max(seconds / length, 1):.{digits}f} {unit}"
+    return f"{seconds / 86400:.0f} days"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.commands.printing import PLAIN, Json, as_pairs, print_value, say
+from workbench.commands.printing import PLAIN, Json, about, as_pairs, print_value, say, size_text
 from workbench.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def sweep(
         from workbench.records.slurm_script import slurm_script
 
         jobs = [one for one in _jobs(plan, where, arguments) if one.name in {cell.run for cell in pending(plan, where)}]
-        print_value(slurm_script(jobs, options))
+        print_value(slurm_script(jobs, options, name=plan.name))
         return
     chosen, threads = _executor(executor, slots, threads, options, where)
     say(f"sweep {plan.name}: {len(plan.cells)} runs under {where}")
@@ -176,10 +176,13 @@ def _estimate_text(found: Estimate, slots: int) -> str:
         return "nothing to do"
     if found.seconds is None or found.bytes is None:
         return f"time and disk: unknown, there is no finished run of {', '.join(found.unjudged)} to go by"
-    hours, gigabytes = found.seconds / 3600, found.bytes / 1e9
-    text = f"time: about {hours:.1f} h of runs, {hours / slots:.1f} h with {slots} at once; disk: about {gigabytes:.1f} GB"
+    at_once = min(slots, found.runs)
+    text = f"time: about {about(found.seconds)} of runs"
+    if at_once > 1:
+        text += f", {about(found.seconds / at_once)} with {at_once} at once"
+    text += f"; disk: about {size_text(found.bytes)} of {size_text(found.free)} free"
     if found.unjudged:
         text += f" (judged by {found.judged} of {found.runs} runs: none finished of {', '.join(found.unjudged)})"
     if found.bytes > found.free:
-        text += f"; WARNING: only {found.free / 1e9:.1f} GB are free"
+        text += ". WARNING: that does not fit"
     return text

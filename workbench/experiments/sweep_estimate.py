@@ -38,7 +38,7 @@ def estimate(runs: Path, cells: Sequence[PlannedRun], free: int) -> Estimate:
     """
     finished: dict[tuple[str, str], list[RunRow]] = {}
     for row in list_runs(runs):
-        if row.state == "completed" and row.seconds:
+        if row.state == "completed" and row.seconds and not row.derived:  # pooling and importing take no time
             finished.setdefault((row.method, str(row.parameters.get("size", ""))), []).append(row)
     seconds, sizes, unjudged = [], [], set()
     measured: dict[tuple[str, str], int] = {}
