@@ -17,6 +17,7 @@ import torch
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Batch, Stage
+from workbench.errors import StopRequest
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
@@ -98,3 +99,39 @@ def test_killed_many_times_it_ends_the_same_to_the_bit(tmp_path: Path, fresh: bo
     assert recorded == expected[1]
     assert states == expected[2]
     assert states["last"]["step"] == SETTINGS.steps
+
+
+def test_a_validation_that_is_broken_off_is_made_up_for(tmp_path: Path) -> None:
+    """Asked to stop in the middle of a validation: nothing of the epoch is lost, and the end is the same to the bit."""
+    settings = TrainingSettings(epochs=3, steps_per_epoch=3, learning_rate=0.01, ema=0.9, patience=2)
+    asked: list[bool] = []
+
+    class Stops(FolderRecorder):
+        def should_stop(self) -> bool:
+            return bool(asked)
+
+    def broken_off(model: Any) -> float:
+        if len(seen) == 1:  # the second validation
+            asked.append(True)
+            raise StopRequest("stop")
+        seen.append(1)
+        return score(model)
+
+    def score(model: Any) -> float:
+        batch = toy_batches(8, seed=99)(0)
+        return float((model(batch.images, batch.present, batch.modalities).segmentation.argmax(1) == batch.labels).float().mean())
+
+    seen: list[int] = []
+    whole = train(ToyMethod(), toy_batches(), settings, FolderRecorder(tmp_path / "whole"), score, device="cpu", progress=False)
+    stopped = train(ToyMethod(), toy_batches(), settings, Stops(tmp_path / "broken"), broken_off, device="cpu", progress=False)
+    assert (stopped.stopped, stopped.step) == ("cancelled", 6), "the step is done, its validation is not"
+    resumed = train(
+        ToyMethod(), toy_batches(), settings, FolderRecorder(tmp_path / "broken"), score, device="cpu", progress=False
+    )
+    assert (resumed.step, resumed.stopped, resumed.best_score, resumed.best_step) == (
+        whole.step, whole.stopped, whole.best_score, whole.best_step
+    )  # fmt: skip
+    events = [FolderRecorder(tmp_path / name).events() for name in ("whole", "broken")]
+    assert events[0] == events[1]
+    states = [load_checkpoint(tmp_path / name / "checkpoints/last").model for name in ("whole", "broken")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -66,7 +66,10 @@ class PretrainingValidation:
 
     def __call__(self, model: PretrainingModule) -> float:
         """Mean over the cases, each asked the same questions at every step."""
-        values = [float(examine(self.experiment, model, case).metrics[self.metric]) for case in self.cases]
+        values = []
+        for case in self.cases:
+            self.experiment.run.raise_on_stop()
+            values.append(float(examine(self.experiment, model, case).metrics[self.metric]))
         self.collapse = measure_collapse(self.experiment, model, self.experiment.cases_by_split["validation"])
         return self.sign * float(np.nanmean(values))
 

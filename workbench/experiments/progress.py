@@ -48,9 +48,14 @@ class Progress:
         self.run.heartbeat()
 
     def over(self, items: Iterable[T], activity: str, total: int) -> Iterator[T]:
-        """Iterate and report."""
+        """Iterate and report.
+
+        Raises:
+            StopRequest: the run was asked to stop; nothing is begun any more.
+        """
         self.say(activity, 0, total)
         for done, item in enumerate(notebook_tqdm(items, desc=activity, total=total, disable=not self.bars), start=1):
+            self.run.raise_on_stop()
             yield item
             self.say(activity, done, total)
 

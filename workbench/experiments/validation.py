@@ -47,6 +47,7 @@ class Validation:
         dice: list[float] = []
         logits: dict[str, list[tuple[float, float]]] = {name: [] for name in experiment.markers}
         for _, row in self.rows.iterrows():
+            experiment.run.raise_on_stop()
             case = experiment.prepared.case(row["case"])
             shown = [name for name in experiment.learned_modalities if name in case.modalities]
             predicted = predict_case(

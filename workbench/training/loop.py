@@ -8,6 +8,7 @@ weights, scores and recorded values to the bit, on the same device, thread count
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from workbench.contracts import Batch, Recorder, Stage
-from workbench.errors import RunError
+from workbench.errors import RunError, StopRequest
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import has_checkpoint
 from workbench.training.devices import agree, average, open_accelerator, repeatable, seed_torch, total, use_channels_last
@@ -28,6 +29,9 @@ from workbench.training.objective import Objective
 from workbench.training.schedule import StageSpan, learning_rate, set_trainable, span_at, spans_of
 from workbench.training.settings import TrainingSettings
 from workbench.training.state import Keeper, TrainingResult
+
+LONGEST = 600.0
+"""Seconds between two checkpoints at most, however long an epoch is: what a killed training can lose."""
 
 Augment = Callable[[Batch, int], Batch]
 
@@ -56,7 +60,8 @@ def train(
             s * accumulate * processes on; each process takes its own.
         settings: see `TrainingSettings`.
         recorder: takes scalars (`train/...`, `validation/<score>`), names checkpoints, says when to stop.
-        validate: method in evaluation mode -> score, higher is better; None instead of it or from it = no validation.
+        validate: method in evaluation mode -> score, higher is better; None instead of it or from it = no validation. It may
+            raise `StopRequest` where the run is to stop.
         augment: (batch on the device, index) -> batch, a pure function.
         device: auto, cpu, cuda or mps.
         progress: show a bar.
@@ -73,13 +78,16 @@ def train(
         quiet = not (progress and accelerator.is_main_process)
         with loop.gradients_restored(), tqdm(total=settings.steps, initial=state.step, desc="train", disable=quiet) as bar:
             while not state.stopped and not loop.asked_to_stop():
-                terms = loop.step(batches, augment)
-                loop.record(terms)
+                if not state.unjudged:
+                    terms = loop.step(batches, augment)
+                    loop.record(terms)
+                    bar.update()
+                    bar.set_postfix(objective=f"{terms['objective']:.4f}", best=state.best_score, refresh=False)
                 if validate is not None and loop.epoch_ends(settings.validate_every):
                     loop.judge(validate)
+                    if state.unjudged:
+                        break
                 loop.keep()
-                bar.update()
-                bar.set_postfix(objective=f"{terms['objective']:.4f}", best=state.best_score, refresh=False)
         if not state.stopped:
             loop.keeper.save("last")
     stopped: Any = state.stopped or "cancelled"
@@ -96,6 +104,7 @@ class _Loop:
             use_channels_last(model)
         self.spans = spans_of(model.stages(), settings)
         self.span: StageSpan | None = None
+        self.kept = time.monotonic()
         self.trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.keeper = Keeper(model, settings, recorder, accelerator)  # takes up the last checkpoint
         self.state, self.optimiser = self.keeper.state, self.keeper.optimiser
@@ -239,14 +248,22 @@ class _Loop:
             state.window, state.window_steps = {}, 0
 
     def judge(self, validate: Callable[[Any], float | None]) -> None:
-        """Validate the weights that would be used now; keep them where they are the best so far."""
-        state, found = self.state, None
+        """Validate the weights that would be used now; keep them where they are the best so far.
+
+        Where the validation is broken off because the run is to stop, it stays due: the resumed run makes up for it first.
+        """
+        state = self.state
+        found: float | StopRequest | None = None
         if self.accelerator.is_main_process:
             seed_torch(self.accelerator.device, derive_seed(self.settings.seed, "validate", state.step))
             with torch.no_grad(), self.accelerator.autocast():
-                found = validate(self.keeper.judged().eval())
+                try:
+                    found = validate(self.keeper.judged().eval())
+                except StopRequest as request:
+                    found = request
         score = agree(self.accelerator, found)
-        if score is None:
+        state.unjudged = isinstance(score, StopRequest)
+        if score is None or state.unjudged:
             return
         if self.accelerator.is_main_process:
             self.recorder.scalar(f"validation/{self.settings.score}", score, state.step)
@@ -254,7 +271,7 @@ class _Loop:
         if math.isfinite(score) and (state.best_score is None or score > state.best_score):
             state.best_score, state.best_step, state.stale = float(score), state.step, 0
             self.keeper.save("best")
-        if self.settings.patience and state.stale >= self.settings.patience and self.span is self.spans[-1]:
+        if self.settings.patience and state.stale >= self.settings.patience and state.step > self.spans[-1].start:
             state.stopped = "early"  # in an earlier stage there is still something to come
 
     def keep(self) -> None:
@@ -265,5 +282,7 @@ class _Loop:
         if state.stopped and state.best_score is None:  # no validation, or none with a score
             state.best_step = state.step
             self.keeper.save("best")
-        if state.stopped or state.step % (self.settings.checkpoint_every or self.settings.steps_per_epoch) == 0:
+        due = state.step % (self.settings.checkpoint_every or self.settings.steps_per_epoch) == 0
+        if state.stopped or due or time.monotonic() - self.kept > LONGEST:
             self.keeper.save("last")
+            self.kept = time.monotonic()

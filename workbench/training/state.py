@@ -53,6 +53,8 @@ class TrainingState:
     window: dict[str, float] = field(default_factory=dict)
     """Sums of the terms since they were last recorded."""
     window_steps: int = 0
+    unjudged: bool = False
+    """Whether the step's validation is still due: it was broken off because the run was asked to stop."""
 
 
 class Keeper:
