@@ -180,6 +180,25 @@ def test_pretrained_weights_lead_to_the_run_that_made_them(run: RunFolder) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("derived", "origin"),
+    [
+        ({"kind": "pooled", "parents": ["0", "1"]}, "parent runs: kind pooled, runs demo/0, demo/1"),
+        ({"kind": "imported", "parents": [], "digest": "d" * 16}, "predictions made elsewhere, imported  " + "d" * 16),
+    ],
+)
+def test_predictions_of_derived_runs_lead_to_where_they_come_from(run: RunFolder, derived: dict, origin: str) -> None:
+    spec = {**run.spec, "run": "def", "derived": derived, "parameters": {"fold": "all"}}
+    made = RunFolder.create(run.folder.parent, spec)
+    made.claim()
+    made.path("predictions", "A.nii.gz").write_bytes(b"mask")
+    made.path("metrics.parquet").write_bytes(b"table")
+    made.set_status("completed")
+    files = write_artefacts(made, step=derived["kind"])["files"]
+    assert files["metrics.parquet"]["step"] == derived["kind"]
+    assert origin in "\n".join(lineage_lines(lineage(made.folder, "metrics.parquet")))
+
+
 def test_an_unknown_file_is_refused_with_a_hint(run: RunFolder) -> None:
     with pytest.raises(RunError, match=r"predictions/A\.nii\.gz"):
         lineage(run.folder, "A.nii.gz")

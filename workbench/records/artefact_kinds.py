@@ -16,7 +16,7 @@ class Kind:
     made_from: tuple[str, ...] = ()
 
 
-_LEARNED = ("split", "prepared", "pretrained", "embeddings", "masks")
+_LEARNED = ("split", "prepared", "pretrained", "embeddings", "masks", "parents")
 _ASKED = ("checkpoint", "prepared")
 KINDS = (
     Kind("spec.json", "what was asked", "open", ("cohort",)),

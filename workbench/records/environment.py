@@ -41,7 +41,7 @@ VARIABLES = (
 )  # fmt: skip
 """Environment variables on which thread counts, the choice of kernels or repeatability depend."""
 
-_SOURCES = ("workbench", "notebooks")
+_SOURCES = ("workbench", ":(glob)notebooks/*.ipynb")
 """What of a checkout decides a result; a change elsewhere (tests, documentation) leaves the code what it is."""
 
 

@@ -124,17 +124,21 @@ class _Reader:
             facts |= {"made by run": f"{maker[0]}, {maker[1]}"} if maker else {"made by": "no run under this runs folder"}
             title = "pretrained weights" if name == "pretrained" else "text vectors of the sequences' names"
             return self.node(name, title, value["digest"], facts, made_from)
-        facts = {"kind": value["kind"]} if value.get("kind") else {}
-        facts["runs" if "runs" in value else "run"] = ", ".join(value.get("runs", [value.get("run", "")]))
-        return self.node(name, "masks of another run" if name == "masks" else "parent runs", "", facts, made_from)
+        if name == "masks":
+            return self.node(name, "masks of another run", "", {"run": value["run"]}, made_from)
+        if not value["runs"]:
+            return self.node(name, "predictions made elsewhere, imported", value.get("digest", ""), {}, made_from)
+        facts = {"kind": value.get("kind", ""), "runs": ", ".join(value["runs"])}
+        return self.node(name, "parent runs", "", facts, made_from)
 
     def node(self, key: str, what: str, digest: str, facts: dict[str, Any], made_from: tuple[str, ...]) -> dict[str, Any]:
         node: dict[str, Any] = {"what": what, "digest": digest, "facts": facts, "made_from": []}
         if key in self.seen:
             return {**node, "repeated": True}
         self.seen.add(key)
-        names = (*made_from, *(("parents",) if "parents" in self.inputs and not made_from and key in self.files else ()))
-        node["made_from"] = [child for name in names if (child := self.source(name)) is not None]
+        node["made_from"] = [child for name in made_from if (child := self.source(name)) is not None]
+        if not node["made_from"] and key not in self.inputs and "parents" in self.inputs:
+            node["made_from"] = [self.root("parents")]  # a pooled run has no weights of its own, an imported one none at all
         return node
 
 

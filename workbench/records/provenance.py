@@ -43,7 +43,7 @@ def write_artefacts(run: RunFolder, *, step: str = "") -> dict[str, Any]:
 
     Args:
         run: the run; it must be completed.
-        step: what made the files that no pattern knows, e.g. 'import'.
+        step: what made all of them, e.g. 'import'; empty: as their kinds say.
 
     Returns:
         The document.
@@ -125,10 +125,7 @@ def _relative(folder: Path, path: str | Path) -> str:
 
 def _entry(folder: Path, name: str, step: str) -> dict[str, Any]:
     kind, path = kind_of(name), folder / name
-    entry = {"kind": kind.title, "step": kind.step, "bytes": path.stat().st_size, "digest": file_digest(path)}
-    if step and kind.step == "unknown":
-        entry["step"] = step
-    return entry
+    return {"kind": kind.title, "step": step or kind.step, "bytes": path.stat().st_size, "digest": file_digest(path)}
 
 
 @contextmanager
@@ -202,7 +199,8 @@ def _inputs(run: RunFolder) -> dict[str, Any]:
     if "pretrained" in inputs and spec.get("pretrained"):
         inputs["pretrained"]["file"] = spec["pretrained"]
     if spec.get("derived"):
-        inputs["parents"] = {"kind": spec["derived"].get("kind", ""), "runs": list(spec["derived"].get("parents", ()))}
+        derived = {key: spec["derived"][key] for key in ("kind", "digest") if spec["derived"].get(key)}
+        inputs["parents"] = derived | {"runs": [f"{spec['experiment']}/{name}" for name in spec["derived"].get("parents", ())]}
     return inputs
 
 
