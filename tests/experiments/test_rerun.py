@@ -14,7 +14,7 @@ from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.opening import open_run
 from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.rerun import plan_rerun
+from workbench.experiments.rerun import plan_rerun, rerun
 from workbench.files import read_json, write_json
 from workbench.records.environment import code_version
 from workbench.records.provenance import write_artefacts
@@ -192,6 +192,42 @@ def test_derived_runs_are_not_made_again(run: RunFolder) -> None:
     write_json(run.folder / "spec.json", {**run.spec, "derived": {"kind": "pooled", "parents": ["a1", "b2"]}})
     with pytest.raises(RunError, match=r"pooled.*a1, b2"):
         plan_rerun(run.folder)
+
+
+@pytest.fixture
+def extended(tmp_path: Path, run: RunFolder) -> RunFolder:
+    """A run that took `run` further."""
+    finish(run)
+    values = {name: value for name, value in run.spec["parameters"].items() if name != "method"} | {"epochs": 9}
+    given = values | {"cohort": str(tmp_path / "cohort"), "runs": str(tmp_path / "runs")}
+    derived = {"kind": "extended", "parents": [run.folder.name], "after": 40}
+    return open_run(ExperimentParameters.build("unet", given), progress=False, derived=derived)[1]
+
+
+def test_an_extended_run_is_made_again_after_its_parent(
+    tmp_path: Path, run: RunFolder, extended: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def run_notebook(method: str, values: dict[str, object], *, derived: object = None, **_: object) -> RunFolder:
+        _, there = open_run(ExperimentParameters.build(method, values), progress=False, derived=derived)  # type: ignore[arg-type]
+        made.append(there.folder)
+        return there
+
+    monkeypatch.setattr("workbench.experiments.execution.run_notebook", run_notebook)
+    found = rerun(extended.folder)
+    assert [folder.name for folder in made] == [run.folder.name, extended.folder.name]
+    assert {folder.parent for folder in made} == {tmp_path.resolve() / "runs" / "default-rerun"}
+    assert found.spec["derived"] == extended.spec["derived"]
+    assert found.spec["parameters"]["epochs"] == 9
+    assert found.spec["threads"] == 5
+    with pytest.raises(ParameterError, match="'threads' cannot be set"):
+        rerun(extended.folder, values={"threads": 2})
+    with pytest.raises(RunError, match="own folder"):
+        rerun(extended.folder, experiment="default")
+    shutil.rmtree(run.folder)
+    with pytest.raises(RunError, match="it went on from run"):
+        rerun(extended.folder)
 
 
 def test_other_code_and_another_environment_are_warned_of(run: RunFolder) -> None:

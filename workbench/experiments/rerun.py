@@ -8,13 +8,13 @@ from typing import Any
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError, WorkbenchError
-from workbench.experiments.opening import describe_run, open_split
+from workbench.experiments.opening import describe_run, open_run, open_split
 from workbench.experiments.parameters import DIGEST_PREFIX, ExperimentParameters, applicable, pretrained_digest
 from workbench.files import read_json
 from workbench.records.environment import code_version, differences, environment, read_environments
 from workbench.records.provenance import case_digests, read_artefacts, split_digest
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import SPEC_FILE
+from workbench.records.spec import EXTENDED, SPEC_FILE
 
 WHERE = ("device", "threads")
 """Parameters that say where a run computes, not what: a rerun may set them, and is compared all the same."""
@@ -53,19 +53,33 @@ def rerun(
 
     Raises:
         RunError: the run cannot be made again: its cohort, split or parameters are not what they were, or it was derived from
-            others; or the new folder would be the run's own.
+            others, or from files; or the new folder would be the run's own.
         ParameterError: a value that may not be set, or a file that is not the one that was used.
     """
     from workbench.experiments.execution import run_notebook
 
+    run = RunFolder.open(folder)
+    derived = run.spec.get("derived")
+    if derived and derived["kind"] == EXTENDED:  # what it went on from, first
+        rerun(
+            _parent(run, values), runs=runs, experiment=experiment or f"{run.spec['experiment']}-rerun", cohort=cohort,
+            values=values, timeout=timeout, progress=progress, report=report, tell=tell,
+        )  # fmt: skip
     given = plan_rerun(folder, runs=runs, experiment=experiment, cohort=cohort, values=values, tell=tell)
-    return run_notebook(
-        given["method"],
-        {name: value for name, value in given.items() if name != "method"},
-        timeout=timeout,
-        progress=progress,
-        report=report,
-    )
+    method = given.pop("method")
+    return run_notebook(method, given, timeout=timeout, progress=progress, report=report, derived=derived)
+
+
+def _parent(run: RunFolder, values: Mapping[str, Any] | None) -> Path:
+    """The folder of the run that an extended one went on from."""
+    if elsewhere := [name for name in WHERE if name in (values or {})]:
+        raise ParameterError(
+            f"parameter '{elsewhere[0]}' cannot be set: run {run.folder} is extended, its name depends on its parent's parameters"
+        )
+    parent = run.folder.parent / run.spec["derived"]["parents"][0]
+    if not (parent / SPEC_FILE).is_file():
+        raise RunError(f"run {run.folder} cannot be made again: it went on from run {parent}, which is not there")
+    return parent
 
 
 def plan_rerun(
@@ -84,11 +98,12 @@ def plan_rerun(
     """
     run = RunFolder.open(folder)
     spec = run.spec
-    if spec.get("derived"):
-        kind = spec["derived"].get("kind", "derived")
+    derived = spec.get("derived")
+    if derived and derived.get("kind") != EXTENDED:
+        kind = derived.get("kind", "derived")
         raise RunError(
             f"run {run.folder} is {kind}: it was made from other runs or files, not from its parameters alone; "
-            f"make again what it was made from ({', '.join(spec['derived'].get('parents', [])) or 'the imported files'})"
+            f"make again what it was made from ({', '.join(derived.get('parents', [])) or 'the imported files'})"
         )
     opened = _same_cohort(run, Path(cohort) if cohort else run.cohort_path)
     root = Path(runs) if runs else run.folder.resolve().parents[1]
@@ -99,10 +114,12 @@ def plan_rerun(
     _same_parameters(run, parameters, values or {})
     _same_split(run, opened)
     where, new = describe_run(parameters, opened, spec["cohort"]["fingerprint"], threads=int(spec["threads"]))
-    if where.resolve() == run.folder.resolve():
+    if where.resolve() == run.folder.resolve() or (derived and where.resolve().parent == run.folder.resolve().parent):
         raise RunError(f"run {run.folder} would be made again in its own folder: choose another experiment or --runs folder")
     for warning in changes_since(run):
         tell(warning)
+    if derived:  # its folder is named after its parent's, which is there by now
+        where = open_run(parameters, progress=False, derived=derived)[1].folder
     if (where / SPEC_FILE).is_file():
         there = RunFolder.open(where)
         if there.status["state"] == "completed":
@@ -117,11 +134,9 @@ def changes_since(run: RunFolder) -> list[str]:
     """What of code and environment is not what a run was computed with, one sentence each."""
     found = []
     noted = read_environments(run.folder)
-    before = {**(noted[-1] if noted else {}), **run.spec["environment"]}
-    if (
-        noted
-    ):  # the machine is the one that computed; its variables are a kernel's, those of the spec a driver's, as they are here
-        before |= {key: value for key, value in noted[-1].items() if key != "variables"}
+    # the machine is the one that computed; its variables are a kernel's, those of the spec a driver's, as they are here
+    computed = {key: value for key, value in noted[-1].items() if key != "variables"} if noted else {}
+    before = {**run.spec["environment"], **computed}
     version = before.get("code_version") or run.spec["code_version"]
     if version != code_version():
         found.append(f"the run was made by code {version or 'of an unknown version'}, this is {code_version()}")
