@@ -14,6 +14,7 @@ from app.state import SPLITS, AppState, parse_position
 from app.store import Store
 from workbench.cohort.table import INFO_FILE, Cohort
 from workbench.errors import WorkbenchError
+from workbench.records.spec import POOLED
 from workbench.views.case_panel import CasePanel
 from workbench.views.case_table import cohort_table, facts_html, run_table, worst_first
 from workbench.views.case_view import CaseView, open_case
@@ -23,6 +24,9 @@ from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem
 
 _COHORT = "cohort:"
 _PAGE = 20
+_POOLED_VALIDATION = (
+    "Pooled folds: the numbers are those of the fold that validated on a case, the mask shown is that of the fold that tested it."
+)
 MAP_TABLES = (ATTRIBUTION_FILE, WEIGHTS_FILE)
 _WISHES = ("modality", "overlay", "region")
 _KEYS = {
@@ -198,7 +202,10 @@ class CasesPage(pn.viewable.Viewer):
 
     def _tables(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
         try:
-            return (self.store.metrics(self.state.run), self.store.markers(self.state.run)) if self.state.run else (None, None)
+            if not self.state.run:
+                return None, None
+            metrics, markers = self.store.metrics(self.state.run), self.store.markers(self.state.run)
+            return _of_split(metrics, self.state.split), _of_split(markers, self.state.split)
         except WorkbenchError:
             return None, None
 
@@ -218,7 +225,9 @@ class CasesPage(pn.viewable.Viewer):
             return pd.DataFrame(columns=["case"]), str(error)
         table = run_table(metrics, markers, state.split, state.metric)
         if not table.empty:
-            return table, ""
+            row = self.store.row(state.run)
+            pooled = row is not None and row.derived.get("kind") == POOLED and state.split == "validation"
+            return table, _POOLED_VALIDATION if pooled else ""
         if metrics is None and markers is None:
             remark = "This run has no predictions yet: the cases of its cohort, without results."
             return (cohort_table(cohort) if cohort is not None else table), remark
@@ -289,6 +298,14 @@ class CasesPage(pn.viewable.Viewer):
 
     def _toggle_help(self) -> None:
         self.help.visible = not self.help.visible
+
+
+def _of_split(table: pd.DataFrame | None, split: str) -> pd.DataFrame | None:
+    """A run's table with one role per case: in a pooled run a case is tested by one fold and validated on by another."""
+    if table is None or table.empty:
+        return table
+    mine = table["split"] == split
+    return table[mine | ~table["case"].isin(table.loc[mine, "case"])]
 
 
 def cohorts_folder() -> Path:

@@ -11,6 +11,7 @@ from app.state import AppState
 from app.store import Store
 from workbench.errors import WorkbenchError
 from workbench.records.index import RunRow
+from workbench.records.spec import EXTENDED, IMPORTED, POOLED
 from workbench.views.tables import budget_text, duration_text, state_cell, time_text
 from workbench.views.theme import cohort_title
 from workbench.views.training import training_curves
@@ -103,7 +104,20 @@ class RunPanel(pn.viewable.Viewer):
             ("Budget", escape(", ".join(budget_text(row.budget))) or "not recorded"),
             ("Parameters", parameters or "–"),
         ]
+        if row.derived:
+            facts.insert(3, ("Made from", _made_from(row)))
+        if row.notes:
+            facts.insert(4, ("Notes", "<br>".join(map(escape, row.notes))))
         if row.pretrained.verdict:
             origin = escape(f"{row.pretrained.file}, {row.pretrained.title}")
             facts.insert(4, ("Started from", f"{origin}<br><b>{escape(row.pretrained.sentence)}</b>"))
         return facts
+
+
+def _made_from(row: RunRow) -> str:
+    """What a run was made from that was not trained from the start, in words; the runs as their folders."""
+    parents = ", ".join(f"<code>{escape(str(name))}</code>" for name in row.derived.get("parents", []))
+    kind = str(row.derived.get("kind", ""))
+    what = {POOLED: "the test cases of all folds, each predicted by the fold that did not train on it"}
+    what |= {IMPORTED: "predictions made elsewhere, imported", EXTENDED: "a training that was taken further"}
+    return f"{what.get(kind, escape(kind))}{f': {parents}' if parents else ''}"

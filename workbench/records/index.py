@@ -46,6 +46,8 @@ class RunRow:
     """What people call it: the title of imported predictions, else the method; pooled folds say so."""
     derived: dict[str, Any] = field(default_factory=dict)
     """What it was made from, where it was not trained: kind ('pooled', 'imported', 'extended'), parents ..."""
+    notes: tuple[str, ...] = ()
+    """What belongs beside its results: what was left out, what was only declared."""
     pretrained: PretrainedRecord = field(default_factory=PretrainedRecord)
     """The weights it started from, and whether its test is clean of them."""
 
@@ -117,6 +119,7 @@ def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> Run
         host=str(status.get("host", "")),
         device=str(status.get("device", "")),
         budget=budget if isinstance(budget, dict) else {},
+        notes=tuple(map(str, status.get("notes") or ())),
         pretrained=read_pretrained_record(folder),
     )
 

@@ -129,8 +129,9 @@ def caution_cell(row: RunRow) -> str:
 
 
 def cautions(rows: Iterable[RunRow]) -> list[str]:
-    """A sentence for each run whose test is not known to be clean of the weights it started from."""
-    return [f"{row.title}: {row.pretrained.caution}" for row in rows if row.pretrained.caution]
+    """A sentence for each run whose test is not known to be clean of the weights it started from, and what else a run has to say:
+    cases that are missing, predictions that were made elsewhere."""
+    return [f"{row.title}: {note}" for row in rows for note in (row.pretrained.caution, *row.notes) if note]
 
 
 def state_cell(row: RunRow, name: str) -> str:
