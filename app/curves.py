@@ -179,12 +179,13 @@ class CurvesPage(pn.viewable.Viewer):
     def _draw(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], chosen: str, notes: list[str]) -> None:
         state, marker = self.state, chosen.partition(":")[0]
         runs, marks, youdens, used = [], {}, [], []
+        titles = curve_titles(rows)
         for row in rows:
-            data = self._data(row, tables.get(row.run), chosen, state.split, notes)
+            data = self._data(row, tables.get(row.run), chosen, titles[row.run], notes)
             if data is None:
                 continue
             youden = self._youden(row, tables[row.run], chosen)
-            notes.append(f"{row.title}: {youden.note}")
+            notes.append(f"{data.title}: {youden.note}")
             marks[data.title] = [Mark(state.threshold, "threshold"), Mark(youden.threshold, "Youden point of validation")]
             runs.append(data)
             youdens.append(youden.threshold)
@@ -223,7 +224,8 @@ class CurvesPage(pn.viewable.Viewer):
                 notes.append(f"Not estimable: fewer than {MIN_PER_CLASS} cases of a class; the curve shows the cases there are.")
             self._say(notes)
 
-    def _data(self, row: RunRow, table: pd.DataFrame | None, chosen: str, split: str, notes: list[str]) -> CurveData | None:
+    def _data(self, row: RunRow, table: pd.DataFrame | None, chosen: str, title: str, notes: list[str]) -> CurveData | None:
+        split = self.state.split
         if table is None:
             notes.append(f"{row.title}: predicts no markers.")
             return None
@@ -233,7 +235,7 @@ class CurvesPage(pn.viewable.Viewer):
             return None
         stamp = self.store.stamp(row.run, "markers.parquet")
         try:
-            return self.store.cached(("curves", row.run, chosen, split), stamp, lambda: curve_data(row.title, rows))
+            return self.store.cached(("curves", row.run, chosen, split, title), stamp, lambda: curve_data(title, rows))
         except WorkbenchError as error:
             notes.append(f"{row.title}: {error}")
             return None
@@ -304,6 +306,12 @@ class CurvesPage(pn.viewable.Viewer):
     def _to_youden(self, *_: object) -> None:
         if np.isfinite(self._first_youden):
             self.state.threshold = round(self._first_youden, 4)
+
+
+def curve_titles(rows: list[RunRow]) -> dict[str, str]:
+    """Run -> its title in legends; a long name (pooled folds, imported predictions) goes without the id where no other has it."""
+    names = [row.name for row in rows]
+    return {row.run: row.name if row.derived and names.count(row.name) == 1 else row.title for row in rows}
 
 
 def marker_options(markers: pd.DataFrame | None) -> dict[str, str]:
