@@ -23,6 +23,7 @@ from workbench.records.provenance import (
     split_digest,
     write_artefacts,
 )
+from workbench.records.pruning import Policy, plan_pruning, prune
 from workbench.records.run_folder import RunFolder
 
 FILES = (
@@ -130,6 +131,13 @@ def test_what_is_removed_on_purpose_is_not_missed(run: RunFolder) -> None:
     found = check_files(run.folder)
     assert found.unchanged
     assert found.removed == ["predictions/A.json", "predictions/A.nii.gz", "predictions/B.nii.gz"]
+
+
+def test_what_pruning_removes_is_on_record(run: RunFolder) -> None:
+    prune(plan_pruning(run.folder.parents[1], Policy(("completed",), what="checkpoints")), "test")
+    found = check_files(run.folder)
+    assert found.unchanged
+    assert any(name.startswith("checkpoints/") for name in found.removed)
 
 
 def test_a_cohort_that_changed_meanwhile_is_said(run: RunFolder) -> None:

@@ -22,6 +22,7 @@ from workbench.errors import ParameterError, RunError
 from workbench.files import value_digest
 from workbench.records.index import RunRow, list_runs
 from workbench.records.processes import alive
+from workbench.records.provenance import forget
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import now
 
@@ -186,6 +187,8 @@ def _remove(plan: Plan, removal: Removal, why: str) -> None:
         trash = [path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}") for path in removal.paths]
         for path, hidden in zip(removal.paths, trash, strict=True):
             path.rename(hidden)
+    if run.folder not in removal.paths:
+        forget(run.folder, *removal.paths, reason="runs prune")  # its other files stay on record
     with (plan.runs / LOG_NAME).open("a", encoding="utf-8") as log:
         log.write(json.dumps(line, ensure_ascii=False) + "\n")
     for hidden in trash:
