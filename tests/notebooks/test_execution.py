@@ -303,6 +303,13 @@ def test_robustness_notebook_under_nbval(finished: RunFolder, tmp_path: Path) ->
 
 
 @pytest.mark.notebook
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ablation", "compare"])
+def test_notebooks_that_compare_runs_under_nbval(name: str, sweep_runs: Path, tmp_path: Path) -> None:
+    _under_nbval(name, {"runs": str(sweep_runs), "resamples": 50}, tmp_path)
+
+
+@pytest.mark.notebook
 def test_explore_notebook_under_nbval(tiny_cohort: Cohort, tmp_path: Path) -> None:
     _under_nbval("explore", {"cohort": str(tiny_cohort.folder)}, tmp_path)
 

@@ -84,7 +84,7 @@ class Deltas:
     def refused(self) -> list[str]:
         """'block, arm: why', for each comparison that was refused."""
         rows = self.arms[self.arms["refused"] != ""]
-        return [f"{row['block']}, {row['arm']}: {row['refused']}" for _, row in rows.iterrows()]
+        return [", ".join(filter(None, (r["block"], r["arm"]))) + f": {r['refused']}" for _, r in rows.iterrows()]
 
 
 def ablation_deltas(

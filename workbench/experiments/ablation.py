@@ -53,7 +53,7 @@ class AblationReview:
         name = sweep or next(iter(list_plans(runs)), "")
         self.plan = read_plan(runs, name)
         self.cells = sweep_cells(runs, self.plan)
-        self.outcomes = _metrics(outcomes)
+        self.outcomes = parse_outcomes(outcomes)
         arms = list(dict.fromkeys(cell.arm for cell in self.cells))
         self.against = against or (self.plan.baseline if self.plan.ablation else next(iter(arms), ""))
         if arms and self.against not in arms:
@@ -85,7 +85,7 @@ class AblationReview:
         parts = {block: delta_table(self.deltas, block, metric) for block in self._blocks()}
         if not (self.deltas.table["metric"] == metric).any():
             return self._nothing(metric)
-        return pd.concat(parts, names=["", f"{metric}, {self.cohort}"])
+        return pd.concat({block: unbroken(part) for block, part in parts.items()}, names=["", f"{metric}, {self.cohort}"])
 
     def forest(self, judged: str = "dice:WT", order: str = "declared") -> Any:
         """Forest plots, one per block: `judged` is 'dice:WT', 'auc:idh:mutant' ...; order 'declared' or 'effect'."""
@@ -140,6 +140,11 @@ class Gallery:
             display(Image(buffer.getvalue()))
 
 
+def unbroken(table: pd.DataFrame) -> pd.DataFrame:
+    """Texts that a notebook breaks after a comma only, not within an interval."""
+    return table.map(lambda text: text.replace(" ", "\u00a0").replace(",\u00a0", ", ") if isinstance(text, str) else text)
+
+
 def _html(line: str) -> str:
     """Text with **bold** as HTML."""
     from html import escape
@@ -148,7 +153,12 @@ def _html(line: str) -> str:
     return "".join(f"<b>{part}</b>" if index % 2 else part for index, part in enumerate(parts))
 
 
-def _metrics(text: str) -> tuple[str, ...]:
+def parse_outcomes(text: str) -> tuple[str, ...]:
+    """Metrics with commas; empty: all outcomes.
+
+    Raises:
+        ParameterError: one that there is not.
+    """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in (*OUTCOMES, "iou", "sensitivity", "specificity", "precision")]
     if unknown:

@@ -82,7 +82,7 @@ def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
     titles = {of: outcome_title(metric, of).partition(", ")[2] for of in dict.fromkeys(rows["of"])}
     records = []
     for _, arm in arms.iterrows():
-        record = {f"against {deltas.reference}": arm["arm"], "runs": f"{arm['cells']} of {arm['planned']}"}
+        record = {f"against {deltas.reference}": arm["arm"], "runs": f"{arm['cells']}/{arm['planned']}"}
         mine = rows[rows["arm"] == arm["arm"]].set_index("of")
         for of, title in titles.items():
             record[title] = arm_note(arm) or "–"
@@ -94,8 +94,8 @@ def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
     return pd.DataFrame(records).set_index(f"against {deltas.reference}") if records else pd.DataFrame()
 
 
-def delta_notes(deltas: Deltas, metric: str) -> list[str]:
-    """What must be known to read the deltas of a metric."""
+def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str]:
+    """What must be known to read the deltas of a metric; `pairs`: they are of `evaluation.pairwise`."""
     several = bool(len(deltas.table)) and int(deltas.table["seeds"].max()) > 1
     drawn = "subjects and seeds" if several else "subjects"
     best = "lower" if metric in LOWER_IS_BETTER else "higher"
@@ -103,9 +103,14 @@ def delta_notes(deltas: Deltas, metric: str) -> list[str]:
         "auc": "p: DeLong's test of pairs within a fold (scores of different folds are of different models: never pooled)",
         "brier": "the Brier score is not tested",
     }.get(metric, "p: Wilcoxon's signed-rank test of the subjects' mean differences")
+    what = (
+        "first run minus second, paired by subject"
+        if pairs
+        else (f"switch minus {deltas.reference}, paired by subject over the same folds and seeds")
+    )
     notes = [
-        f"Differences are switch minus {deltas.reference}, paired by subject over the same folds and seeds; {best} is better. "
-        f"Intervals are 95 % and resample {drawn}; {test}, after Holm's correction over all {deltas.family} tests of this sweep."
+        f"Differences are {what}; {best} is better. "
+        f"Intervals are 95 % and resample {drawn}; {test}, after Holm's correction over all {deltas.family} tests."
     ]
     if several:
         notes.append(
@@ -113,9 +118,15 @@ def delta_notes(deltas: Deltas, metric: str) -> list[str]:
             "seeds, so one can hold 0 where p is small. A difference counts here where both exclude 0."
         )
     elif len(deltas.table):
-        notes.append("One seed: neither interval nor p covers the luck of a training. Several seeds do.")
+        notes.append(
+            "One training a side: neither interval nor p covers its luck. A sweep over several seeds does."
+            if pairs
+            else "One seed: neither interval nor p covers the luck of a training. Several seeds do."
+        )
     remarks = dict.fromkeys(
-        f"{row['block']}, {row['arm']}: {row['remark']}" for _, row in deltas.arms.iterrows() if row["remark"]
+        ", ".join(filter(None, (row["block"], row["arm"]))) + f": {row['remark']}"
+        for _, row in deltas.arms.iterrows()
+        if row["remark"]
     )
     return [*notes, *remarks, *(f"Refused: {line}" for line in deltas.refused)]
 

@@ -63,9 +63,14 @@ def axis_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(float(p), f"{p:g}".replace("-", MINUS) if abs(p) > 1e-12 else "0") for p in places if low <= p <= high]
 
 
+def column_titles(table: pd.DataFrame) -> list[str]:
+    """Titles of the text columns; that of the runs is empty where each side is one run."""
+    return [title if title != "runs" or (table["planned"] > 1).any() else "" for _, title in COLUMNS]
+
+
 def beside(row: Any) -> tuple[str, ...]:
     """The texts of the columns beside a line."""
-    runs = f"{row['cells']}/{row['planned']}" if row["planned"] else ""
+    runs = f"{row['cells']}/{row['planned']}" if row["planned"] > 1 else ""
     if row["note"]:
         return (row["note"], "", "", runs)
     return delta_text(row), p_text(row["p_holm"]), str(int(row["n"])), runs
@@ -104,7 +109,7 @@ def forest_figure(
     places = [high + (24 + offset) * per_pixel for offset, _ in COLUMNS]
     texts = [(x, place, text) for place, (_, r) in zip(y, table.iterrows(), strict=True)
              for x, text in zip(places, beside(r), strict=True) if text]  # fmt: skip
-    heads = [(x, top, title) for x, (_, title) in zip(places, COLUMNS, strict=True)]
+    heads = [(x, top, title) for x, title in zip(places, column_titles(table), strict=True) if title]
     sides = [(x, top, text) for x, text in zip((-6 * per_pixel, 6 * per_pixel), direction(metric), strict=True)]
     for words, tone, align in ((texts, look.text, "left"), (heads, look.muted, "left"),
                                (sides[:1], look.muted, "right"), (sides[1:], look.muted, "left")):  # fmt: skip

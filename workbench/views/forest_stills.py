@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.views.ablation_tables import clear, outcome_title
-from workbench.views.forest import COLUMNS, axis_ticks, beside, direction, limits
+from workbench.views.forest import COLUMNS, axis_ticks, beside, column_titles, direction, limits
 from workbench.views.theme import colour, theme
 
 _TEXT_INCHES = 4.1
@@ -34,7 +34,7 @@ def forest_still(table: pd.DataFrame, *, metric: str, of: str, title: str, again
         for (offset, _), text in zip(COLUMNS, beside(row), strict=True):
             ax.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(12 + 0.82 * offset, 0),
                         textcoords="offset points", va="center", fontsize=9)  # fmt: skip
-    for offset, head in COLUMNS:
+    for (offset, _), head in zip(COLUMNS, column_titles(table), strict=True):
         ax.annotate(head, (1, 1), xycoords="axes fraction", xytext=(12 + 0.82 * offset, 4), textcoords="offset points",
                     fontsize=8.5, color=look.muted)  # fmt: skip
     zero = (0 - low) / (high - low)
