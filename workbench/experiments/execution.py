@@ -19,6 +19,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.errors import ParameterError, RunError, WorkbenchError
+from workbench.experiments.distributed import check_devices
 from workbench.experiments.failing import failure_of
 from workbench.experiments.kernel import Kernel
 from workbench.experiments.opening import open_run
@@ -97,6 +98,7 @@ def run_notebook(
         return run
     if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
         raise RunError(f"run {run.folder} was cancelled while it was queued")
+    check_devices(parameters)
     run.claim()  # one writer: raises where another process executes this run
     kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
     with follow(run, progress=progress):
