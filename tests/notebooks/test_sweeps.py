@@ -1,0 +1,200 @@
+"""The sweeps that come with the workbench: valid, no run twice, and what their comments say can be done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from workbench.cohort.folds import make_folds
+from workbench.cohort.table import Cohort, CohortInfo
+from workbench.experiments.parameters import ExperimentParameters, applicable
+from workbench.experiments.strict_yaml import read_yaml
+from workbench.experiments.sweep_file import plan_sweep
+from workbench.models.catalogue import list_models
+from workbench.records.sweeps import SweepPlan
+
+SWEEPS = Path(__file__).parents[2] / "notebooks" / "sweeps"
+FILES = sorted(path.name for path in SWEEPS.glob("*.yaml"))
+ABLATIONS = {
+    "mts_unet.yaml": {"tafe_only", "cmd_only", "tafe_4_stages", "logit_fusion"},
+    "mgmt_net.yaml": {"concatenation", "cnn_branch", "average_pooling"},
+    "mome.yaml": {"no_curriculum", "single_gate", "average_of_experts"},
+    "mome_plus.yaml": {"zero_dispatch", "table_dispatch"},
+    "masm.yaml": {"aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift"},
+    "masm_backbones.yaml": {"aware_only", "shift_only", "no_mixers"},
+    "brainfm_pretrain.yaml": {"no_regulariser", "no_imputation", "light_decoder"},
+    "brainfm.yaml": {"shallow_head", "linear_head"},
+    "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary"},
+    "amaes_pretrain.yaml": {"plain_autoencoder", "masked_voxels_only"},
+    "amaes.yaml": {"xl"},
+    "m4oe.yaml": {"released_gate"},
+    "brainsegfounder.yaml": {"small", "big"},
+}
+"""The tables of the papers, and rows that must be among their switches."""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six subjects without images, in three folds: what an expansion asks of a cohort."""
+    cases = [f"{number:04d}-000" for number in range(6)]
+    table = pd.DataFrame({"case": cases, "subject": [case[:4] for case in cases], "site": "here"})
+    table = table.assign(t1=None, t1c=None, t2=None, flair=None, dwi=None, adc=None)
+    info = CohortInfo(name="six", modalities=("t1", "t1c", "t2", "flair", "dwi", "adc"), phantom=True)
+    folder = tmp_path_factory.mktemp("shipped") / "cohort"
+    make_folds(Cohort.create(folder, info, table), 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plans(cohort: Path) -> dict[str, SweepPlan]:
+    """Every shipped file, expanded."""
+    return {name: plan_sweep(SWEEPS / name, cohort=cohort, runs=cohort.parent / "runs")[0] for name in FILES}
+
+
+def content_text(name: str) -> str:
+    return (SWEEPS / name).read_text()
+
+
+def content(name: str) -> dict[str, Any]:
+    return read_yaml(content_text(name))
+
+
+def switches(name: str) -> dict[str, dict[str, Any]]:
+    return content(name).get("ablation", {}).get("switches", {})
+
+
+def test_there_is_one_for_every_table_and_for_the_studies() -> None:
+    assert set(FILES) >= {*ABLATIONS, "comparison.yaml", "modality_dropout.yaml", "nightly.yaml"}
+    for name, rows in ABLATIONS.items():
+        assert rows <= set(switches(name)), name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_shipped_sweep_says_what_it_is_and_leaves_the_place_open(name: str) -> None:
+    found = content(name)
+    assert found["description"]
+    assert found["parameters"]["size"] == ("demo" if name == "nightly.yaml" else "paper")
+    assert not {"cohort", "runs"} & set(found)
+    text = content_text(name)
+    assert text.startswith("# ")
+    assert max(map(len, text.splitlines())) <= 130
+    if name != "nightly.yaml":
+        assert f"workbench sweep notebooks/sweeps/{name} --dry-run" in text
+        assert "size: demo" in text
+
+
+def test_every_run_is_there_once_and_every_condition_on_every_fold(plans: dict[str, SweepPlan]) -> None:
+    for name, plan in plans.items():
+        runs = [cell.run for cell in plan.cells]
+        assert len(set(runs)) == len(runs) > 1, name
+        if plan.all_folds and not any("fold" in extra for extra in content(name).get("include", [])):
+            places = Counter((cell.method, cell.condition, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells)
+            assert set(places.values()) == {3}, name
+        for cell in plan.cells:  # nothing of the place goes into what a run is given
+            assert not {"cohort", "runs"} & set(cell.parameters), name
+
+
+def test_two_files_share_runs_only_where_they_say_so(plans: dict[str, SweepPlan]) -> None:
+    found = Counter(run for plan in plans.values() for run in {cell.run for cell in plan.cells})
+    shared = {run for run, times in found.items() if times > 1}
+    both = {cell.run for cell in plans["masm.yaml"].cells} & {cell.run for cell in plans["masm_backbones.yaml"].cells}
+    assert shared == both
+    assert len(both) == 4 * 3  # baseline and three switches of the U-Net, three folds
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name in ABLATIONS])
+def test_switches_are_options_of_the_method_and_change_what_they_name(name: str) -> None:
+    found = content(name)
+    (method,) = found["methods"]
+    fixed = {key: value for key, value in found["parameters"].items() if not isinstance(value, list)}
+    base = {**fixed, **found["ablation"].get("baseline", {})}
+    before = ExperimentParameters.build(method, base).resolve()
+    for switch, changes in switches(name).items():
+        after = ExperimentParameters.build(method, base | changes).resolve()
+        for option in changes:
+            assert option in applicable(method), (switch, option)
+            assert getattr(after, option) != getattr(before, option), (switch, option)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_rows_given_in_comments_name_options_that_exist(name: str) -> None:
+    text = content_text(name)
+    methods = content(name)["methods"]
+    rows = re.findall(r"^ *# +(?:- |[\w ]+: )(\{.*\})", text, flags=re.MULTILINE)
+    for row in rows:
+        options = set(read_yaml(row)) - {"fold", "condition", "method", "seed"}
+        assert all(options <= set(applicable(method)) for method in methods), row
+
+
+def test_comments_do_give_such_rows() -> None:
+    """So that the test above looks at something."""
+    texts = {name: content_text(name) for name in FILES}
+    assert sum("{fold: 0, condition: pretrained, pretrained: " in text for text in texts.values()) == 2
+    assert "#   ukb_weights: {encoder: small" in texts["brainsegfounder.yaml"]
+
+
+AT_DEMO: dict[str, Any] = {
+    "brainfm_pretrain.yaml": lambda text: re.sub(r"\n +(light_decoder|sinusoidal_start): .*", "", text),
+    "masm_backbones.yaml": lambda text: text.replace("size: demo\n", "size: demo\n  width: 12\n"),
+}
+"""What the comment of a file says is to be changed besides."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_copy_can_be_tried_at_demo_size(name: str, cohort: Path, tmp_path: Path) -> None:
+    text = re.sub(r"^folds: .*$", "folds: [0]", content_text(name).replace("size: paper", "size: demo"), flags=re.MULTILINE)
+    (tmp_path / name).write_text(AT_DEMO.get(name, str)(text))
+    plan = plan_sweep(tmp_path / name, cohort=cohort, runs=tmp_path / "runs")[0]
+    assert {cell.parameters["size"] for cell in plan.cells} == {"demo"}
+
+
+def test_the_comparison_has_every_method_with_the_same_effort(plans: dict[str, SweepPlan]) -> None:
+    cells = plans["comparison.yaml"].cells
+    there = {card.name for card in list_models() if card.status == "available" and "pretraining" not in card.tasks}
+    assert {cell.method for cell in cells} | {cell.method for cell in plans["comparison_radiomics.yaml"].cells} == there
+    assert plans["comparison.yaml"].experiment == plans["comparison_radiomics.yaml"].experiment
+    effort, markers = set(), set()
+    for cell in cells:
+        found = ExperimentParameters.build(cell.method, cell.parameters).resolve()
+        effort.add((found.epochs * found.steps_per_epoch * found.accumulate, found.batch_size, found.spacing, found.patience))
+        markers |= {found.markers} - {"none"}
+    assert effort == {(75_000, 2, 1.0, 0)}
+    assert markers == {"idh,codel,tert,grade"}
+
+
+def test_modality_dropout_differs_in_dropout_only(plans: dict[str, SweepPlan]) -> None:
+    cells = plans["modality_dropout.yaml"].cells
+    pairs = {(cell.factors["modality_dropout"], cell.factors["dropout_mode"]) for cell in cells}
+    assert pairs == {(0.0, "each"), (0.25, "each"), (0.5, "each"), (0.25, "subset"), (0.5, "subset"), (1.0, "subset")}
+    assert len({cell.method for cell in cells}) == 6
+    assert len(cells) == 6 * 6 * 3
+
+
+@pytest.mark.slow
+def test_another_process_elsewhere_finds_the_same_ids(plans: dict[str, SweepPlan], cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(SWEEPS, tmp_path / "copied")
+    code = (
+        "import json, sys; from workbench.experiments.sweep_file import plan_sweep\n"
+        "print(json.dumps({name: [cell.run for cell in plan_sweep(f'copied/{name}', cohort=sys.argv[1], runs='r')[0].cells]"
+        " for name in sys.argv[2:]}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(cohort), *FILES], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert json.loads(done.stdout) == {name: [cell.run for cell in plan.cells] for name, plan in plans.items()}
+
+
+def test_pyyaml_reads_the_same_values_in_them() -> None:
+    """Other tools read these files too: none leans on what YAML 1.1 and 1.2 take differently."""
+    for name in FILES:
+        assert yaml.safe_load(content_text(name)) == content(name), name
