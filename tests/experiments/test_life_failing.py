@@ -106,7 +106,10 @@ def test_a_dead_kernel_says_of_what(run: RunFolder, notebook: Path, code: int, t
     assert sentence.startswith("cell 2 (experiment.train()): the kernel ")
     assert text in sentence
     assert details["exception"] == "DeadKernelError"
-    assert failure_of(run, RuntimeError("x"), kernel(None, code), notebook)[0].startswith("before the first cell: the kernel")
+    assert failure_of(run, RuntimeError("Kernel died before replying to kernel_info"), kernel(None, code), notebook)[
+        0
+    ].startswith("before the first cell: the kernel")
+    assert "kernel" not in failure_of(run, OSError(5, "Input/output error"), kernel(exit_code=-15), notebook)[0], "ended by us"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), cell_error(OSError(28, "No space left on device"))])

@@ -25,6 +25,7 @@ from workbench.experiments.kernel import Kernel
 from workbench.experiments.opening import open_run
 from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
+from workbench.experiments.readiness import check_ready, check_writable
 from workbench.models.catalogue import card
 from workbench.records.processes import kill_processes
 from workbench.records.provenance import write_artefacts
@@ -93,14 +94,20 @@ def run_notebook(
     parameters = ExperimentParameters.build(method, values)
     path = notebook_path(method)
     check_notebook(path, method)
-    _, run = open_run(parameters, progress=progress, derived=derived)
+    cohort, run = open_run(parameters, progress=progress, derived=derived)
     if run.status["state"] == "completed":
         return run
     if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
         raise RunError(f"run {run.folder} was cancelled while it was queued")
     check_devices(parameters)
+    check_writable(run)
     run.claim()  # one writer: raises where another process executes this run
     kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
+    try:
+        check_ready(parameters, cohort, run)
+    except RunError as error:
+        run.set_status("failed", error=str(error))
+        raise
     with follow(run, progress=progress):
         _execute(path, run, parameters, timeout)
     if report:

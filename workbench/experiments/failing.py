@@ -49,7 +49,7 @@ def failure_of(run: RunFolder, error: BaseException, kernel: Kernel, notebook: P
     if isinstance(error, PapermillExecutionError):
         name, message = str(error.ename), _message(str(error.ename), str(error.evalue), run)
         lines = [line for part in error.traceback for line in strip_color(str(part)).splitlines() if not _CONTEXT.match(line)]
-    elif kernel.exit_code is not None:
+    elif kernel.exit_code is not None and "Kernel died" in str(error):  # nbclient's words; for other errors it ends the kernel
         name, message = "DeadKernelError", f"the kernel {how_it_ended(kernel.exit_code)}"
     else:
         name = type(error).__name__

@@ -103,6 +103,10 @@ class RunFolder:
                 write_json(temporary / STATUS_FILE, {"state": "queued", "created": now(), "since": now()})
                 with contextlib.suppress(OSError):  # somebody else was quicker: theirs is opened below
                     temporary.rename(folder)
+            except OSError as error:
+                raise RunError(
+                    f"no run folder can be made in {parent} ({error.strerror}): choose another --runs folder, or see to that one"
+                ) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         opened = cls.open(folder)
