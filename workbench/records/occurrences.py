@@ -68,9 +68,8 @@ def due(schedule: Schedule, taken: Collection[datetime], now: datetime) -> Due:
     """
     if schedule.paused:
         return Due()
-    known = set(taken)
-    since = max([schedule.since, *(moment for moment in known if moment <= now)])
-    times = [moment for moment in schedule.timing.between(since, now) if moment not in known]
+    since = max([schedule.since, *(moment for moment in taken if moment <= now)])
+    times = schedule.timing.between(since, now)
     if schedule.catch_up == "all":
         return Due(tuple(times[-MOST_CAUGHT_UP:]), tuple(times[:-MOST_CAUGHT_UP]))
     chosen = times if schedule.catch_up == "one" else [moment for moment in times if now - moment <= grace_of(schedule)]
@@ -215,9 +214,7 @@ def claim(runs: str | Path, name: str, scheduled: datetime) -> Claim | None:
         write_json(temporary, document)
         try:
             os.link(temporary, path)
-        except FileExistsError:
-            return None
-        except OSError:  # a file system without links
+        except OSError:  # it is there, or this file system has no links: then this makes it, or finds it there
             with path.open("x", encoding="utf-8") as handle:
                 json.dump(document, handle)
     except FileExistsError:
