@@ -221,6 +221,9 @@ def test_a_run_that_was_cancelled_while_it_waited_is_not_started(run: RunFolder,
     assert work() == "completed"
     assert (tmp_path / "started").exists()
     assert work.checkpoint().function.command == work.command
+    work = RunJob(["sh", "-c", "echo $WORKBENCH_PAUSE_GRACE"], run.folder, tmp_path / "said", tmp_path, patience=77.0)
+    work()
+    assert (tmp_path / "said").read_text() == "77\n", "the run knows how long it has to save"
 
 
 def test_a_run_that_fails_fails_its_job_and_keeps_what_it_said(tmp_path: Path) -> None:
@@ -272,6 +275,7 @@ def test_the_script_is_sound_bash_and_each_index_runs_its_run(tmp_path: Path) ->
         "exclusive", "comment='a b'",
     ):  # fmt: skip
         assert f"#SBATCH --{flag}" in lines
+    assert any(line.startswith("export WORKBENCH_PAUSE_GRACE=90 ") for line in lines)
     assert "CUDA_VISIBLE_DEVICES" not in script.read_text(), "GPUs are SLURM's to deal"
     for index in range(3):
         assert run_script(script, str(index)).returncode == 0

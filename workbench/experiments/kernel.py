@@ -16,7 +16,7 @@ from typing import Any
 from jupyter_client import AsyncKernelManager
 
 from workbench.records.processes import RUN_VARIABLE, kill_processes
-from workbench.records.run_folder import LOG_FILE, RunFolder
+from workbench.records.run_folder import LOG_FILE, PAUSE_GRACE, RunFolder
 from workbench.records.status import now
 
 STOP_GRACE = 5.0
@@ -128,9 +128,17 @@ class Kernel:
                 asked = asked or time.monotonic()
             if time.monotonic() > end:
                 self.timed_out = True
-            if self.timed_out or (asked is not None and time.monotonic() - asked > STOP_GRACE):
+            if self.timed_out or (asked is not None and time.monotonic() - asked > self._grace()):
                 with suppress(Exception):  # a status that cannot be read now is tried again
                     kill_processes(self.run, driver=False)
+
+    def _grace(self) -> float:
+        """Seconds from a request to stop to the end of the kernel; a queue that pauses a run may leave it more time."""
+        if not self.run.is_paused():
+            return STOP_GRACE
+        with suppress(ValueError):
+            return max(STOP_GRACE, float(os.environ.get(PAUSE_GRACE, "")))
+        return STOP_GRACE
 
     def close(self) -> None:
         """Leave nothing behind: neither processes nor sockets."""

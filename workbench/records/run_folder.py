@@ -59,6 +59,8 @@ _RESERVE_BYTES = 256 * 1024
 """Space that a running run holds back, so that it can still write how it ended on a disk that has filled up."""
 PAUSE = "pause"
 """What stands in the cancel file where the run is to be resumed by the queue that stopped it."""
+PAUSE_GRACE = "WORKBENCH_PAUSE_GRACE"
+"""Environment variable: seconds that a queue leaves a run it pauses to reach its next step and save; otherwise as in a cancel."""
 
 
 class RunFolder:

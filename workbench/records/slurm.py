@@ -105,6 +105,11 @@ class SlurmOptions:
         """Seconds before the time limit at which a job is told to save: `GRACE`, but never most of the time it has."""
         return min(GRACE, 30 * self.minutes)
 
+    @property
+    def patience(self) -> float:
+        """Seconds of these that the run itself has to reach its next step and save; the rest is for the requeue."""
+        return max(5.0, self.grace - 30.0)
+
 
 def _plain(option: str, value: str) -> None:
     if not value.isprintable() or value != value.strip():

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from workbench.errors import RunError
 from workbench.records.executors import Job, Ticket
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import PAUSE_GRACE, RunFolder
 from workbench.records.slurm import (
     ADVICE,
     JobState,
@@ -58,7 +58,7 @@ class RunJob:
     """Where the command was submitted: its relative paths start there."""
     environment: dict[str, str] = field(default_factory=dict)
     patience: float = 60.0
-    """Seconds that the run has to save its checkpoint and end."""
+    """Seconds that the run has to reach its next step and save its checkpoint."""
 
     def __post_init__(self) -> None:
         self._pid = 0
@@ -80,7 +80,7 @@ class RunJob:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.environment},
+                env={**os.environ, PAUSE_GRACE: f"{self.patience:g}", **self.environment},
                 preexec_fn=_ignore_user_signal,
             )
         self._pid, self._created = process.pid, process_created(process.pid)
@@ -101,7 +101,7 @@ class RunJob:
 
         if self._pid and is_alive(self._pid, self._created):
             os.kill(self._pid, signal.SIGTERM)  # the run saves a checkpoint and counts as interrupted
-            end = time.monotonic() + self.patience
+            end = time.monotonic() + self.patience + 10.0
             while is_alive(self._pid, self._created) and time.monotonic() < end:
                 time.sleep(0.1)
         return None if self._state() in ("completed", "cancelled") else DelayedSubmission(replace(self))
@@ -192,7 +192,7 @@ class SlurmExecutor:
                 log=job.log.resolve(),
                 directory=here,
                 environment={key: value for key, value in job.environment.items() if key != "CUDA_VISIBLE_DEVICES"},
-                patience=max(5.0, self.options.grace - 30.0),
+                patience=self.options.patience,
             )
             for job in jobs
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from workbench.errors import ParameterError
 from workbench.records.executors import Job
+from workbench.records.run_folder import PAUSE_GRACE
 from workbench.records.slurm import SlurmOptions
 
 QUEUED = "WORKBENCH_QUEUED"
@@ -63,6 +64,8 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
         requeues=options.requeues,
         python=sys.executable,
         queued=QUEUED,
+        pause=PAUSE_GRACE,
+        patience=options.patience,
     )
 
 
@@ -86,6 +89,8 @@ esac
 
 # a run that was cancelled while it waited for its requeue stays cancelled; one that is submitted afresh is run
 [ "${{SLURM_RESTART_COUNT:-0}}" -eq 0 ] || export {queued}=1
+
+export {pause}={patience:g}  # seconds that a run which is told to pause has to reach its next step
 
 requeue= signalled=
 pause() {{ signalled=yes; kill -TERM "$child"; }}  # the run saves a checkpoint and counts as interrupted
