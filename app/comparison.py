@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import panel as pn
 
+from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
 from workbench.errors import WorkbenchError
@@ -33,14 +34,17 @@ class ComparisonPanel(pn.viewable.Viewer):
             label="Metric", options={METRIC_TITLES[m]: m for m in SEGMENTATION_METRICS}, width=200, margin=(0, 12, 0, 0)
         )
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
+        self.region = pn.widgets.Select(label="Region of the differences", options=[], width=190, margin=(0, 0, 0, 12))
+        self.pairs = pn.pane.HoloViews(None, linked_axes=False, visible=False)
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
         self.regions = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 20, 0, 0))
         self.markers = pn.pane.HoloViews(None, linked_axes=False, margin=0)
         self.layout = pn.Column(
             self.title,
-            pn.Row(self.metric, self.split, margin=0),
+            pn.FlexBox(self.metric, self.split, self.region),
             self.notes,
             pn.FlexBox(self.regions, self.markers),
+            pn.Row(self.pairs, scroll="x-auto", sizing_mode="stretch_width", margin=0),
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -48,7 +52,8 @@ class ComparisonPanel(pn.viewable.Viewer):
             if getattr(state, name) in widget.values:
                 widget.value = getattr(state, name)
             widget.param.watch(lambda event, name=name: setattr(state, name, event.new), "value")
-        state.param.watch(self._follow, ["runs", "metric", "split"])
+        self.region.param.watch(lambda event: state.param.update(region=event.new or state.region), "value")
+        state.param.watch(self._follow, ["runs", "metric", "split", "region"])
 
     def __panel__(self) -> Any:
         return self.layout
@@ -66,7 +71,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         stamps = [
             (row.run, self.store.stamp(row.run, "metrics.parquet"), self.store.stamp(row.run, "markers.parquet")) for row in rows
         ]
-        shown = (stamps, chosen, tuple(state.runs), state.metric, state.split, state.theme)
+        shown = (stamps, chosen, tuple(state.runs), state.metric, state.split, state.region, state.theme)
         if shown == self._shown:
             return
         self._shown = shown
@@ -82,6 +87,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         with pn.io.hold():
             self._draw_regions(rows, tables, notes)
             self._draw_markers(rows, notes, problems)
+            notes += self._draw_pairs(rows, tables)
             self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in [*notes, *problems])
 
     def _notes(self, rows: list[RunRow]) -> list[str]:
@@ -133,6 +139,19 @@ class ComparisonPanel(pn.viewable.Viewer):
             ),
             visible=True,
         )
+
+    def _draw_pairs(self, rows: list[RunRow], tables: dict[str, pd.DataFrame]) -> list[str]:
+        """Differences of every two runs on the same subjects, of the region that is chosen; returns which pairs are refused."""
+        found = {region for table in tables.values() for region in table["region"]}
+        regions = [region for region in REGIONS if region in found] + sorted(found - set(REGIONS))
+        shown = [row for row in rows if row.title in tables]
+        region = self.state.region if self.state.region in regions else next(iter(regions), "")
+        self.region.param.update(options=regions, value=region or None, visible=len(shown) > 1)
+        style = {"subtitle": f"{cohorts(rows)}, {self.state.split} split", "name": self.state.theme}
+        judged = f"{self.state.metric}:{region}"
+        figure, notes = pair_figure(self.store, shown, judged, self.state.split, **style)
+        self.pairs.param.update(object=figure, visible=figure is not None)
+        return notes
 
     def _draw_markers(self, rows: list[RunRow], notes: list[str], problems: list[str]) -> None:
         lines = []

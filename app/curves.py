@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import panel as pn
 
+from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
 from workbench.cohort.phantom.posterior import best_possible
@@ -82,10 +83,16 @@ class CurvesPage(pn.viewable.Viewer):
         self.roc = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
         self.recall = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
         self.calibration = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.pairs = pn.pane.HoloViews(None, linked_axes=False, visible=False)
         self.confusion = pn.FlexBox(sizing_mode="stretch_width", margin=0)
         self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
         self.figures = pn.Column(
-            pn.FlexBox(self.roc, self.recall, self.calibration), self.confusion, self.table, sizing_mode="stretch_width", margin=0
+            pn.FlexBox(self.roc, self.recall, self.calibration),
+            pn.Row(self.pairs, scroll="x-auto", sizing_mode="stretch_width", margin=0),
+            self.confusion,
+            self.table,
+            sizing_mode="stretch_width",
+            margin=0,
         )
         self.layout = pn.Column(
             pn.FlexBox(self.marker, self.split, self.runs, self.threshold, self.use_youden, align_items="flex-start"),
@@ -216,6 +223,7 @@ class CurvesPage(pn.viewable.Viewer):
                 for index, run in enumerate(runs)
             ]
             self.table.object = self._table(runs, subtitle)
+            notes += self._draw_pairs(used, tables, chosen, subtitle)
             self.figures.visible = True
             notes.append(
                 f"On the curves: ● the threshold {state.threshold:.2f}, ★ a run's Youden threshold, from its validation cases."
@@ -293,6 +301,16 @@ class CurvesPage(pn.viewable.Viewer):
         if found is not None:
             notes.append(f"Dashed: the best possible from the phantom's known truth, image only. {BEST_REMARK}")
         return found
+
+    def _draw_pairs(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], chosen: str, subtitle: str) -> list[str]:
+        """AUC of every two runs on the same subjects; returns which pairs are refused."""
+        marker, _, name = chosen.partition(":")
+        first = tables[rows[0].run]
+        of = f"{marker}:{name or first.loc[first['marker'] == marker, 'class'].iloc[0]}"
+        style = {"subtitle": subtitle, "name": self.state.theme}
+        figure, notes = pair_figure(self.store, rows, f"auc:{of}", self.state.split, **style)
+        self.pairs.param.update(object=figure, visible=figure is not None)
+        return notes
 
     def _table(self, runs: list[CurveData], subtitle: str) -> str:
         metrics = {run.title: marker_metrics(run.sample, threshold=self.state.threshold) for run in runs}

@@ -101,7 +101,7 @@ def ablation_deltas(
     Args:
         cells: all planned cells; those that are not evaluated count as planned.
         reference: the arm the others are compared with.
-        split: test or external.
+        split: test or external; within one fold also validation.
         outcomes: metrics of the family.
         resamples: bootstrap resamples of subjects, and of seeds where there are several.
         seed: same seed, same intervals.
@@ -115,7 +115,7 @@ def ablation_deltas(
     Raises:
         ParameterError: a split that is not compared, or a cell that is planned twice.
     """
-    if split not in _SPLITS:
+    if split not in _SPLITS and len({cell.fold for cell in cells}) > 1:
         raise ParameterError(f"split '{split}' is not compared over folds; there are {' and '.join(_SPLITS)}")
     places = [(cell.block, cell.arm, cell.fold, cell.seed) for cell in cells]
     twice = next((place for place in places if places.count(place) > 1), None)

@@ -27,7 +27,7 @@ def pairwise_deltas(
     Args:
         runs: one per run, `arm` its title (unique); block, fold and seed are not looked at. Where both tables of a pair pool
             the same folds, an AUC compares cases within a fold, as in `evaluation.ablation`.
-        split: test or external.
+        split: test, external, or, of runs of one fold, validation.
         outcomes: metrics of the family.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.

@@ -35,7 +35,7 @@ class CompareReview:
         chosen: runs with commas: 'experiment/run id', or as many letters of a run id as name one; empty = the newest completed
             run of each method.
         experiment: only runs of this group.
-        split: test or external.
+        split: test, external or validation.
         outcomes: metrics of the family of Holm's correction, with commas; empty = all.
         resamples: bootstrap resamples.
 
