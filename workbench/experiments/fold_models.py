@@ -10,7 +10,7 @@ import torch
 
 from workbench.contracts import PRETRAINING
 from workbench.errors import RunError
-from workbench.experiments.experiment import TRAINING_FILE
+from workbench.experiments.learning import TRAINING_FILE
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.files import read_json
 from workbench.inference.ensemble import average_predictions

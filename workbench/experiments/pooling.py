@@ -37,7 +37,7 @@ from workbench.records.run_folder import (
     SUBSET_METRICS_FILE,
     RunFolder,
 )
-from workbench.records.spec import POOLED, SCHEMA_VERSION
+from workbench.records.spec import IMPORTED, POOLED, SCHEMA_VERSION
 
 SMALLEST = 1e-7
 """Probability below which a mean is not told apart from 0 when it is written as a logit."""
@@ -91,10 +91,8 @@ def _checked(runs: Sequence[RunFolder]) -> dict[int, RunFolder]:
     first = runs[0]
     found: dict[int, RunFolder] = {}
     for run in runs:
-        if derived := run.spec.get("derived"):
-            raise RunError(
-                f"run {run.folder} is itself made of other runs ({derived.get('kind')}): pool the runs of single folds"
-            )
+        if (kind := (run.spec.get("derived") or {}).get("kind")) in (POOLED, IMPORTED):
+            raise RunError(f"run {run.folder} is {kind}, not the training of a fold: pool the runs of single folds")
         if (state := run.effective_state()) != "completed":
             raise RunError(f"run {run.folder} is {state}, not completed: run it again first")
         if run.metrics() is None:

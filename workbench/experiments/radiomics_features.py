@@ -18,6 +18,7 @@ from workbench.prepare.images import read_image
 from workbench.prepare.resampling import resample_labels
 from workbench.prepare.store import PreparedCase, PreparedCohort
 from workbench.records.run_folder import RunFolder
+from workbench.records.spec import EXTERNAL
 
 if TYPE_CHECKING:
     from workbench.experiments.progress import Progress
@@ -70,10 +71,11 @@ def mask_source(kind: str, run: str, runs: str, cohort: Cohort, fold: int) -> Ma
     opened = RunFolder.open(Path(runs) / run)
     if opened.spec["cohort"]["fingerprint"] != cohort.fingerprint():
         raise ParameterError(f"mask_run={run} is a run on cohort {opened.spec['cohort']['name']} as it was then, not on this one")
-    if int(opened.spec["parameters"]["fold"]) != fold:
+    if opened.spec["method"] == EXTERNAL:
+        raise ParameterError(f"mask_run={run} holds imported predictions: what their model was trained on is not known here")
+    if (tested := opened.spec["parameters"].get("fold")) != fold:
         raise ParameterError(
-            f"mask_run={run} tested fold {opened.spec['parameters']['fold']}, not fold {fold}: it was trained on cases that are "
-            "held out here"
+            f"mask_run={run} tested fold {tested}, not fold {fold}: it was trained on cases that are held out here"
         )
     if opened.metrics() is None or not any(opened.path("predictions").glob("*.nii.gz")):
         raise ParameterError(f"mask_run={run} holds no predicted masks: it is not evaluated yet, or does not segment")

@@ -10,6 +10,7 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
+from workbench.records.spec import IMPORTED, POOLED
 
 
 def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
@@ -23,6 +24,12 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
         RunError: no such run, one of a method without a network, or its cohort is not what it was.
     """
     run = RunFolder.open(folder)
+    kind = (run.spec.get("derived") or {}).get("kind")
+    if kind == IMPORTED:
+        raise RunError(f"run {run.folder} holds imported predictions: there is no network to ask again")
+    if kind == POOLED:
+        parents = ", ".join(run.spec["derived"]["parents"])
+        raise RunError(f"run {run.folder} is made of the folds {parents}: there is no one network to ask again, ask these")
     if not card(run.spec["method"]).network:
         raise RunError(f"run {run.folder} is of {run.spec['method']}, which has no network to ask again")
     where = run.folder.resolve()

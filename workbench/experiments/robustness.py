@@ -26,10 +26,11 @@ from workbench.files import write_parquet
 from workbench.inference.export import native_logits
 from workbench.inference.predict import CasePrediction
 from workbench.inference.subsets import predict_subsets
-from workbench.models.catalogue import card
+from workbench.models.catalogue import CARDS, card
 from workbench.prepare.images import native_brain, native_labels
 from workbench.records.provenance import register
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE, RunFolder
+from workbench.records.spec import run_name
 from workbench.sampling.dropout import subsets
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
     rows = []
     for folder in folders:
         run = RunFolder.open(folder)
-        if PRETRAINING in card(run.spec["method"]).tasks:
+        entry = CARDS.get(run.spec["method"])  # imported predictions have none
+        if entry is not None and PRETRAINING in entry.tasks:
             raise RunError(
                 f"run {run.folder} is of {run.spec['method']}, which pretrains and predicts nothing that could be judged"
             )
@@ -148,7 +150,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         metrics, markers = run.subset_metrics(), run.subset_markers()
         assert metrics is not None
         assert markers is not None
-        named = {"run": run.spec["run"], "method": run.spec["method"]}
+        named = {"run": run.spec["run"], "method": run_name(run.spec)}
         dice = segmentation_by_subset(metrics[(metrics["split"] == split) & (metrics["metric"] == "dice")])
         dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str), "value": dice["mean"]})
         auc = markers_by_subset(markers[markers["split"] == split])
