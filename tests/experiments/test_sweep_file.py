@@ -250,6 +250,7 @@ WRONG = {
     "zip and parameters": (HEAD + "parameters: {width: 4}\nzip: {width: [8]}\n", "'width' stands under `parameters` and"),
     "everything excluded": (HEAD + "parameters: {epochs: [1, 2]}\nexclude: [{method: unet}]\n", "takes everything away"),
     "exclude that meets nothing": (HEAD + "parameters: {epochs: [1, 2]}\nexclude: [{epochs: 3}]\n", "epochs=3 takes nothing"),
+    "true is not 1": (HEAD + "parameters: {patience: [1, 2]}\nexclude: [{patience: true}]\n", "patience=True takes nothing"),
     "include of a fold that is not run": (HEAD + "include: [{width: 8, fold: 2}]\n", "width=8, fold=2 adds nothing"),
     "include without a method": ("experiment: e\ninclude: [{width: 8}]\n", "`methods` is empty"),
     "include of runs": (HEAD + "include: [{runs: there}]\n", "'runs' cannot stand under `include`"),

@@ -85,7 +85,7 @@ def read_sweep(path: str | Path) -> SweepFile:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParameterError(
             f"sweep file {path} is not there; those that come with the workbench lie in notebooks/sweeps"
