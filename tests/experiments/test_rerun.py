@@ -118,7 +118,7 @@ def test_a_changed_cohort_is_refused_and_the_cases_named(tmp_path: Path, run: Ru
 
 def test_without_a_record_of_the_cases_the_images_are_named_that_changed_just_now(tmp_path: Path, run: RunFolder) -> None:
     (tmp_path / "cohort" / "images" / "C04-t1.nii.gz").write_bytes(b"another image")
-    with pytest.raises(RunError, match=r"1 images changed since they were last read \(images/C04-t1\.nii\.gz\)"):
+    with pytest.raises(RunError, match=r"1 image changed since they were last read \(images/C04-t1\.nii\.gz\)"):
         plan_rerun(run.folder)
     with pytest.raises(RunError, match="which cases differ is not known"):  # by now the new digests are on file
         plan_rerun(run.folder)

@@ -17,8 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
 from workbench.cohort.table import Cohort
+from workbench.commands.reproduce import reproduce_app
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.verify import DIFFERENT, IDENTICAL, NOT_COMPARABLE, WITHIN, tolerances, verify
 from workbench.files import read_json, write_json, write_parquet
@@ -175,7 +178,7 @@ def test_a_perfect_rerun_is_identical(pair: tuple[Path, Path]) -> None:
 SMALL: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights": (lambda folder: change_weight(folder, 1e-6), "conv.weight"),
     "scalars over steps": (lambda folder: change_event(folder, 1e-9), "train/objective at step 20, first at step 20"),
-    "predicted masks": (change_voxel, "predictions/B.nii.gz: 1 voxels, first (0, 0, 0)"),
+    "predicted masks": (change_voxel, "predictions/B.nii.gz: 1 voxel, first (0, 0, 0)"),
     "validation logits": (lambda folder: change_logit(folder, 0.002), "predictions/A.logits.b2nd"),
     "marker logits": (lambda folder: change_marker(folder, 1e-7), "predictions/B.json: idh"),
     "voxel metrics": (lambda folder: change_table(folder, "metrics.parquet", 3, "value", 0.8001), "B, t1, WT, dice"),
@@ -305,6 +308,44 @@ def test_a_damaged_file_is_named(pair: tuple[Path, Path]) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(RunError, match=r"B\.nii\.gz"):
         verify(*pair)
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(reproduce_app, [str(argument) for argument in arguments])
+
+
+def test_the_command_says_what_it_found_and_ends_accordingly(pair: tuple[Path, Path]) -> None:
+    found = command("verify", *pair, "--json")
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["verdict"] == IDENTICAL
+    change_voxel(pair[1])
+    found = command("verify", *pair)
+    assert found.exit_code == 1
+    assert "1 voxel, first (0, 0, 0)" in found.stdout
+    assert found.stdout.splitlines()[-1].startswith("within tolerance: not the same to the bit")
+    elsewhere(pair[1])
+    assert command("verify", *pair).exit_code == 0
+    assert "environment: packages.torch: 2.13 | 2.14" in command("verify", *pair).stdout
+    assert command("verify", *pair, "--tolerance", "masks=0").exit_code == 1
+    for wrong in (("--files",), ("--keep",), ("-p", "device=cpu")):
+        assert isinstance(command("verify", *pair, *wrong).exception, ParameterError)
+
+
+def test_the_commands_about_files(pair: tuple[Path, Path]) -> None:
+    run = pair[0]
+    assert isinstance(command("provenance", run).exception, RunError)
+    listed = command("provenance", run, "--record")
+    assert listed.exit_code == 0
+    assert "environment (2026): 3.11, torch 2.13, 1 thread" in listed.stdout
+    assert len([line for line in listed.stdout.splitlines() if "predicted mask" in line]) == 2
+    assert command("provenance", run, "metrics.parquet").stdout.startswith("metrics.parquet (voxel metrics): step evaluate")
+    assert json.loads(command("provenance", run, "metrics.parquet", "--json").stdout)["made_from"]
+    assert command("verify", run, "--files").exit_code == 0
+    change_voxel(run)
+    found = command("verify", run, "--files")
+    assert found.exit_code == 1
+    assert "changed: predictions/B.nii.gz" in found.stdout
+    assert json.loads(command("verify", run, "--files", "--json").stdout)["changed"] == ["predictions/B.nii.gz"]
 
 
 # -- for real ----------------------------------------------------------------------------------------------------------

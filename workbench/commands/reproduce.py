@@ -92,6 +92,7 @@ def provenance(
     as_json: Json = False,
 ) -> None:
     """Where the files of a finished run come from: what made each, from what; of one FILE the chain back to the cohort."""
+    from workbench.records.environment import read_environments
     from workbench.records.lineage import lineage, lineage_lines
     from workbench.records.provenance import read_artefacts, write_artefacts
     from workbench.records.run_folder import RunFolder
@@ -114,6 +115,11 @@ def provenance(
     inputs = document["inputs"]
     print_value(f"run {document['run']}: {document['method']}, code {', '.join(document['code_versions'])}")
     print_value(f"cohort {inputs['cohort']['name']}, fingerprint {inputs['cohort']['fingerprint']}")
+    for entry in read_environments(run.folder) or [{**run.spec["environment"], "since": "made"}]:
+        known = [entry.get("python", "environment not recorded"), entry.get("cpu"), entry.get("card"), entry.get("system")]
+        torch = entry.get("packages", {}).get("torch")
+        known += [f"torch {torch}" if torch else None, f"{run.spec['threads']} thread{'s' * (run.spec['threads'] != 1)}"]
+        print_value(f"environment ({entry['since']}): {', '.join(text for text in known if text)}")
     print_value(f"files as of {document['written']}")
     rows: list[tuple[str, ...]] = [("step", "kind", "bytes", "digest", "file")]
     for name, entry in document["files"].items():

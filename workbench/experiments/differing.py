@@ -172,7 +172,7 @@ def masks(first: Path, second: Path) -> list[Difference]:
     if not wrong:
         return []
     place = ", ".join(str(int(i)) for i in np.argwhere(a != b)[0])
-    return [Difference("masks", wrong / int(((a > 0) | (b > 0)).sum()), f"{wrong} voxels, first ({place})")]
+    return [Difference("masks", wrong / int(((a > 0) | (b > 0)).sum()), f"{wrong} voxel{'s' * (wrong > 1)}, first ({place})")]
 
 
 def logits(first: Path, second: Path) -> list[Difference]:

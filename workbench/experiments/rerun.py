@@ -196,7 +196,7 @@ def _what_changed(run: RunFolder, cohort: Cohort, noted: Mapping[str, str]) -> s
         return f"cases {', '.join(listed)}" if listed else "the cases are the same, what cohort.json says of them is not"
     files = [name for name, digest in cohort.digests().items() if noted.get(name) not in (None, digest)]
     if files:
-        return f"{len(files)} images changed since they were last read ({_few(files)})"
+        return f"{len(files)} image{'s' * (len(files) > 1)} changed since they were last read ({_few(files)})"
     return "which cases differ is not known, since the run recorded none"
 
 
