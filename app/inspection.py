@@ -19,6 +19,7 @@ from workbench.views.training import training_curves
 _FACTS = """<style>
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }}
 dt {{ color: var(--wb-muted); }} dd {{ margin: 0; overflow-wrap: anywhere; }}
+pre {{ font-size: 11.5px; max-height: 260px; overflow: auto; white-space: pre-wrap; background: var(--wb-raised); padding: 6px; }}
 </style><dl>{}</dl>"""
 
 
@@ -87,6 +88,27 @@ class RunPanel(pn.viewable.Viewer):
         for pane, key in ((self.loss, "loss"), (self.score, "score")):
             pane.param.update(object=figures.get(key), visible=key in figures)
 
+    def _failure(self, row: RunRow) -> str:
+        """Cell and last lines of a run that failed; empty where it says nothing of the kind."""
+        try:
+            details = self.store.run(row.run).status.get("failure")
+        except WorkbenchError:
+            return ""
+        if not isinstance(details, dict):
+            return ""
+        heading = f", under “{escape(str(details['heading']))}”" if details.get("heading") else ""
+        place = (
+            f"cell {details['cell']} <code>{escape(str(details.get('source', '')))}</code>{heading}"
+            if details.get("cell")
+            else ""
+        )
+        ends = ""
+        for title, key in (("traceback", "lines"), ("run.log", "log")):
+            if isinstance(lines := details.get(key), list) and lines:
+                text = escape("\n".join(map(str, lines)))
+                ends += f"<details><summary>last lines of {title}</summary><pre>{text}</pre></details>"
+        return (place or "before the first cell") + ends
+
     def _facts(self, row: RunRow) -> list[tuple[str, str]]:
         facts = [("Status", state_cell(row, self.state.theme))]
         if not row.readable:
@@ -108,6 +130,8 @@ class RunPanel(pn.viewable.Viewer):
             facts.insert(3, ("Made from", _made_from(row)))
         if row.notes:
             facts.insert(4, ("Notes", "<br>".join(map(escape, row.notes))))
+        if row.state == "failed" and (text := self._failure(row)):
+            facts.insert(1, ("Failed at", text))
         if row.pretrained.verdict:
             origin = escape(f"{row.pretrained.file}, {row.pretrained.title}")
             facts.insert(4, ("Started from", f"{origin}<br><b>{escape(row.pretrained.sentence)}</b>"))

@@ -15,6 +15,7 @@ from app.shell import Shell
 from app.state import AppState
 from app.store import Store
 from workbench.errors import RunError
+from workbench.records.run_folder import RunFolder
 
 pn.extension("tabulator", design="bootstrap")
 
@@ -119,6 +120,19 @@ def test_a_failed_run_shows_its_reason(store: Store) -> None:
     page = OverviewPage(AppState(run=failed.run), store)
     assert "the loss is not finite" in page.inspection.facts.object
     assert page.inspection.loss.visible
+    assert "Failed at" not in page.inspection.facts.object, "an older run says no more than the sentence"
+
+
+def test_a_failed_run_shows_cell_and_last_lines(tmp_path: Path) -> None:
+    spec = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
+    run = RunFolder.create(tmp_path / "e", spec)
+    run.claim()
+    failure = {"cell": 7, "source": "experiment.train()", "heading": "Training", "lines": ["ValueError: <b>"], "log": ["epoch 3"]}
+    run.set_status("failed", error="cell 7 (experiment.train()): ValueError: <b>", failure=failure)
+    shown = OverviewPage(AppState(run="e/r"), Store(tmp_path)).inspection.facts.object
+    assert "cell 7 <code>experiment.train()</code>, under “Training”" in shown
+    assert "ValueError: &lt;b&gt;" in shown
+    assert "epoch 3" in shown
 
 
 def test_curves_follow_marker_split_and_threshold(store: Store, done: dict[int, str]) -> None:

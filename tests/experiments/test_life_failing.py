@@ -130,3 +130,15 @@ def test_a_cell_is_known_by_its_first_line_of_code() -> None:
     assert first_line("# NBVAL_CHECK_OUTPUT\nprint(1)") == "print(1)"
     assert first_line("# only a remark") == "# only a remark"
     assert first_line("") == "(empty)"
+
+
+def test_a_kernel_that_failed_while_telling_is_understood_from_its_log(run: RunFolder, notebook: Path) -> None:
+    """As when the system kills a data loading process: torch raises again inside the formatting of the first traceback."""
+    wordless = PapermillExecutionError(1, 2, "experiment.train()", "CellExecutionError", "", [])
+    assert "could not say why" in failure_of(run, wordless, kernel(), notebook)[0]
+    run.path("run.log").write_text(
+        "RuntimeError: older\n  raise\nRuntimeError: DataLoader worker (pid 16355) is killed by signal: Killed. \n[now] end\n"
+    )
+    sentence, details = failure_of(run, wordless, kernel(), notebook)
+    assert "data loading process 16355 was killed by the signal 'Killed'" in sentence
+    assert details["exception"] == "RuntimeError"

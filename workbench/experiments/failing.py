@@ -24,6 +24,7 @@ SENTENCE = 600
 
 _CONTEXT = re.compile(r"\s*(\d+|\(\.\.\.\)\s+\d+)(\s|$)")
 """The source around the line of each frame, numbered, as IPython shows it: the notebook has it."""
+_EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception|Interrupt)): (.*)")
 _MEMORY = "probably out of memory; a smaller batch_size or patch, or fewer workers, takes less"
 _WORKER = re.compile(r"Caught (\w+) in DataLoader worker process (\d+)\.\n(.*)", re.DOTALL)
 _KILLED = re.compile(
@@ -47,7 +48,10 @@ def failure_of(run: RunFolder, error: BaseException, kernel: Kernel, notebook: P
     number, source, heading = _place(kernel, notebook)
     lines: list[str] = []
     if isinstance(error, PapermillExecutionError):
-        name, message = str(error.ename), _message(str(error.ename), str(error.evalue), run)
+        name, text = str(error.ename), str(error.evalue)
+        if name == "CellExecutionError" and not text:  # the kernel failed once more while it was telling: the log has it
+            name, text = _last_exception(run) or (name, "the kernel could not say why; see the log")
+        message = _message(name, text, run)
         lines = [line for part in error.traceback for line in strip_color(str(part)).splitlines() if not _CONTEXT.match(line)]
     elif kernel.exit_code is not None and "Kernel died" in str(error):  # nbclient's words; for other errors it ends the kernel
         name, message = "DeadKernelError", f"the kernel {how_it_ended(kernel.exit_code)}"
@@ -122,6 +126,12 @@ def _place(kernel: Kernel, notebook: Path) -> tuple[int | None, str, str]:
         return number, source, ""
     titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("#")]
     return number, source, titles[-1].lstrip("# ") if titles else ""
+
+
+def _last_exception(run: RunFolder) -> tuple[str, str] | None:
+    """Name and message of the last exception in the log."""
+    found = [_EXCEPTION.match(line) for line in last_lines(run.folder / LOG_FILE)]
+    return next(((match[1], match[2]) for match in reversed(found) if match), None)
 
 
 def _message(name: str, text: str, run: RunFolder, number: int | None = None) -> str:
