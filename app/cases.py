@@ -72,6 +72,7 @@ class CasesPage(pn.viewable.Viewer):
         self.store = store
         self._quiet = False
         self._source: tuple[Any, ...] = ()
+        self._told = ""
         self.panel = CasePanel(viewer_problem=viewer_problem(Path(__file__).parent / "static" / VIEWER_FILE))
         self.source = pn.widgets.Select(label="Run or cohort", groups={"": [""]}, width=310, margin=(0, 10, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=110, margin=(0, 10, 0, 0))
@@ -179,8 +180,11 @@ class CasesPage(pn.viewable.Viewer):
             self.notice.param.update(object=str(error), visible=True)
         if view is self.panel.view and view is not None:
             self._follow_wishes()
-            return
-        self._follow_wishes(view)
+            if self._told == state.split:
+                return
+        else:
+            self._follow_wishes(view)
+        self._told = state.split  # a pooled case has other numbers in another split
         metrics, markers = self._tables()
         try:
             self.facts.object = facts_html(view, metrics, markers, *self._map_tables()) if view is not None else ""
