@@ -27,8 +27,9 @@ from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.experiments import scheduling, ticking
 from workbench.experiments.scheduling import command_of, experiment_name, fingerprint, make_schedule
 from workbench.experiments.ticking import Ticker, anything_due
-from workbench.records import occurrences
+from workbench.records import occurrences, processes
 from workbench.records.occurrences import read_history
+from workbench.records.processes import start
 from workbench.records.schedules import Notification, path_of, read_schedule, write_schedule
 from workbench.records.units import UNIT, crontab_line, service_unit, timer_unit
 
@@ -535,6 +536,20 @@ def test_from_the_command_line(tiny_cohort: Cohort, home: Path) -> None:
     assert cli("remove", "n")[0] == 0
     assert "there are: none" in cli("remove", "n")[1]
     assert json.loads(cli("list", "--json")[1]) == []
+
+
+def test_detached_only_where_something_is_due(tiny_cohort: Cohort, home: Path) -> None:
+    write_sweep(home / "s.yaml", tiny_cohort.folder)
+    code, text = cli("add", "n", "--sweep", "s.yaml", "--every", "1h", "--zone", "UTC")
+    assert code == 0, text
+    started: list[list[str]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "start", lambda words, log: started.append(words) or start(["/bin/true"], log))
+        assert json.loads(cli("tick", "--detach", "--json")[1])["due"] == []
+        assert started == []
+        due_soon(home / "runs", "n")
+        assert json.loads(cli("tick", "--detach", "--json")[1])["due"] == ["n"]
+    assert started == [[sys.executable, "-m", "workbench.cli", "schedule", "tick", "--runs", str(home / "runs")]]
 
 
 def test_a_list_is_quick_and_loads_nothing_heavy(home: Path) -> None:

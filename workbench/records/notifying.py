@@ -2,6 +2,8 @@
 
 A webhook is the one request to another host that a schedule makes, and it goes to the given address only: redirections are not
 followed. It is told what ended how, and nothing that stands in a log, where names of cases may be.
+
+A command is run as the user of the scheduler: who may write to the runs folder may have anything run.
 """
 
 from __future__ import annotations
