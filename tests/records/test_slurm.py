@@ -148,6 +148,7 @@ def test_what_sbatch_is_given(commands: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     executor = SlurmExecutor(options, tmp_path / "runs")
     assert executor.threads == 8
+    assert SlurmExecutor(SlurmOptions(), tmp_path).threads == 1, "never the cores of the login node"
     tickets = executor.submit([make_job(tmp_path, index) for index in range(3)])
     assert [ticket.id for ticket in tickets] == ["7_0", "7_1"], "no larger array than the cluster takes"
     given = (tmp_path / "given.sh").read_text().splitlines()

@@ -123,7 +123,7 @@ def _executor(name: str, slots: int, threads: int, options: SlurmOptions | None,
 
         assert options is not None
         cluster = SlurmExecutor(options, runs)
-        return cluster, threads or options.cpus_per_task
+        return cluster, threads or cluster.threads
     if name == "debug":
         from workbench.experiments.debug_executor import DebugExecutor
 

@@ -161,8 +161,8 @@ class SlurmExecutor:
 
     @property
     def threads(self) -> int:
-        """CPU threads of a run that names none: the cores it asks for; 0 where the site decides."""
-        return self.options.cpus_per_task
+        """CPU threads of a run that names none: the cores it asks for. SLURM gives one where none are asked for."""
+        return self.options.cpus_per_task or 1
 
     def capacity(self) -> int:
         """How many jobs an array of this cluster may have; the queue itself has no end."""
