@@ -108,7 +108,8 @@ def _environment(experiment: Experiment, threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0",  # 1 looks for a free port and takes it later: a race
     }
-    usual = {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    # what torch would warn of: that no parameter went unused in this step, although it must look
+    usual = {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback, "TORCH_CPP_LOG_LEVEL": "ERROR"}
     return {**usual, **os.environ, **fixed}
 
 

@@ -102,6 +102,12 @@ class Keeper:
             raise RunError(
                 f"checkpoint {stem} was written under other settings ({', '.join(changed)}): use them, or another folder"
             )
+        before, now = checkpoint.metadata.get("budget", {}).get("processes", 1), self.accelerator.num_processes
+        if before != now:
+            raise RunError(
+                f"checkpoint {stem} was trained by {before} processes, and this is {now}: batches would be left out or repeated; "
+                "use as many, or another folder"
+            )
         fit_state(self.model, checkpoint.model, path=stem, written_for=checkpoint.metadata["model"])
         if checkpoint.optimiser is not None:
             self.optimiser.load_state_dict(checkpoint.optimiser)
