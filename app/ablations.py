@@ -37,7 +37,7 @@ NO_SWEEP = (
 _TABLE_STYLE = """
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wb-line); text-align: left; color: var(--wb-text); }
-th { font-weight: 600; white-space: nowrap; } td { min-width: 150px; }
+th { font-weight: 600; vertical-align: bottom; } td { white-space: nowrap; }
 """
 _HEADING = '<h2 style="font-size:19px;font-weight:650;margin:0">{}</h2>'
 

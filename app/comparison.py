@@ -44,7 +44,7 @@ class ComparisonPanel(pn.viewable.Viewer):
             pn.FlexBox(self.metric, self.split, self.region),
             self.notes,
             pn.FlexBox(self.regions, self.markers),
-            pn.Row(self.pairs, scroll="x-auto", sizing_mode="stretch_width", margin=0),
+            pn.FlexBox(self.pairs),
             sizing_mode="stretch_width",
             margin=0,
         )

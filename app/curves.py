@@ -88,7 +88,7 @@ class CurvesPage(pn.viewable.Viewer):
         self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
         self.figures = pn.Column(
             pn.FlexBox(self.roc, self.recall, self.calibration),
-            pn.Row(self.pairs, scroll="x-auto", sizing_mode="stretch_width", margin=0),
+            pn.FlexBox(self.pairs),
             self.confusion,
             self.table,
             sizing_mode="stretch_width",

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas
 from workbench.views.ablation_tables import MINUS, arm_note, clear, delta_text, outcome_title, p_text
-from workbench.views.theme import FONT, finish, reference_line, theme
+from workbench.views.theme import finish, reference_line, theme
 
 ORDERS = ("declared", "effect")
 COLUMNS = ((0, "difference (95 %)"), (188, "p (Holm)"), (252, "n"), (294, "runs"))
@@ -95,7 +95,9 @@ def forest_figure(
     y = np.arange(len(table))[::-1].astype(float)
     rows = table.assign(y=y, value=table["difference"], text=[delta_text(r) for _, r in table.iterrows()])
     known = rows[rows["difference"].notna()]
-    parts: list[Any] = [reference_line([(0.0, -0.9), (0.0, len(table) - 0.35)], name)]
+    blank = hv.Rectangles([(high, -1.0, high + (30 + _TEXT) * per_pixel, len(table) + 1.0)])  # no grid behind the numbers
+    blank = blank.opts(color=look.panel, line_color=look.panel, backend="bokeh")
+    parts: list[Any] = [blank, reference_line([(0.0, -0.9), (0.0, len(table) - 0.35)], name)]
     shade, top = look.colours[0], len(table) - 0.05
     whiskers = [(r["low"], r["y"], r["high"], r["y"]) for _, r in known.iterrows() if np.isfinite(r["low"])]
     parts.append(hv.Segments(whiskers).opts(color=shade, line_width=3, backend="bokeh"))
@@ -114,7 +116,7 @@ def forest_figure(
     for words, tone, align in ((texts, look.text, "left"), (heads, look.muted, "left"),
                                (sides[:1], look.muted, "right"), (sides[1:], look.muted, "left")):  # fmt: skip
         parts.append(hv.Labels(words, ["value", "y"], "said").opts(
-            text_color=tone, text_align=align, text_font=FONT, text_font_size="13px", backend="bokeh",
+            text_color=tone, text_align=align, text_font_size="13px", backend="bokeh",
         ))  # fmt: skip
     return finish(
         hv.Overlay(parts), title=f"{outcome_title(metric, of)}: difference to {against}", subtitle=subtitle, name=name,
@@ -122,5 +124,4 @@ def forest_figure(
         xlim=(low, high + (24 + _TEXT) * per_pixel), xticks=axis_ticks(low, high), ylim=(-0.8, len(table) + 0.35),
         yticks=[(place, str(label)) for place, label in zip(y, table["label"], strict=True)],
         fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None,
-        gridstyle={"ygrid_line_color": None}, show_grid=True,
     )  # fmt: skip
