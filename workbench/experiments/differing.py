@@ -41,9 +41,9 @@ TOLERANCES: dict[str, float] = {
 
 Rounding differs in the last bit of a sum, and training amplifies it step by step. Measured with a small U-Net on one and on two
 threads of one processor: after 2 steps the weights differ by 2e-7, after 60 steps by 2e-3, and then the losses by 5e-4, logits by
-8e-5, masks by 6e-4, Dice by 3e-4, HD95 by 0.5 mm. The limits are three to several hundred times that, and far below what another seed
-does. They are no physical constants: a training of many thousand steps can drift further, and is then compared by its statistics
-(`workbench compare`), or with tolerances of your own.
+8e-5, masks by 6e-4, Dice by 3e-4, HD95 by 0.5 mm. The limits are three to several hundred times that, and far below what
+another seed does. They are no physical constants: a training of many thousand steps can drift further, and is then compared by
+its statistics (`workbench compare`), or with tolerances of your own.
 """
 
 UNITS = {

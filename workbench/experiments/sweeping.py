@@ -298,7 +298,8 @@ class Sweep:
     def _withdraw(self) -> None:
         """Ask what this worker has running to save and stop; what a cluster's queue holds stays there."""
         if getattr(self.executor, "outlives", False):
-            self.report(f"{len(self.tickets)} jobs stay in SLURM's queue; `workbench cancel RUN` ends one")
+            if self.tickets:
+                self.report(f"{len(self.tickets)} jobs stay in SLURM's queue; `workbench cancel RUN` ends one")
             return
         for outcome, ticket in self.tickets:
             self.report(f"stopping {outcome.cell.run}")
