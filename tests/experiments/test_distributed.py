@@ -175,3 +175,13 @@ def test_more_processes_than_gpus_are_refused(device: str, gpus: int, message: s
         return
     with pytest.raises(ParameterError, match=message):
         check_devices(chosen)
+
+
+@pytest.mark.parametrize(("method", "said"), [("attention_unet", True), ("unet", False)])
+def test_batch_normalisation_of_several_processes_is_said(
+    method: str, said: bool, tiny_cohort: Cohort, tmp_path: Path, one_thread: None
+) -> None:
+    values = {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path), "size": "demo", "width": 4, "processes": 2, "threads": 1}
+    experiment = Experiment(ExperimentParameters.build(method, values), progress=False)
+    _ = experiment.model
+    assert any("batch normalisation" in note for note in experiment.notes) == said

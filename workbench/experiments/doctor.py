@@ -64,8 +64,10 @@ def _accelerator() -> dict[str, str]:
     import torch
 
     if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return _finding("ok", "CUDA", f"{names}, built for CUDA {torch.version.cuda}")
+        count = torch.cuda.device_count()
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+        together = f"{count} devices (a run may take several: processes={count}): " if count > 1 else ""
+        return _finding("ok", "CUDA", f"{together}{names}, built for CUDA {torch.version.cuda}")
     if shutil.which("nvidia-smi"):
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU-only build"
         return _finding(
