@@ -52,6 +52,9 @@ PartitionName=main Nodes={host} Default=YES MaxTime=1-0 State=UP PriorityTier=1 
 PartitionName=urgent Nodes={host} MaxTime=1-0 State=UP PriorityTier=10
 """
 
+SEARCHED = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+"""Where the daemons lie is on the path of few users."""
+
 
 @dataclass
 class SlurmCluster:
@@ -90,12 +93,14 @@ class SlurmCluster:
 
 def start_daemon(name: str, folder: Path) -> subprocess.Popen[bytes]:
     with (folder / f"{name}.out").open("ab") as output:
-        return subprocess.Popen([name, "-D"], stdout=output, stderr=output, start_new_session=True)
+        command = [shutil.which(name, path=SEARCHED) or name, "-D"]
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
 def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    missing = [name for name in ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol") if shutil.which(name) is None]
+    names = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
+    missing = [name for name in names if shutil.which(name, path=SEARCHED) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client")
     folder = tmp_path_factory.mktemp("slurm")

@@ -161,6 +161,14 @@ def test_what_sbatch_is_given(commands: Path, tmp_path: Path) -> None:
     assert "--cpus-per-task=8" in given[-1], "a step does not inherit the cores of its job"
 
 
+def test_an_sbatch_that_names_no_job_is_quoted(commands: Path, tmp_path: Path) -> None:
+    for name in ("sinfo", "srun", "scancel", "squeue", "scontrol"):
+        answer(commands, name, "true")
+    answer(commands, "sbatch", "echo 'our wrapper: accepted'")
+    with pytest.raises(RunError, match=r"squeue --me.*our wrapper: accepted"):
+        SlurmExecutor(SlurmOptions(), tmp_path / "runs").submit([make_job(tmp_path, 0)])
+
+
 def test_a_job_that_the_queue_has_forgotten_has_ended(commands: Path, tmp_path: Path) -> None:
     for name in ("sinfo", "sbatch", "srun", "scancel"):
         answer(commands, name, "echo 'Submitted batch job 41'")

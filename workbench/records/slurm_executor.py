@@ -3,6 +3,9 @@
 submitit starts `RunJob` on a node. Before the time limit, and at a preemption, SLURM sends SIGUSR2: submitit then asks `RunJob`
 for what is to be started next time, which has the run save its checkpoint first, and requeues the job. GPUs are SLURM's to deal:
 `CUDA_VISIBLE_DEVICES` is left as it is found on the node.
+
+A site sends that signal before a preemption only where its `slurm.conf` has `SlurmctldParameters=preempt_send_user_signal`.
+Otherwise every process of the job, kernel included, gets SIGTERM, and SLURM requeues it: the run goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -155,9 +158,9 @@ class SlurmExecutor:
         self._submitit = submitit
         self._states: dict[str, JobState] = {}
         self._live: set[str] = set()
+        self._told: set[str] = set()
         self._asked = self._answered = float("-inf")
         self._largest = 0
-        self._told: set[str] = set()
 
     @property
     def threads(self) -> int:
@@ -200,6 +203,8 @@ class SlurmExecutor:
             submitted = self._executor().submit_array(work)
         except self._submitit.core.utils.FailedJobError as error:
             raise RunError(f"`sbatch` refused the jobs: {' '.join(str(error).split())}. Nothing was submitted") from error
+        except self._submitit.core.utils.FailedSubmissionError as error:
+            raise RunError(f"`sbatch` did not say which job it made; look for it with `squeue --me`: {error}") from error
         self._live |= {handle.job_id for handle in submitted}
         self._asked = float("-inf")
         return [SlurmTicket(job, handle.job_id, handle) for job, handle in zip(jobs, submitted, strict=True)]
