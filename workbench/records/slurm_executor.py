@@ -5,7 +5,7 @@ for what is to be started next time, which has the run save its checkpoint first
 `CUDA_VISIBLE_DEVICES` is left as it is found on the node.
 
 A site sends that signal before a preemption only where its `slurm.conf` has `SlurmctldParameters=preempt_send_user_signal`.
-Otherwise every process of the job, kernel included, gets SIGTERM, and SLURM requeues it: the run goes on from its last checkpoint.
+Otherwise every process of the job, kernel included, gets SIGTERM, and SLURM requeues it: the run resumes at its last checkpoint.
 """
 
 from __future__ import annotations
