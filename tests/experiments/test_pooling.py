@@ -101,7 +101,7 @@ def test_a_threshold_judges_its_own_fold_only(made: tuple[RunFolder, list[RunFol
         n += int((test["truth"] == 1).sum())
     assert len(set(cuts.values())) == 3, "equal thresholds would prove nothing"
     assert ALL_FOLDS not in cuts
-    table = decision_table(markers, resamples=100)
+    table = decision_table(idh, resamples=100)
     row = table[(table["marker"] == "idh") & (table["rule"] == "youden") & (table["metric"] == "recall")].iloc[0]
     assert row["value"] == pytest.approx(right / n)
     assert np.isnan(row["threshold"])
@@ -129,13 +129,20 @@ def test_pooled_runs_are_compared_like_any_other(
     made: tuple[RunFolder, list[RunFolder]], fabricate: ModuleType, tmp_path: Path
 ) -> None:
     run, folds = made
-    other = pool(fabricate.make_fold_runs(tmp_path / "runs", method="unet", skill=0.2))
-    table = compare(run, other, resamples=200).set_index(["of", "metric"])
-    assert table.loc[("WT", "dice"), "n"] == 90
+    cases = fabricate.fold_cases(subjects=45)
+    ours, other = (
+        pool(fabricate.make_fold_runs(tmp_path / "runs", method=method, skill=skill, cases=cases))
+        for method, skill in (("mts_unet", 1.4), ("unet", 0.2))
+    )
+    for mine in (ours, other):
+        metrics = mine.metrics()
+        write_parquet(mine.path("metrics.parquet"), metrics[(metrics["region"] == "WT") & (metrics["metric"] == "dice")])
+    table = compare(ours, other, resamples=100).set_index(["of", "metric"])
+    assert table.loc[("WT", "dice"), "n"] == 45
     assert table.loc[("idh mutant", "auc"), "difference"] > 0
     assert "mts_unet (3 folds)" in table["first"].iloc[0]
     with pytest.raises(InputError):
-        compare(run, folds[0], resamples=200)
+        compare(run, folds[0], resamples=100)
 
 
 def test_what_does_not_go_together_is_refused_by_name(copies: list[RunFolder], fabricate: ModuleType) -> None:
@@ -173,7 +180,7 @@ def test_a_run_that_is_not_completed_is_refused(copies: list[RunFolder]) -> None
 
 
 def test_external_markers_are_the_mean_of_the_folds(fabricate: ModuleType, tmp_path: Path) -> None:
-    runs = fabricate.make_fold_runs(tmp_path / "runs", cases=fabricate.fold_cases(subjects=60, external=30))
+    runs = fabricate.make_fold_runs(tmp_path / "runs", cases=fabricate.fold_cases(subjects=36, external=15))
     for run in runs:  # a method that does not segment: masks of external cases would need models
         metrics = run.metrics()
         write_parquet(run.path("metrics.parquet"), metrics[metrics["split"] != "external"])
@@ -189,7 +196,8 @@ def test_external_markers_are_the_mean_of_the_folds(fabricate: ModuleType, tmp_p
     cuts = by_fold(validation_thresholds(pooled.markers()), "youden")["idh", "mutant"]
     every = pooled.markers().query("split == 'validation' and marker == 'idh'")
     assert cuts[ALL_FOLDS] == youden_threshold(every["truth"], every["probability"])
-    table = decision_table(pooled.markers(), resamples=100).query("split == 'external' and marker == 'idh' and rule == 'youden'")
+    idh = pooled.markers().query("marker == 'idh'")
+    table = decision_table(idh, resamples=100).query("split == 'external' and rule == 'youden'")
     assert table["threshold"].unique().tolist() == [cuts[ALL_FOLDS]]
     without = pool(runs, external=False)
     assert without.folder != pooled.folder
@@ -207,10 +215,10 @@ def test_folds_that_saw_other_external_cases_have_no_mean(fabricate: ModuleType)
 
 
 def test_subset_tables_are_pooled_where_all_folds_have_them(fabricate: ModuleType, tmp_path: Path) -> None:
-    runs = fabricate.make_fold_runs(tmp_path / "runs", cases=fabricate.fold_cases(subjects=24))
+    runs = fabricate.make_fold_runs(tmp_path / "runs", cases=fabricate.fold_cases(subjects=12))
     for number, run in enumerate(runs):
         cases = run.metrics().drop_duplicates("case")[["case", "subject", "site", "fold", "split"]]
-        truth = fabricate.fold_cases(subjects=24)[0][["case", "idh", "codel", "tert", "grade"]]
+        truth = fabricate.fold_cases(subjects=12)[0][["case", "idh", "codel", "tert", "grade"]]
         metrics, markers = fabricate.subset_tables(cases.merge(truth, on="case"), 1.0, number)
         write_parquet(run.path("subset_metrics.parquet"), metrics)
         write_parquet(run.path("subset_markers.parquet"), markers)
@@ -224,6 +232,6 @@ def test_subset_tables_are_pooled_where_all_folds_have_them(fabricate: ModuleTyp
     for name in ("subset_metrics.parquet", "subset_markers.parquet"):
         shutil.copy(tmp_path / name, runs[2].folder)
     table = pool(runs).subset_markers()
-    assert table["subject"].nunique() == 24
+    assert table["subject"].nunique() == 12
     assert table["present"].nunique() == 15
     assert set(table["split"]) == {"test"}
