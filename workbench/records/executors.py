@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from workbench.errors import RunError
 from workbench.records.processes import StartedRun, cancel, run_command, start
 from workbench.records.run_folder import RunFolder
 from workbench.records.slots import Slot, SlotPool
@@ -128,8 +129,12 @@ class LocalExecutor:
         deadline = time.monotonic() + GRACE
         while not self.finished(ticket) and time.monotonic() < deadline:
             time.sleep(0.1)
-        if not self.finished(ticket):
+        if self.finished(ticket):
+            return
+        with suppress(RunError):  # the run is at an end, only its process is not
             cancel(RunFolder.open(ticket.job.folder))
+        with suppress(ProcessLookupError):
+            os.killpg(ticket.process.pgid, signal.SIGKILL)
 
     def reason(self, ticket: Ticket) -> str:
         """The last line that the process printed, which says why it did not begin."""
