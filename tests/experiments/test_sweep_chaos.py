@@ -197,7 +197,7 @@ def test_a_full_and_a_read_only_disk_are_survived(
     os.environ["WORKBENCH_SKIP_CHECKS"] = "1"
     try:
         assert start(file, "--slots", "1").wait(timeout=300) == 1
-        assert "space" in said(file).lower(), said(file)
+        assert "is full" in said(file), said(file)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert start(file, "--slots", "1").wait(timeout=100) == 1
         assert "read-only" in said(file).lower(), said(file)
