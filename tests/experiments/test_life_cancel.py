@@ -237,7 +237,7 @@ def test_a_killed_kernel_and_a_killed_data_worker_say_so(tiny_cohort: Cohort, tm
     assert "the last lines of" in said
 
     driver, run = begin(tiny_cohort, tmp_path, workers=1)
-    wait(lambda: run.state == "running" and activity(run) == "training", driver)
+    wait(lambda: run.state == "running" and "kernel_pid" in run.status and activity(run) == "training", driver)
     os.kill(run.status["kernel_pid"], signal.SIGKILL)
     said = driver.communicate(timeout=60)[1]
     assert "(experiment.train()): the kernel was killed by SIGKILL: probably out of memory" in run.status["error"]
