@@ -19,7 +19,7 @@ from workbench.views.training import training_curves
 _FACTS = """<style>
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }}
 dt {{ color: var(--wb-muted); }} dd {{ margin: 0; overflow-wrap: anywhere; }}
-pre {{ font-size: 11.5px; max-height: 260px; overflow: auto; white-space: pre-wrap; background: var(--wb-raised); padding: 6px; }}
+pre {{ font-size: 11.5px; max-height: 260px; overflow: auto; white-space: pre; background: var(--wb-raised); padding: 6px; }}
 </style><dl>{}</dl>"""
 
 
