@@ -136,9 +136,10 @@ def test_kills_at_random_moments_change_nothing(tiny_cohort: Cohort, undisturbed
     killed: list[str] = []
     for victim in ("kernel", "sweep", "driver", "data worker", "sweep and all"):
         worker = start(file, "--slots", "2", "--retries", "0")
-        deadline = time.monotonic() + chance.uniform(6, 14)
-        while time.monotonic() < deadline and worker.poll() is None:
-            time.sleep(0.1)
+        before, deadline = steps(tmp_path / "runs"), time.monotonic() + 60
+        while steps(tmp_path / "runs") == before and time.monotonic() < deadline and worker.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 1.5))
         killed += kill(victim, worker, tmp_path / "runs", chance)
         worker.kill()  # the next sweep finds what was not hit going on
         worker.wait(timeout=60)
@@ -150,6 +151,11 @@ def test_kills_at_random_moments_change_nothing(tiny_cohort: Cohort, undisturbed
     assert last.returncode == 0, said(file)
     for run in folders(file):
         assert_equal(undisturbed[run.folder.name], run)
+
+
+def steps(runs: Path) -> int:
+    """How much the runs have recorded so far."""
+    return sum(path.stat().st_size for path in runs.rglob("events.jsonl"))
 
 
 def kill(victim: str, worker: subprocess.Popen[str], runs: Path, chance: random.Random) -> list[str]:

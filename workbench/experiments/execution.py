@@ -155,7 +155,7 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
 def _run_cells(path: Path, partial: Path, parameters: ExperimentParameters, kernel: Kernel) -> BaseException | None:
     """Execute the notebook in one start of a kernel; returns what ended it early, None where it reached its end."""
     listed = cell_fields(parameters.method)  # `method` itself only where several share the notebook
-    given = {name: getattr(parameters, name) for name in parameters.model_fields_set if name in listed}
+    given = {name: getattr(parameters, name) for name in listed if name in parameters.model_fields_set}
     given["runs"] = str(Path(parameters.runs))
     try:
         with kernel.environment(), kernel.guard():
