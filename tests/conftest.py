@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 
 from workbench.cohort.table import Cohort, CohortInfo
+from workbench.files import write_json
 
 SHAPE = (36, 44, 30)
 SPACING = (4.0, 4.0, 5.0)
@@ -94,3 +96,16 @@ def sweep_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.make_sweep(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture
+def small_sweep(sweep_runs: Path, tmp_path: Path) -> Path:
+    """A copy of its four cells of `mts_unet`, all completed (baseline and no_attention, two folds), that a test may break."""
+    from workbench.records.sweeps import plan_path, read_plan
+
+    plan = read_plan(sweep_runs, "attention")
+    cells = tuple(cell for cell in plan.cells if cell.method == "mts_unet")
+    for cell in cells:
+        shutil.copytree(sweep_runs / cell.run, tmp_path / "runs" / cell.run)
+    write_json(plan_path(tmp_path / "runs", plan.name), plan.model_copy(update={"cells": cells}).model_dump(mode="json"))
+    return tmp_path / "runs"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -62,9 +61,6 @@ def test_outcome_order_and_reference_follow_the_state_and_back(page: AblationsPa
     page.state.judged = "hd95:ET"
     assert page.judged.value == "hd95:ET"
     assert "lower is better" in page.notes.object
-    page.state.against = "no_attention"
-    assert "baseline" in labels(page)
-    page.state.against = ""
     page.state.order = "declared"
 
 
@@ -124,28 +120,31 @@ def test_a_damaged_plan_is_named(planned: Path) -> None:
     assert "is not the plan of a sweep" in page.title.object
 
 
-def test_a_refused_switch_and_a_torn_table_are_said_and_the_others_are_drawn(store: Store, tmp_path: Path) -> None:
-    shutil.copytree(store.folder, tmp_path / "runs")
-    plan = read_plan(store.folder, "attention")
-    run = {(c.method, c.condition, c.fold, c.seed): c.run for c in plan.cells}
-    path = tmp_path / "runs" / run["unet", "no_dropout", 1, 1] / "metrics.parquet"
-    table = pd.read_parquet(path)
-    table[table["case"] != table.loc[table["split"] == "test", "case"].iloc[0]].to_parquet(path)
-    (tmp_path / "runs" / run["mts_unet", "no_attention", 0, 1] / "markers.parquet").write_bytes(b"torn")
-    page = AblationsPage(AppState(page="ablations"), Store(tmp_path / "runs"))
-    assert "Refused: unet, no_dropout: 1 cases were judged in the first run only" in page.notes.object
+def test_a_refused_switch_is_shown_as_such(small_sweep: Path) -> None:
+    run = read_plan(small_sweep, "attention").cells[2].run
+    page = AblationsPage(AppState(page="ablations", against="no_attention"), Store(small_sweep))
+    assert labels(page) == ["baseline"]
+    table = pd.read_parquet(small_sweep / run / "metrics.parquet")
+    kept = table["case"] != table.loc[table["split"] == "test", "case"].iloc[0]
+    table[kept].to_parquet(small_sweep / run / "metrics.parquet")
+    page = AblationsPage(AppState(page="ablations"), Store(small_sweep))
+    assert "Refused: mts_unet, no_attention: 1 cases were judged in the first run only" in page.notes.object
+    assert "Nothing can be compared" in page.blocks[0].object
+
+
+def test_a_torn_table_is_named_and_the_other_cells_are_compared(small_sweep: Path) -> None:
+    run = read_plan(small_sweep, "attention").cells[2].run
+    (small_sweep / run / "markers.parquet").write_bytes(b"torn")
+    page = AblationsPage(AppState(page="ablations"), Store(small_sweep))
     assert "cannot be read as a table" in page.notes.object
-    assert labels(page) == ["no_attention", "single_branch", "no_dropout", "wider"]
     said = [text for part in figures(page)[0] if isinstance(part, hv.Labels) for text in part.dframe()["said"]]
-    assert "refused" in said
+    assert "1/2" in said
 
 
-def test_methods_of_a_sweep_that_is_no_ablation_are_compared_with_the_one_chosen(store: Store, tmp_path: Path) -> None:
-    plan = read_plan(store.folder, "attention")
-    plain = [cell.model_copy(update={"condition": ""}) for cell in plan.cells if cell.condition == "baseline"]
-    other = plan.model_copy(update={"name": "methods", "ablation": False, "cells": tuple(plain)})
-    write_json(plan_path(tmp_path, "methods"), other.model_dump(mode="json"))
-    shutil.copytree(store.folder / "attention", tmp_path / "attention")
-    page = AblationsPage(AppState(page="ablations", against="mts_unet"), Store(tmp_path))
-    assert labels(page) == ["unet"]
-    assert "switch minus mts_unet" in page.notes.object
+def test_conditions_of_a_sweep_that_is_no_ablation_are_compared_with_the_one_chosen(small_sweep: Path) -> None:
+    plan = read_plan(small_sweep, "attention")
+    other = plan.model_copy(update={"name": "plain", "ablation": False})
+    write_json(plan_path(small_sweep, "plain"), other.model_dump(mode="json"))
+    page = AblationsPage(AppState(page="ablations", sweep="plain", against="no_attention"), Store(small_sweep))
+    assert labels(page) == ["baseline"]
+    assert "switch minus no_attention" in page.notes.object

@@ -52,6 +52,7 @@ def test_runs_on_other_cases_are_not_paired_and_the_reason_is_given(store: Store
     assert "were judged in the" in page.notes.object
 
 
+@pytest.mark.slow
 def test_overview_pairs_the_region_that_is_chosen(store: Store, done: dict[int, str]) -> None:
     state = AppState(runs=[done[1], done[2]], region="ET")
     panel = OverviewPage(state, store).comparison

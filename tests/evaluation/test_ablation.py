@@ -128,14 +128,16 @@ def test_variances_of_folds_add_up(cells: list[Cell]) -> None:
 def test_only_the_cells_that_both_sides_have_count(cells: list[Cell]) -> None:
     holes = {("no_attention", 0, 1), ("no_attention", 1, 0), ("no_attention", 1, 1), ("baseline", 2, 0)}
     partly = [replace(c, metrics=None, markers=None) if (c.arm, c.fold, c.seed) in holes else c for c in cells]
-    found = ablation_deltas(partly, resamples=100)
+    found = ablation_deltas(partly, outcomes=["dice"], resamples=100)
     line = row(found, "no_attention", "dice")
     assert (line["cells"], line["planned"], line["n"]) == (2, 6, 28)
     kept = [c for c in cells if (c.fold, c.seed) in {(0, 0), (2, 1)}]
     delta = values(kept, "no_attention") - values(kept, "baseline")
     assert line["difference"] == pytest.approx(delta.mean())
     assert row(found, "wider", "dice")["cells"] == 5
-    nothing = ablation_deltas([replace(c, metrics=None, markers=None) if c.arm == "wider" else c for c in cells], resamples=50)
+    nothing = ablation_deltas(
+        [replace(c, metrics=None, markers=None) if c.arm == "wider" else c for c in cells], outcomes=["dice"], resamples=50
+    )
     assert nothing.arms.set_index("arm").loc["wider", ["cells", "planned"]].tolist() == [0, 6]
     assert set(nothing.table["arm"]) == {"no_attention"}
 
@@ -182,7 +184,8 @@ def test_what_cannot_be_paired_is_refused_and_the_other_switch_is_not(cells: lis
             markers.loc[markers.index[0], "probability"] = np.nan
         return replace(c, metrics=metrics, markers=markers, fingerprint="other" if kind == "cohort" else c.fingerprint)
 
-    found = ablation_deltas([spoil(c) for c in cells], resamples=50)
+    outcomes = ["auc"] if kind in ("truth", "probability") else ["dice"]
+    found = ablation_deltas([spoil(c) for c in cells], outcomes=outcomes, resamples=50)
     said = {
         "subjects": "judged in the first run only", "masks": "different truths", "truth": "different truths",
         "cohort": "different cohorts", "probability": "probability is nan", "seeds": "seeds of fold 1",
@@ -196,7 +199,7 @@ def test_what_cannot_be_paired_is_refused_and_the_other_switch_is_not(cells: lis
 
 def test_budgets_and_cautions_stand_beside_the_numbers(cells: list[Cell]) -> None:
     marked = [replace(c, samples=1600.0, caution="weights saw s001") if c.arm == "wider" else c for c in cells]
-    found = ablation_deltas(marked, resamples=50)
+    found = ablation_deltas(marked, outcomes=["dice"], resamples=50)
     remark = row(found, "wider", "dice")["remark"]
     assert "unequal budget in 6 of 6 cells, e.g. 800 and 1,600 training samples" in remark
     assert "weights saw s001" in remark

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -66,11 +65,11 @@ def test_what_is_asked_wrongly_is_refused(sweep_runs: Path, tmp_path: Path) -> N
         AblationReview(tmp_path)
 
 
-def test_another_condition_can_be_the_reference(sweep_runs: Path, review: AblationReview) -> None:
-    other = AblationReview(sweep_runs, against="no_attention", outcomes="dice", resamples=20).deltas.table
+def test_another_condition_can_be_the_reference(small_sweep: Path, review: AblationReview) -> None:
+    other = AblationReview(small_sweep, against="no_attention", outcomes="dice", resamples=20).deltas.table
     own = review.deltas.table.set_index(["block", "arm", "of"])
-    line = other[(other["block"] == "unet") & (other["arm"] == "baseline") & (other["of"] == "WT")].iloc[0]
-    assert line["difference"] == pytest.approx(-own.loc[("unet", "no_attention", "WT"), "difference"])
+    line = other[(other["arm"] == "baseline") & (other["of"] == "WT")].iloc[0]
+    assert line["difference"] == pytest.approx(-own.loc[("mts_unet", "no_attention", "WT"), "difference"])
 
 
 @pytest.fixture
@@ -90,27 +89,26 @@ def test_a_sweep_of_which_nothing_is_finished(nothing_yet: Path) -> None:
     assert "no finished pair of runs" in done.stderr
 
 
-def test_the_command_prints_one_document(sweep_runs: Path) -> None:
-    done = CliRunner().invoke(app, ["ablation", "attention", "--runs", str(sweep_runs), "--outcomes", "dice", "--json"])
+def test_the_command_prints_one_document(small_sweep: Path) -> None:
+    done = CliRunner().invoke(app, ["ablation", "attention", "--runs", str(small_sweep), "--outcomes", "dice", "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    assert document["family"] == 25
-    assert document["states"]["completed"] == 20
-    assert len(document["cells"]) == 24
-    assert {row["arm"] for row in document["deltas"]} == {"no_attention", "single_branch", "no_dropout", "wider"}
+    assert document["family"] == 5
+    assert document["states"] == {"completed": 4}
+    assert len(document["cells"]) == 4
+    assert {row["arm"] for row in document["deltas"]} == {"no_attention"}
 
 
-def test_a_refused_switch_ends_the_command_with_1_and_stands_in_the_table(sweep_runs: Path, tmp_path: Path) -> None:
-    shutil.copytree(sweep_runs, tmp_path / "runs")
-    plan = read_plan(tmp_path / "runs", "attention")
-    cell = next(c for c in plan.cells if (c.condition, c.fold, c.seed) == ("no_dropout", 1, 1))
-    path = tmp_path / "runs" / cell.run / "metrics.parquet"
+def test_a_refused_switch_ends_the_command_with_1_and_stands_in_the_table(small_sweep: Path) -> None:
+    words = ["ablation", "attention", "--runs", str(small_sweep), "--outcomes", "dice"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert "Dice, mts_unet" in done.stdout
+    assert "4 of 4" in done.stderr
+    assert "4 of 4" not in done.stdout
+    path = small_sweep / read_plan(small_sweep, "attention").cells[2].run / "metrics.parquet"
     table = pd.read_parquet(path)
     table[table["case"] != table.loc[table["split"] == "test", "case"].iloc[0]].to_parquet(path)
-    done = CliRunner().invoke(app, ["ablation", "attention", "--runs", str(tmp_path / "runs"), "--outcomes", "dice"])
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
-    assert "refused" in done.stdout
-    assert "Dice, mts_unet" in done.stdout
-    assert "20 of 24" in done.stderr
-    assert "20 of 24" not in done.stdout
-    assert "Refused: unet, no_dropout: 1 cases were judged in the first run only" in done.stderr
+    assert "Refused: mts_unet, no_attention: 1 cases were judged in the first run only" in done.stderr
