@@ -149,6 +149,7 @@ def _failure(folder: Path, processes: int, code: int) -> WorkbenchError:
 
 def launch(folder: Path) -> int:
     """Run the training processes under torchrun until all have ended, the others as soon as one fails."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -165,6 +166,8 @@ def launch(folder: Path) -> int:
         failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
         write_json(folder / ENDED_FILE, [{"rank": rank, "code": failure.exitcode} for rank, failure in failures])
         return 1
+    except SignalException as ended:  # by `_end`; torchrun has ended its processes
+        return 128 + int(ended.sigval)
     return 0
 
 
