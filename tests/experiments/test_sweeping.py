@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
 
@@ -23,6 +22,7 @@ from workbench.experiments.sweeping import Sweep, SweepReport, pending
 from workbench.records.executors import Job, LocalExecutor, Ticket
 from workbench.records.run_folder import RunFolder
 from workbench.records.slots import SlotPool, visible_gpus
+from workbench.records.status import process_created
 from workbench.records.sweeps import SweepPlan, cell_row, list_plans, read_plan
 
 CONTENT = {
@@ -199,7 +199,7 @@ def test_a_living_worker_keeps_what_it_queued_and_a_dead_one_does_not(planned: t
     work(planned, Pretended(lambda run: None))  # makes the folders; all failed
     run = RunFolder.open(runs / plan.cells[0].run)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        mine = {"host": socket.gethostname(), "pid": other.pid, "pid_created": psutil.Process(other.pid).create_time()}
+        mine = {"host": socket.gethostname(), "pid": other.pid, "pid_created": process_created(other.pid)}
         assert run.queue(mine)
         assert not run.queue({"host": socket.gethostname(), "pid": os.getpid()})
         other.communicate(b"\n")

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder, run_id
-from workbench.records.status import TRANSITIONS, effective_state, is_alive, process_created
+from workbench.records.status import TRANSITIONS, effective_state, is_alive, is_held, process_created
 
 
 def make_spec(**changes: object) -> dict:
@@ -135,6 +136,18 @@ def test_a_reused_process_number_is_not_mistaken(run: RunFolder) -> None:
     assert is_alive(os.getpid(), process_created(os.getpid()))
     assert not is_alive(os.getpid(), 1.0)
     assert not is_alive(None, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start of a process is on record as it was")
+def test_a_clock_that_is_set_makes_no_process_another_one(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.claim()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        run.set_status("running", pid=driver.pid)
+        booted = psutil.boot_time()
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 3600.0)  # Linux works it out from the clock
+        assert is_held(run.folder, run.status)
+        assert run.effective_state() == "running"
+        driver.communicate(b"\n")
 
 
 def test_silence_means_interrupted(run: RunFolder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,20 +53,29 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def process_created(pid: int) -> float | None:
-    """Start time of a process, seconds since the epoch; None where there is none of this number."""
+    """When a process was started, to tell it from a later one of its number; None where there is none of this number.
+
+    On Linux in seconds since the machine's start, which stays the same when the clock is set; elsewhere since the epoch.
+    """
     try:
-        return float(psutil.Process(pid).create_time())
+        return _created(psutil.Process(pid))
     except psutil.Error:
         return None
 
 
+def _created(process: psutil.Process) -> float:
+    created = float(process.create_time())
+    # Linux knows ticks since boot; psutil adds the time of boot, which is worked out from the clock as it is set now
+    return created - psutil.boot_time() if sys.platform == "linux" else created
+
+
 def is_alive(pid: int | None, created: float | None) -> bool:
-    """Whether the process of this number, started at this time, lives on this machine (a zombie does not)."""
+    """Whether the process of this number, started then (see `process_created`), lives on this machine (a zombie does not)."""
     if not pid:
         return False
     try:
         process = psutil.Process(pid)
-        same = created is None or abs(process.create_time() - created) < 2.0
+        same = created is None or abs(_created(process) - created) < 2.0
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
