@@ -43,7 +43,7 @@ def pair_figure(store: Store, rows: list[RunRow], judged: str, split: str, *, su
         return None, refused
     figure = forest_figure(
         forest_rows(deltas, "", metric, of), metric=metric, of=of, name=name, against=deltas.reference,
-        subtitle=f"{subtitle}; p after Holm over the {deltas.family} pairs; filled: p < 0.05 and 0 outside the interval",
+        subtitle=f"{subtitle}; p (Holm) over all pairs ({deltas.family}); filled: p < 0.05 and 0 outside the interval",
     )  # fmt: skip
     return figure, refused
 
