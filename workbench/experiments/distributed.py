@@ -13,6 +13,7 @@ are started by this module only; FOLDER holds `task.json` and takes what the pro
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -181,8 +182,8 @@ class _Silence(Progress):
         """Say nothing."""
 
 
-def learn_as_one(folder: Path) -> None:
-    """Train as the process of rank `RANK`; what goes wrong is left in the folder too."""
+def learn_as_one(folder: Path) -> int:
+    """Train as the process of rank `RANK`; what goes wrong is left in the folder too. Returns the exit code."""
     task, rank = read_json(folder / TASK_FILE), int(os.environ["RANK"])
     threading.Thread(target=_watch, args=(os.getppid(), *task["guardian"]), name="guardian-watch", daemon=True).start()
     try:
@@ -192,6 +193,7 @@ def learn_as_one(folder: Path) -> None:
         report = {"rank": rank, "time": time.time(), "kind": type(error).__name__, "message": told}
         write_json(folder / f"failure-{rank}.json", report)
         raise
+    return 0
 
 
 def _learn(task: Mapping[str, Any], rank: int) -> None:
@@ -219,6 +221,9 @@ def _watch(launcher: int, guardian: int, created: float | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "launch":
-        sys.exit(launch(Path(sys.argv[2])))
-    learn_as_one(Path(sys.argv[2]))
+    code = launch(Path(sys.argv[2])) if sys.argv[1] == "launch" else learn_as_one(Path(sys.argv[2]))
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking torch apart piece by piece takes seconds, and a cancelled run has but a few
