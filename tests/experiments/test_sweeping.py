@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,12 +41,14 @@ class Pretended:
 
     def __init__(self, act: Callable[[RunFolder], None], room: int = 2) -> None:
         self.act, self.room, self.jobs = act, room, []
+        self.most: int | None = None
 
     def capacity(self) -> int:
         return self.room
 
     def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
         assert len(jobs) <= self.room
+        assert self.most is None or len(self.jobs) < self.most, "the same run again and again"
         for job in jobs:
             self.jobs.append(job.name)
             self.act(RunFolder.open(job.folder))
@@ -135,6 +138,25 @@ def test_a_run_that_ends_before_it_begins_has_the_executors_reason(planned: tupl
     report = work(planned, Pretended(lambda run: None))
     assert {outcome.reason for outcome in report.outcomes} == {"the pretended reason"}
     assert report.counts() == {"failed": 3}
+
+
+def test_what_ends_before_it_begins_is_tried_once_by_every_sweep(planned: tuple[SweepPlan, Path]) -> None:
+    for _ in range(2):
+        executor = Pretended(lambda run: None, room=3)
+        executor.most = 3
+        assert work(planned, executor).counts() == {"failed": 3}
+        assert len(executor.jobs) == 3, "not over and over: nothing about the run folder changes"
+
+
+def test_a_damaged_run_folder_does_not_hold_up_the_others(planned: tuple[SweepPlan, Path]) -> None:
+    work(planned, Pretended(lambda run: None))  # makes the folders
+    broken = planned[0].cells[1].run
+    (planned[1] / broken / "status.json").write_text("{")
+    executor = Pretended(complete)
+    report = work(planned, executor)
+    assert broken not in executor.jobs
+    assert [outcome.state for outcome in report.outcomes] == ["completed", "failed", "completed"]
+    assert "status.json" in report.outcomes[1].reason
 
 
 def vanished(run: RunFolder) -> None:
@@ -258,6 +280,12 @@ def test_gpus_go_by_uuid_and_a_run_on_two_takes_two(tmp_path: Path) -> None:
     assert pool.free() == 1, "what could not be used was given back"
 
 
+def test_a_run_on_more_gpus_than_there_are_is_started_and_says_so_itself(tmp_path: Path) -> None:
+    slot = SlotPool(2, folder=tmp_path, gpus=("GPU-a",)).take(2)
+    assert slot is not None, "nobody waits for a GPU that will never be there"
+    assert slot.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+
+
 @pytest.mark.parametrize(
     ("allowed", "expected"),
     [
@@ -321,3 +349,40 @@ def test_stopping_a_sweep_asks_its_runs_to_save_and_leaves_them_resumable(
     while executor.capacity() < 2:
         assert time.monotonic() < deadline, "the slots are free again"
         time.sleep(0.1)
+
+
+def test_a_stopped_sweep_asks_all_its_runs_at_the_same_time(planned: tuple[SweepPlan, Path]) -> None:
+    met = threading.Barrier(2)
+
+    class Slow(Pretended):
+        def finished(self, ticket: Ticket) -> bool:
+            if len(self.jobs) == 2:
+                raise KeyboardInterrupt
+            return False
+
+        def cancel(self, ticket: Ticket) -> None:
+            met.wait(timeout=20)  # broken where the second is asked after the first has ended
+
+    with pytest.raises(KeyboardInterrupt):
+        work(planned, Slow(lambda run: run.claim(), room=2))
+    assert not met.broken
+
+
+def test_a_process_that_has_ended_is_not_signalled_any_more(
+    planned: tuple[SweepPlan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Quick(Job):
+        @property
+        def command(self) -> list[str]:
+            return [sys.executable, "-c", "pass"]
+
+    executor = LocalExecutor(SlotPool(1, folder=tmp_path / "slots", gpus=()))
+    job = Quick("e/r", "unet", tmp_path, {}, tmp_path, tmp_path / "log")
+    (ticket,) = executor.submit([job])
+    while not executor.finished(ticket):
+        time.sleep(0.05)
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid))
+    monkeypatch.setattr(os, "killpg", lambda group, number: signalled.append(group))
+    executor.cancel(ticket)
+    assert not signalled, "the number may be a stranger's by now"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,19 +165,31 @@ class Sweep:
             status = RunFolder.open(self.runs / outcome.cell.run).status
         except WorkbenchError:
             return None
-        return status.get("attempts"), status.get("started"), status["state"]
+        return status.get("attempts"), status.get("since"), status["state"]
 
     def _look(self) -> bool:
         """Read where every run stands; whether any has not ended."""
         for outcome, ticket in list(self.tickets):
             if self.executor.finished(ticket):
                 self.tickets.remove((outcome, ticket))
-                self._ended(outcome, ticket)
+                with self._alone(outcome):
+                    self._ended(outcome, ticket)
         waiting = {outcome.cell.run for outcome, _ in self.tickets}
         for outcome in self.outcomes:
             if outcome.state != "completed" and outcome.cell.run not in self.given_up:
-                self._read(outcome, submitted=outcome.cell.run in waiting)
+                with self._alone(outcome):
+                    self._read(outcome, submitted=outcome.cell.run in waiting)
         return any(outcome.state != "completed" and outcome.cell.run not in self.given_up for outcome in self.outcomes)
+
+    @contextmanager
+    def _alone(self, outcome: Outcome) -> Iterator[None]:
+        """A run folder that is damaged, or cannot be made, is given up; the other runs go on."""
+        try:
+            yield
+        except WorkbenchError as error:
+            outcome.state, outcome.reason = "failed", str(error)
+            self.given_up.add(outcome.cell.run)
+            self._say(outcome)
 
     def _read(self, outcome: Outcome, *, submitted: bool) -> None:
         name, before = outcome.cell.run, outcome.state
@@ -190,7 +203,8 @@ class Sweep:
         outcome.slurm = slurm_job_of(status)
         if outcome.state == "interrupted" and is_held(folder, status):
             outcome.state = "running"  # silent, but its process lives: nobody may take it
-        if outcome.state in ("failed", "cancelled") and not submitted and self._attempt(outcome) != self.before[name]:
+        ended = outcome.state in ("failed", "cancelled") and not submitted
+        if ended and (outcome.tries or self._attempt(outcome) != self.before[name]):
             self.given_up.add(name)  # it failed since this worker began, here or elsewhere
         if outcome.state != before and outcome.state in ("running", "completed", "failed", "cancelled"):
             self._say(outcome)
@@ -265,8 +279,10 @@ class Sweep:
                 break
             if outcome.cell.run in elsewhere:
                 continue
-            if self._free(outcome) and self._open(outcome.cell).queue(worker):
-                jobs.append((outcome, self._job(outcome.cell)))
+            if self._free(outcome):
+                with self._alone(outcome):
+                    if self._open(outcome.cell).queue(worker):
+                        jobs.append((outcome, self._job(outcome.cell)))
         if not jobs:
             return
         tickets = self.executor.submit([job for _, job in jobs])
@@ -301,10 +317,14 @@ class Sweep:
             if self.tickets:
                 self.report(f"{len(self.tickets)} jobs stay in SLURM's queue; `workbench cancel RUN` ends one")
             return
-        for outcome, ticket in self.tickets:
+        if not self.tickets:
+            return
+        for outcome, _ in self.tickets:
             self.report(f"stopping {outcome.cell.run}")
-            with suppress(WorkbenchError):  # it ended in the meantime
-                self.executor.cancel(ticket)
+        with ThreadPoolExecutor(len(self.tickets)) as together:  # each may take its time to save: whoever asks us has little
+            for answer in [together.submit(self.executor.cancel, ticket) for _, ticket in self.tickets]:
+                with suppress(WorkbenchError):  # it ended in the meantime
+                    answer.result()
 
 
 def job_of(plan: SweepPlan, cell: PlannedRun, runs: Path, options: Sequence[str] = ()) -> Job:

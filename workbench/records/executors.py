@@ -124,6 +124,8 @@ class LocalExecutor:
     def cancel(self, ticket: Ticket) -> None:
         """Ask the run's driver to save and stop; what does not stop is ended with all its processes."""
         assert isinstance(ticket, LocalTicket)
+        if self.finished(ticket):  # its number may be another process' by now
+            return
         with suppress(ProcessLookupError):
             os.kill(ticket.process.pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -133,8 +135,9 @@ class LocalExecutor:
             return
         with suppress(RunError):  # the run is at an end, only its process is not
             cancel(RunFolder.open(ticket.job.folder))
-        with suppress(ProcessLookupError):
-            os.killpg(ticket.process.pgid, signal.SIGKILL)
+        if not self.finished(ticket):
+            with suppress(ProcessLookupError):
+                os.killpg(ticket.process.pgid, signal.SIGKILL)
 
     def reason(self, ticket: Ticket) -> str:
         """The last line that the process printed, which says why it did not begin."""

@@ -69,8 +69,9 @@ class SlotPool:
 
         Args:
             gpus: how many GPUs the run trains on, each another slot; without GPUs a run takes one slot, whatever it does in it.
+                More than there are is all there are: the run says what it lacks, and no sweep waits for what never comes.
         """
-        wanted = gpus if self.gpus else 1
+        wanted = max(1, min(gpus, len({name.rpartition("-")[0] for name in self.names()}))) if self.gpus else 1
         taken: dict[str, int] = {}
         for name in self.names():
             if self.gpus and name.rpartition("-")[0] in {other.rpartition("-")[0] for other in taken}:
