@@ -167,6 +167,23 @@ def test_another_host_counts_by_heartbeat_only(run: RunFolder) -> None:
     assert effective_state(run.folder, status) == "running"
 
 
+@pytest.mark.parametrize("state", ["running", "queued"])
+def test_what_another_host_has_is_not_taken_by_a_clock_that_is_ahead(
+    run: RunFolder, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = {"host": "another-host", "pid": 1, "heartbeat": "worker"}
+    status = {"state": state, "host": "another-host", "pid": 1, "worker": worker}
+    heartbeat = run.folder / "heartbeat" if state == "running" else run.folder.parents[1] / "worker"
+    heartbeat.touch()
+    present = time.time()
+    monkeypatch.setattr(time, "time", lambda: present + 3600.0)
+    assert is_held(run.folder, status)
+    for file in (heartbeat, run.folder / "status.json"):
+        os.utime(file, (present - 120, present - 120))
+    assert not is_held(run.folder, status)
+    assert not list(run.folder.glob(".*.probe"))
+
+
 def test_beating_touches_the_heartbeat(run: RunFolder) -> None:
     with run.beating(interval=0.05):
         first = (run.folder / "heartbeat").stat().st_mtime_ns

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,30 +90,28 @@ def effective_state(folder: Path, status: dict[str, Any], stale_after: float = S
     here = status.get("host") == socket.gethostname() and status.get("pid")
     if here and not is_alive(status.get("pid"), status.get("pid_created")):
         return "interrupted"
-    beats = []
-    for name in (HEARTBEAT_FILE, STATUS_FILE):
-        with contextlib.suppress(OSError):
-            beats.append((folder / name).stat().st_mtime)
-    return state if beats and time.time() - max(beats) <= stale_after else "interrupted"
+    return state if _beats(folder / HEARTBEAT_FILE, folder / STATUS_FILE, since=time.time() - stale_after) else "interrupted"
 
 
 def is_held(folder: Path, status: dict[str, Any], stale_after: float = STALE_AFTER) -> bool:
     """Whether a process other than this one is running the run, or has queued it and is about to have it started.
 
-    On this host the process itself is asked, whatever the clock says; of another host only the heartbeat is seen.
+    On this host the process itself is asked, whatever the clock says; of another host only the heartbeat is seen, by the clock of
+    the disk that both share.
     """
     if is_mine(status):
         return False
     if status["state"] == "queued":
         worker = status.get("worker") or {}
         if worker.get("host") != socket.gethostname():
-            return bool(worker) and _fresh(Path(folder.parents[1], worker.get("heartbeat", "")), stale_after)
+            heartbeat = Path(folder.parents[1], worker.get("heartbeat", ""))
+            return bool(worker) and _beats(heartbeat, since=_disk_time(folder) - stale_after)
         return worker.get("pid") != os.getpid() and is_alive(worker.get("pid"), worker.get("pid_created"))
     if status["state"] != "running" or _is_earlier_start(status):
         return False
     if status.get("host") == socket.gethostname() and status.get("pid"):
         return is_alive(status.get("pid"), status.get("pid_created"))
-    return effective_state(folder, status, stale_after) == "running"
+    return _beats(folder / HEARTBEAT_FILE, folder / STATUS_FILE, since=_disk_time(folder) - stale_after)
 
 
 def slurm_job() -> dict[str, Any] | None:
@@ -133,11 +132,26 @@ def _is_earlier_start(status: dict[str, Any]) -> bool:
     return bool(ours and theirs and ours["job"] == theirs.get("job") and ours["restarts"] > theirs.get("restarts", 0))
 
 
-def _fresh(path: Path, stale_after: float) -> bool:
+def _beats(*files: Path, since: float) -> bool:
+    """Whether one of some files was written since then, in seconds since the epoch."""
+    for path in files:
+        with contextlib.suppress(OSError), path.open("rb") as handle:  # opened: a network file system may remember an old time
+            if os.fstat(handle.fileno()).st_mtime >= since:
+                return True
+    return False
+
+
+def _disk_time(folder: Path) -> float:
+    """The time by the clock that stamps the files in a folder, which for a shared disk is neither ours nor the other host's."""
+    probe = folder / f".{uuid.uuid4().hex[:12]}.probe"
     try:
-        return path.is_file() and time.time() - path.stat().st_mtime <= stale_after
+        probe.touch()
+        return probe.stat().st_mtime
     except OSError:
-        return False
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def is_mine(status: dict[str, Any]) -> bool:
