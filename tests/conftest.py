@@ -24,6 +24,15 @@ SPACING = (4.0, 4.0, 5.0)
 AFFINE = np.array([[-4.0, 0, 0, 70], [0, -4.0, 0, 80], [0, 0, 5.0, -60], [0, 0, 0, 1]])  # LPS order, as BraTS
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes and repeats in another form what slow tests try is left to a nightly run."""
+    if os.environ.get("WORKBENCH_NIGHTLY"):
+        return
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.skip(reason="only with WORKBENCH_NIGHTLY=1"))
+
+
 def ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
     grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     return sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) <= 1

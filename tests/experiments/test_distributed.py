@@ -116,6 +116,7 @@ def test_a_run_of_two_processes_equals_one_that_accumulates(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)  # four launches of three processes each, on a machine that may be busy
 def test_whatever_interrupts_it_no_process_stays_and_the_resumed_run_is_the_same_to_the_bit(
     together: RunFolder, tiny_cohort: Cohort, tmp_path: Path, one_thread: None

@@ -148,6 +148,7 @@ def test_how_a_run_ended_can_be_written_on_a_full_disk(small_disk: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # the chaos tests fill a disk too
 def test_a_disk_that_fills_up_in_the_middle_fails_the_run_clearly_and_it_resumes(tiny_cohort: Cohort, small_disk: Path) -> None:
     values = {"size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "resamples": 100, "maps": 0, "threads": 1,
               "width": 4, "levels": 3, "patch": 32, "subsets": "none"}  # fmt: skip

@@ -157,6 +157,7 @@ def test_a_subset_that_was_never_asked_for_has_its_own_answer() -> None:
             torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_subsets_share_what_can_be_shared() -> None:
     model, images = build(width=48, head_width=8), torch.randn(1, 4, 32, 32, 32)
     rows = torch.tensor([[int(digit) for digit in f"{number:04b}"] for number in range(1, 16)]).bool()

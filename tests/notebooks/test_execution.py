@@ -156,41 +156,6 @@ def test_cancelling_saves_a_checkpoint_leaves_no_process_and_can_be_resumed(tiny
 
 
 @pytest.mark.notebook
-@pytest.mark.slow
-def test_a_run_killed_twice_ends_like_an_undisturbed_one(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    """The driver, then driver and kernel die by SIGKILL in mid-training; repeating the command resumes to the same numbers."""
-    longer = {"epochs": 6, "steps_per_epoch": 4, "ema": 0.9}
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command("unet", tiny_cohort, whole, **longer), check=True, capture_output=True, timeout=300)
-    for at_least, kernel_too in ((6, False), (14, True)):  # alone, the driver leaves a kernel that the next run has to end
-        driver = subprocess.Popen(
-            command("unet", tiny_cohort, broken, **longer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            found = list(broken.rglob("events.jsonl"))
-            if found and RunFolder.open(found[0].parent).events()["step"].max() >= at_least:
-                break
-            assert driver.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.05)
-        run = only_run(broken)
-        kernel = run.status["kernel_pid"]
-        driver.kill()
-        driver.wait()
-        if kernel_too:
-            os.kill(kernel, signal.SIGKILL)
-        assert run.effective_state() == "interrupted"
-    subprocess.run(command("unet", tiny_cohort, broken, **longer), check=True, capture_output=True, timeout=300)
-    first, second = only_run(whole), only_run(broken)
-    assert second.state == "completed"
-    pd.testing.assert_frame_equal(first.metrics(), second.metrics())
-    events = [run.events().sort_values(["name", "step"]).reset_index(drop=True) for run in (first, second)]
-    pd.testing.assert_frame_equal(*events)
-    for name in sorted(path.name for path in (first.folder / "predictions").glob("*.nii.gz")):
-        assert (first.folder / "predictions" / name).read_bytes() == (second.folder / "predictions" / name).read_bytes()
-
-
-@pytest.mark.notebook
 def test_a_failing_cell_is_reported_with_the_error(tiny_cohort: Cohort, tmp_path: Path) -> None:
     done = subprocess.run(
         command("unet", tiny_cohort, tmp_path, patch=33), capture_output=True, text=True, timeout=200
@@ -226,6 +191,10 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
         "unet",
         "mts_unet",
         *(
+            pytest.param(name, marks=[pytest.mark.slow, pytest.mark.nightly])  # they share a notebook with one below
+            for name in ("mome_plus", "pooled_unet", "densenet121")
+        ),
+        *(
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
                 "masm",
@@ -237,11 +206,8 @@ def _under_nbval(name: str, values: dict[str, object], folder: Path) -> None:
                 "m4oe",
                 "mmformer",
                 "mome",
-                "mome_plus",
-                "pooled_unet",
                 "pretrain_swin",
                 "segresnet",
-                "densenet121",
                 "radiomics",
             )
         ),
@@ -296,7 +262,6 @@ def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_coh
     assert (len(predicted) > 0) == marks
 
 
-@pytest.mark.notebook
 @pytest.mark.notebook
 def test_robustness_notebook_under_nbval(finished: RunFolder, tmp_path: Path) -> None:
     _under_nbval("robustness", {"runs": str(finished.folder.parents[1])}, tmp_path)

@@ -128,6 +128,7 @@ def test_the_ordinary_reader_reads_it(cohort: Cohort, tmp_path: Path) -> None:
     assert set(read.cases["labels"]) == {"glioma_post"}
 
 
+@pytest.mark.slow
 def test_same_bytes_on_two_workers_and_after_a_loss(cohort: Cohort, tmp_path: Path) -> None:
     def digests(folder: Path) -> dict[str, str]:
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "folds.json")

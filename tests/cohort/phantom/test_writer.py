@@ -95,6 +95,7 @@ def test_the_ordinary_reader_reads_it(cohort: Cohort, tmp_path: Path) -> None:
         assert read.present(case) == cohort.present(case)
 
 
+@pytest.mark.slow
 def test_same_bytes_on_two_workers(cohort: Cohort, tmp_path: Path) -> None:
     make_phantom(tmp_path / "again", **SETTINGS, **SMALL, workers=2)
     assert digests(tmp_path / "again") == digests(cohort.folder)
