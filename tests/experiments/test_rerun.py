@@ -230,6 +230,19 @@ def test_an_extended_run_is_made_again_after_its_parent(
         rerun(extended.folder)
 
 
+def test_what_was_begun_on_other_folds_is_not_taken_up(tmp_path: Path, run: RunFolder) -> None:
+    """Its training cases may be test cases now, and so may those of the run that it would take further."""
+    make_folds(Cohort.open(tmp_path / "cohort"), folds=4, overwrite=True)
+    with pytest.raises(RunError, match="begun on other folds"):
+        open_it(tmp_path, seed=3, width=8)
+    assert open_it(tmp_path, seed=3, width=8, experiment="another").spec["split"] != run.spec["split"]
+    places = {"cohort": str(tmp_path / "cohort"), "runs": str(tmp_path / "runs")}
+    values = {"seed": 3, "width": 8, "epochs": 9, "size": "demo", **places}
+    derived = {"kind": "extended", "parents": [run.folder.name], "after": 40}
+    with pytest.raises(RunError, match=f"{run.folder.name} was begun on other folds"):
+        open_run(ExperimentParameters.build("unet", values), progress=False, derived=derived)
+
+
 def test_other_code_and_another_environment_are_warned_of(run: RunFolder) -> None:
     spec = json.loads(json.dumps(run.spec))
     spec["environment"]["packages"]["torch"] = "1.0"

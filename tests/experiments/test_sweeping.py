@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.sweep_file import plan_sweep
@@ -189,6 +190,22 @@ def test_nothing_is_started_once_the_cohort_has_changed(tiny_cohort: Cohort, tmp
     assert "changed while the sweep was running" in report.stopped
     assert not report.completed
     assert list(states(planned).values()).count("missing") == 2
+
+
+def test_runs_of_folds_that_were_dealt_anew_are_neither_taken_up_nor_counted(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    copied = Cohort.create(tmp_path / "c", tiny_cohort.info, absolute(tiny_cohort))
+    planned = plan_sweep(sweep_file(tmp_path, copied))
+
+    def act(run: RunFolder) -> None:
+        complete(run)
+        make_folds(copied, seed=3, overwrite=True)
+
+    executor = Pretended(act, room=1)
+    assert "had its folds dealt anew while the sweep was running" in work(planned, executor).stopped
+    assert len(executor.jobs) == 1
+    report = work(planned, Pretended(complete))
+    assert report.counts() == {"failed": 1, "completed": 2}
+    assert "was begun on other folds" in report.outcomes[0].reason
 
 
 def absolute(cohort: Cohort):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, INFO_FILE, Cohort
-from workbench.errors import ParameterError
+from workbench.errors import ParameterError, RunError
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.files import value_digest
 from workbench.records.environment import code_version, environment
@@ -59,6 +59,7 @@ def open_run(
 
     Raises:
         ParameterError: the cohort has no such fold or sequence.
+        RunError: the run is there, and was begun on other folds.
     """
     if derived is None and RUN_VARIABLE in os.environ:
         derived = read_spec(Path(os.environ[RUN_VARIABLE])).get("derived")
@@ -68,13 +69,34 @@ def open_run(
     if derived and derived["kind"] == EXTENDED:
         folder, spec = _extended(folder, spec, derived)
     if (folder / SPEC_FILE).is_file():
-        return cohort, RunFolder.open(folder)
+        run = RunFolder.open(folder)
+        require_same_split(run.folder, run.spec, spec["split"])
+        return cohort, run
     return cohort, RunFolder.create(folder.parent, spec)
+
+
+def require_same_split(folder: Path, spec: Mapping[str, Any], split: str) -> None:
+    """Refuse a run whose folds were dealt anew: what it has learned from may be among its test cases now.
+
+    Args:
+        folder: its folder.
+        spec: its `spec.json`; an older one does not say what its split was.
+        split: digest of the split as it is now, from `split_digest`.
+
+    Raises:
+        RunError: the splits differ.
+    """
+    if spec.get("split") and spec["split"] != split:
+        raise RunError(
+            f"run {folder} was begun on other folds: those of cohort {spec['cohort']['name']} were dealt anew since, and its "
+            "training cases may be test cases now; put the folds.json of that time back, or choose another experiment"
+        )
 
 
 def _extended(folder: Path, spec: dict[str, Any], derived: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Folder and spec of the run that takes another one of the same experiment further: its name tells the two apart."""
     parent = read_spec(folder.parent / derived["parents"][0])
+    require_same_split(folder.parent / derived["parents"][0], parent, spec["split"])
     name = value_digest([dict(derived), spec["parameters"], spec["cohort"]["fingerprint"]], 12)
     inherited = {key: parent[key] for key in ("pretrained", "threads") if key in parent}
     return folder.parent / name, spec | inherited | {"run": name, "derived": dict(derived)}

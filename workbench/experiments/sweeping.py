@@ -18,9 +18,10 @@ from typing import Any
 
 from workbench.cohort.table import Cohort
 from workbench.errors import RunError, WorkbenchError
-from workbench.experiments.opening import describe_run
+from workbench.experiments.opening import describe_run, open_split, require_same_split
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.records.executors import Executor, Job, Ticket
+from workbench.records.provenance import split_digest
 from workbench.records.run_folder import RunFolder
 from workbench.records.slurm import jobs_in_queue, slurm_job_of
 from workbench.records.spec import SPEC_FILE
@@ -104,6 +105,7 @@ class Sweep:
         self.outcomes = [Outcome(cell) for cell in plan.cells]
         self.tickets: list[tuple[Outcome, Ticket]] = []
         self.cohort = Cohort.open(os.path.normpath(self.runs / plan.cohort.path))
+        self.splits = self._splits()
         self.given_up: set[str] = set()
         """Runs that ended in failure since this worker began: they are not taken up again by themselves."""
         self.before: dict[str, Any] = {}
@@ -198,6 +200,7 @@ class Sweep:
             outcome.state = "missing"
             return
         run = RunFolder.open(folder)
+        require_same_split(folder, run.spec, self.splits[outcome.cell.fold])
         status = run.status
         outcome.state, outcome.reason = run.effective_state(), str(status.get("error", ""))
         outcome.slurm = slurm_job_of(status)
@@ -235,15 +238,20 @@ class Sweep:
         if not any(self._free(outcome) for outcome in self.outcomes):
             return ""
         try:
-            found = Cohort.open(self.cohort.folder).fingerprint()
+            found, splits = Cohort.open(self.cohort.folder).fingerprint(), self._splits()
         except WorkbenchError as error:
             return f"the cohort cannot be read any more: {error}"
-        if found == self.plan.cohort.fingerprint:
+        if found == self.plan.cohort.fingerprint and splits == self.splits:
             return ""
+        what = "changed" if splits == self.splits else "had its folds dealt anew"
         return (
-            f"cohort {self.plan.cohort.name} changed while the sweep was running: runs of two cohorts cannot be compared. "
+            f"cohort {self.plan.cohort.name} {what} while the sweep was running: runs of two cohorts cannot be compared. "
             "Nothing further is started; run the sweep again for the cohort as it is now"
         )
+
+    def _splits(self) -> dict[int, str]:
+        """Fold -> digest of who trains, validates and tests."""
+        return {fold: split_digest(open_split(self.cohort, fold)) for fold in sorted({cell.fold for cell in self.plan.cells})}
 
     def _free(self, outcome: Outcome) -> bool:
         """Whether a run is there to be taken, as far as can be seen without taking it."""
