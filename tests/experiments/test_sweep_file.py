@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -221,6 +222,11 @@ WRONG = {
     "parameter at the top": (HEAD + "epochs: 3\n", "`epochs` is no key of a sweep: it belongs under `parameters`"),
     "nonsense key": (HEAD + "qqqqqq: 3\n", "`qqqqqq` is no key of a sweep: there are name, description"),
     "unknown key of an ablation": (HEAD + "ablation: {switch: {a: {width: 8}}}\n", "`ablation.switch` is no key.*`switches`"),
+    "alias of itself": (HEAD + "description: &a [*a]\n", r"is not YAML: an alias .* stands inside what it is an alias of"),
+    "aliases of aliases": (
+        "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}' if n else '1'] * 9)}]\n" for n in range(12)) + HEAD + "seeds: *x11\n",
+        r"`seeds.0` must be a seed .*found .{1,200}(\n|$)",
+    ),
     "key twice": (HEAD + "parameters: {epochs: 3, epochs: 4}\n", "is not YAML: line 3: key 'epochs' stands here"),
     "section twice": (HEAD + "parameters: {epochs: 3}\nparameters: {width: 4}\n", "line 4: key 'parameters' .* is in line 3"),
     "tab": (HEAD + "parameters:\n\tepochs: 3\n", "line 4.*spaces, not with tabs"),
@@ -320,6 +326,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         plan_sweep(tmp_path / "image.yaml")
 
 
+def test_a_runs_folder_that_is_a_file(plan, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(HEAD)
+    (tmp_path / "notes").touch()
+    for runs in (tmp_path / "notes", tmp_path / "notes" / "runs"):
+        with pytest.raises(ParameterError, match=r"notes is a file; choose another --runs folder"):
+            plan_sweep(tmp_path / "sweep.yaml", runs=runs, cohort=cohort)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_key(plan) -> None:
     assert len(plan("\ufeff" + HEAD).cells) == 1
 
@@ -376,3 +390,20 @@ def test_the_embedded_phantom_is_that_of_the_size(plan, cohort: Path, monkeypatc
     plan(HEAD + "ablation: {baseline: {size: demo}, switches: {a: {width: 4}}}\n", given=False)
     plan(HEAD, given=False)
     assert asked == ["demo", "paper"]
+
+
+def test_a_printed_script_can_be_one_json_document(cohort: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from workbench.cli import app
+
+    (tmp_path / "sweep.yaml").write_text(HEAD)
+    words = ["sweep", str(tmp_path / "sweep.yaml"), "--runs", str(tmp_path / "runs"), "--cohort", str(cohort), "--print"]
+    found = CliRunner().invoke(app, [*words, "--executor", "slurm", "--json"])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["sweep"] == "sweep"
+    assert len(document["runs"]) == 1
+    assert document["script"].startswith("#!/bin/bash\n")
+    assert not (tmp_path / "runs").exists()
+    assert CliRunner().invoke(app, [*words, "--executor", "kubernetes"]).exit_code == 2

@@ -108,7 +108,6 @@ _OURS = {
 
 def _check_arguments(kind: str, arguments: list[str]) -> None:
     """Hold the arguments after `--` against the command that will get them."""
-    import click
     from typer.main import get_group
 
     from workbench.commands.runs import runs_app
@@ -119,8 +118,10 @@ def _check_arguments(kind: str, arguments: list[str]) -> None:
     command = get_group(sweeps_app if kind == "sweep" else runs_app).commands[kind]
     try:
         command.make_context(kind, ["-", *arguments])
-    except click.UsageError as error:
-        raise ParameterError(f"`workbench {kind}` does not take {' '.join(arguments)}: {error.format_message()}") from error
+    except Exception as error:  # a UsageError: that of click, or the one of a copy of click that newer Typers carry
+        if not (say_it := getattr(error, "format_message", None)):
+            raise
+        raise ParameterError(f"`workbench {kind}` does not take {' '.join(arguments)}: {say_it()}") from error
 
 
 @schedule_app.command("list")

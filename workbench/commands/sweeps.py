@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,7 +30,9 @@ def sweep(
     cohort: Annotated[Path | None, typer.Option("--cohort", help="cohort folder instead of the file's")] = None,
     experiment: Annotated[str, typer.Option(help="experiment instead of the file's")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be run, with time and disk, and stop")] = False,
-    executor: Annotated[str, typer.Option(help="local, slurm, or debug: in this process, one after the other")] = "local",
+    executor: Annotated[
+        Literal["local", "slurm", "debug"], typer.Option(help="on this machine, by SLURM, or (debug) in this process in turn")
+    ] = "local",
     slots: Annotated[
         int, typer.Option(help="runs at once on this machine; 0: one per GPU, else one per --threads cores", min=0)
     ] = 0,
@@ -56,8 +58,6 @@ def sweep(
     from workbench.experiments.sweep_file import TooManyRuns, plan_sweep
     from workbench.experiments.sweeping import Sweep, pending
 
-    if executor not in ("local", "slurm", "debug"):
-        raise ParameterError(f"--executor {executor}: there are local, slurm and debug")
     try:
         plan, where = plan_sweep(file, runs=runs, cohort=cohort, experiment=experiment, sure=yes)
     except TooManyRuns as question:
@@ -82,7 +82,8 @@ def sweep(
         from workbench.records.slurm_script import slurm_script
 
         jobs = [one for one in _jobs(plan, where, arguments) if one.name in {cell.run for cell in pending(plan, where)}]
-        print_value(slurm_script(jobs, options, name=plan.name))
+        script = slurm_script(jobs, options, name=plan.name)
+        print_value({"sweep": plan.name, "runs": [one.name for one in jobs], "script": script} if as_json else script)
         return
     chosen, threads = _executor(executor, slots, threads, options, where)
     say(f"sweep {plan.name}: {len(plan.cells)} runs under {where}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from typing import Any
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.opening import check_fit, open_cohort
 from workbench.experiments.parameters import ExperimentParameters, pretrained_digest
+from workbench.experiments.sweep_schema import EXPERIMENT
 from workbench.files import file_digest, value_digest
 from workbench.models.catalogue import card
 from workbench.records.environment import read_code_version
@@ -67,8 +70,21 @@ def make_schedule(
         **settings,
     )
     check_schedule(schedule)
+    _check_command(schedule)
     fingerprint(schedule, root)
     return schedule
+
+
+def _check_command(schedule: Schedule) -> None:
+    """A notification that cannot be sent would be noticed when it is needed."""
+    try:
+        words = shlex.split(schedule.notify.command)
+    except ValueError as error:
+        raise ParameterError(f"schedule {schedule.name}: notify command {schedule.notify.command}: {error}") from None
+    if words and shutil.which(words[0]) is None:
+        raise ParameterError(
+            f"schedule {schedule.name}: notify command '{words[0]}' is no program on this machine; give its whole path"
+        )
 
 
 def fingerprint(schedule: Schedule, runs: str | Path) -> dict[str, str]:
@@ -80,6 +96,10 @@ def fingerprint(schedule: Schedule, runs: str | Path) -> dict[str, str]:
         ParameterError: a file, the cohort, the method or a parameter is missing or wrong; the message names it.
     """
     root = Path(runs).resolve()
+    if not EXPERIMENT.match(name := experiment_name(schedule, datetime.now(UTC))):
+        raise ParameterError(
+            f"schedule {schedule.name}: experiment '{name}' can only have letters, digits and . _ -, and {STAMP} for the time"
+        )
     with contextlib.chdir(_folder(schedule, root)):
         parts = _of_sweep(schedule, root) if schedule.sweep else _of_run(schedule, root)
     return {"code": read_code_version(), **parts}

@@ -73,7 +73,7 @@ def read_yaml(text: str) -> Any:
         ValueError: it is no YAML, or a key stands twice; the message begins with the line where it is known.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
@@ -82,3 +82,20 @@ def read_yaml(text: str) -> Any:
         raise ValueError(f"{where}{error.problem}{context}{hint}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from None
+    if _holds_itself(value, ()):
+        raise ValueError("an alias (*name) stands inside what it is an alias of (&name)")
+    return value
+
+
+def _holds_itself(value: Any, above: tuple[int, ...], seen: set[int] | None = None) -> bool:
+    """Whether a value contains itself; `seen`: what was looked into already, so that aliases of aliases cost nothing."""
+    seen = set() if seen is None else seen
+    if not isinstance(value, (list, dict)) or id(value) in seen:
+        return False
+    if id(value) in above:
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    if any(_holds_itself(item, (*above, id(value)), seen) for item in items):
+        return True
+    seen.add(id(value))
+    return False

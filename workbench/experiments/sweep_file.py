@@ -135,6 +135,8 @@ def plan_sweep(
             raise ParameterError(f"experiment '{experiment}' can only have letters, digits and . _ -")
         sweep, name = sweep.model_copy(update={"experiment": experiment}), f"{name}-{experiment}"
     where = _beside(path, sweep.runs) if sweep.runs and runs is None else Path(runs or "runs").resolve()
+    if (taken := next((one for one in (where, *where.parents) if one.exists() and not one.is_dir()), None)) is not None:
+        raise ParameterError(f"the runs folder of a sweep cannot be {where}: {taken} is a file; choose another --runs folder")
     _refuse_many(sweep.count(1), sweep, path, sure=sure)  # before a cohort is looked at, or made
     _check_parameters(sweep, path)
     opened = Cohort.open(cohort) if cohort is not None else _cohort(sweep, path)

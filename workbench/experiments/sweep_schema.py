@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -154,7 +155,17 @@ def _explain(location: tuple[Any, ...], kind: str, found: Any, content: Mapping[
             way.append(str(part))
     if value is None:
         return f"`{'.'.join(way)}` has no value: give it one, or leave the line out"
-    return f"`{'.'.join(way)}` {_SHAPES[key]}; found {json.dumps(value, ensure_ascii=False, default=str)}"
+    return f"`{'.'.join(way)}` {_SHAPES[key]}; found {_found(value)}"
+
+
+def _found(value: Any) -> str:
+    """What stood there, no longer than a line or two; aliases in YAML can make a small file a very large value."""
+    size, inside = 0, [value]
+    while inside and size < 100:
+        size, item = size + 1, inside.pop()
+        inside += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    text = reprlib.repr(value) if inside else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _misshapen(sweep: SweepFile, path: Path) -> Iterator[str]:

@@ -165,8 +165,10 @@ def read_schedule(runs: str | Path, name: str) -> Schedule:
         raise RunError(f"{path} does not describe a schedule: {reason}; mend the file, or remove it and add it again") from error
     except ParameterError as error:
         raise RunError(f"{path} does not describe a schedule: {error}") from error
+    except RunError:
+        raise
     except WorkbenchError as error:
-        raise RunError(str(error)) from error
+        raise RunError(f"{error}; mend the file, or remove it and add it again") from error
 
 
 def list_schedules(runs: str | Path) -> list[ScheduleRow]:
