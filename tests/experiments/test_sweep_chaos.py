@@ -140,8 +140,13 @@ def test_kills_at_random_moments_change_nothing(tiny_cohort: Cohort, undisturbed
     killed: list[str] = []
     for victim in ("kernel", "sweep", "driver", "data worker", "sweep and all"):
         worker = start(file, "--slots", "2", "--retries", "0")
-        before, deadline = steps(tmp_path / "runs"), time.monotonic() + 60
-        while steps(tmp_path / "runs") == before and time.monotonic() < deadline and worker.poll() is None:
+        deadline = time.monotonic() + 90
+        log, before = max(tmp_path.glob("sweep-*.log")), None  # a run that this sweep follows, and a step of it
+        while worker.poll() is None and time.monotonic() < deadline:
+            if before is None and "running" in log.read_text():
+                before = steps(tmp_path / "runs")
+            if before is not None and steps(tmp_path / "runs") > before:
+                break
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 1.5))
         killed += kill(victim, worker, tmp_path / "runs", chance)
