@@ -18,6 +18,10 @@ class RunError(WorkbenchError):
     """A run folder is missing, damaged, claimed by another process, or in a state that forbids what was asked."""
 
 
+class RunHeldError(RunError):
+    """Another living process runs the run: it will end by itself."""
+
+
 class StopRequest(WorkbenchError):  # noqa: N818 - nothing went wrong
     """Somebody asked the run to stop: what is done so far is kept, and the run can be taken up again."""
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_a_run_that_was_cancelled_in_the_queue_is_not_taken_up_by_its_worker(
     monkeypatch.setenv("WORKBENCH_QUEUED", "1")
     with pytest.raises(RunError, match="was cancelled while it was queued"):
         execution.run_notebook("unet", values)
+
+
+def test_the_driver_keeps_the_run_from_going_stale_while_its_kernel_is_silent(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beating: list[bool] = []
+
+    def silent(path: Path, run: RunFolder, *_: object) -> None:
+        beating.append(any(thread.name == "heartbeat" for thread in threading.enumerate()))
+
+    monkeypatch.setattr(execution, "_execute", silent)
+    execution.run_notebook("unet", SMALL | {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path)}, progress=False)
+    assert beating == [True]
 
 
 def test_long_steps_stop_at_the_next_case(run: RunFolder) -> None:

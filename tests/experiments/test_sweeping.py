@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,9 +19,9 @@ import yaml
 
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError, RunError
+from workbench.errors import ParameterError, RunError, RunHeldError
 from workbench.experiments.sweep_file import plan_sweep
-from workbench.experiments.sweeping import Sweep, SweepReport, pending
+from workbench.experiments.sweeping import Sweep, SweepReport, job_of, pending
 from workbench.records.executors import Job, LocalExecutor, Ticket
 from workbench.records.run_folder import RunFolder
 from workbench.records.slots import SlotPool, visible_gpus
@@ -173,6 +174,41 @@ def test_an_interrupted_run_is_resumed_as_often_as_allowed(planned: tuple[SweepP
     report = work(planned, executor, retries=2)
     assert {executor.jobs.count(cell.run) for cell in planned[0].cells} == {3}
     assert all(outcome.state == "failed" and "vanished 3 times" in outcome.reason for outcome in report.outcomes)
+
+
+def test_a_run_that_another_worker_takes_up_meanwhile_does_not_fail(planned: tuple[SweepPlan, Path]) -> None:
+    plan, runs = planned
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        theirs = {"host": socket.gethostname(), "pid": other.pid, "pid_created": process_created(other.pid)}
+
+        class Hesitating(Pretended):
+            def reason(self, ticket: Ticket) -> str:
+                assert RunFolder.open(ticket.job.folder).queue(theirs)
+                return ""
+
+        sweep = Sweep(plan, runs, Hesitating(vanished), retries=0)
+        run = sweep._open(plan.cells[0])
+        vanished(run)
+        sweep.outcomes[0].tries = 1
+        sweep._ended(sweep.outcomes[0], Ticket(job_of(plan, plan.cells[0], runs), "1"))
+        assert run.status["state"] == "queued"
+        assert run.status["worker"]["pid"] == other.pid
+        other.communicate(b"\n")
+
+
+def test_what_another_worker_pools_is_waited_for(tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([RunHeldError("being run by process 1"), RunHeldError("being run by process 1"), None])
+
+    def pool(runs: Sequence[Path], **_: object) -> SimpleNamespace:
+        if error := next(held):
+            raise error
+        return SimpleNamespace(folder=runs[0].parent / "pooled")
+
+    monkeypatch.setattr("workbench.experiments.pooling.pool", pool)
+    planned = plan_sweep(sweep_file(tmp_path, tiny_cohort, folds="all", ablation=None))
+    report = work(planned, Pretended(complete))
+    assert report.completed
+    assert report.pooled == ["e/pooled"]
 
 
 def test_nothing_is_started_once_the_cohort_has_changed(tiny_cohort: Cohort, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from workbench.errors import RunError
+from workbench.errors import RunError, RunHeldError
 from workbench.records.run_folder import RunFolder, run_id
 from workbench.records.status import TRANSITIONS, effective_state, is_alive, is_held, process_created
 
@@ -113,13 +113,22 @@ def test_claim_refuses_a_second_live_process(run: RunFolder) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         run.claim()
         run.set_status("running", pid=other.pid)
-        with pytest.raises(RunError, match=f"process {other.pid}"):
+        with pytest.raises(RunHeldError, match=f"process {other.pid}"):
             run.claim()
         other.communicate(b"\n")
     assert run.effective_state() == "interrupted"  # at once: its process is gone
     run.claim(device="cuda")  # and another may resume it
     assert run.status["pid"] == os.getpid()
     assert run.status["device"] == "cuda"
+
+
+def test_what_was_cancelled_in_the_queue_is_not_claimed_for_it(run: RunFolder) -> None:
+    assert run.cancel_queued()
+    with pytest.raises(RunError, match="was cancelled while it was queued"):
+        run.claim(as_queued=True)
+    assert run.state == "cancelled"
+    run.claim()
+    assert run.state == "running", "whoever asks for it by name gets it"
 
 
 def test_claim_forgets_the_past(run: RunFolder) -> None:

@@ -97,18 +97,17 @@ def run_notebook(
     cohort, run = open_run(parameters, progress=progress, derived=derived)
     if run.status["state"] == "completed":
         return run
-    if os.environ.get(QUEUED_VARIABLE) and run.state == "cancelled":
-        raise RunError(f"run {run.folder} was cancelled while it was queued")
     check_devices(parameters)
     check_writable(run)
-    run.claim()  # one writer: raises where another process executes this run
+    run.claim(as_queued=bool(os.environ.get(QUEUED_VARIABLE)))  # one writer: raises where another process executes this run
     kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
     try:
         check_ready(parameters, cohort, run)
     except RunError as error:
         run.set_status("failed", error=str(error))
         raise
-    with follow(run, progress=progress):
+    # the kernel may be silent for longer than another host would wait before it took the run over
+    with follow(run, progress=progress), run.beating():
         _execute(path, run, parameters, timeout)
     if report:
         with suppress(Exception):  # the report is a convenience: the run stands without it, and the log says what went wrong

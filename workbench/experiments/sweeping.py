@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cohort.table import Cohort
-from workbench.errors import RunError, WorkbenchError
+from workbench.errors import RunError, RunHeldError, WorkbenchError
 from workbench.experiments.opening import describe_run, open_split, require_same_split
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.records.executors import Executor, Job, Ticket
@@ -140,8 +140,6 @@ class Sweep:
 
     def _pool(self, report: SweepReport) -> None:
         """Pool the folds of every condition whose runs are all completed."""
-        from workbench.experiments.pooling import pool
-
         conditions: dict[str, list[Outcome]] = {}
         for outcome in self.outcomes:
             cell = outcome.cell
@@ -151,13 +149,23 @@ class Sweep:
             if len(outcomes) < 2 or any(outcome.state != "completed" for outcome in outcomes):
                 continue
             try:
-                made = pool([self.runs / outcome.cell.run for outcome in outcomes], progress=False)
+                made = self._pooled(outcomes)
                 report.pooled.append(f"{made.folder.parent.name}/{made.folder.name}")
             except WorkbenchError as error:
                 cell = outcomes[0].cell
                 report.unpooled.append(f"the folds of {cell.method} · {cell.condition} cannot be pooled: {error}")
         if report.pooled:
             write_plan(self.runs, self.plan.model_copy(update={"pooled": tuple(report.pooled)}))
+
+    def _pooled(self, outcomes: Sequence[Outcome]) -> RunFolder:
+        """The run that pools some folds; where another worker is making it, once that one has."""
+        from workbench.experiments.pooling import pool
+
+        while True:
+            try:
+                return pool([self.runs / outcome.cell.run for outcome in outcomes], progress=False)
+            except RunHeldError:
+                time.sleep(self.poll)
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -214,15 +222,13 @@ class Sweep:
 
     def _ended(self, outcome: Outcome, ticket: Ticket) -> None:
         """A job of ours has ended: the run folder should say how."""
-        folder = ticket.job.folder
-        run = RunFolder.open(folder)
+        run = RunFolder.open(ticket.job.folder)
         state = run.effective_state()
-        if state == "queued" and not is_held(folder, run.status):
-            run.set_status("failed", error=self.executor.reason(ticket) or f"it ended before it began; see {ticket.job.log}")
-            state = "failed"
-        if state == "interrupted" and outcome.tries > self.retries and not is_held(folder, run.status):
+        if state == "queued":
+            run.give_up(state, self.executor.reason(ticket) or f"it ended before it began; see {ticket.job.log}")
+        elif state == "interrupted" and outcome.tries > self.retries:
             reason = self.executor.reason(ticket)
-            run.set_status("failed", error=f"its process vanished {outcome.tries} times, out of memory? {reason}".strip())
+            run.give_up(state, f"its process vanished {outcome.tries} times, out of memory? {reason}".strip())
 
     def _say(self, outcome: Outcome) -> None:
         done = sum(one.state == "completed" for one in self.outcomes)

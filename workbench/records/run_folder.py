@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import RunError, StopRequest
+from workbench.errors import RunError, RunHeldError, StopRequest
 from workbench.files import write_json
 from workbench.records.spec import SPEC_FILE, check_spec, read_spec, run_id
 from workbench.records.status import (
@@ -178,17 +178,25 @@ class RunFolder:
         with self.locked():
             self._write_status(state, info)
 
-    def claim(self, *, stale_after: float = STALE_AFTER, **info: Any) -> None:
+    def claim(self, *, stale_after: float = STALE_AFTER, as_queued: bool = False, **info: Any) -> None:
         """Become the one process that runs this run: state 'running' with host, pid and process group.
 
+        Args:
+            stale_after: seconds without a heartbeat after which another host's run counts as abandoned.
+            as_queued: claim it for who queued it: not where it was cancelled since.
+            info: goes into `status.json`.
+
         Raises:
-            RunError: it is completed, or another live process runs it.
+            RunHeldError: another live process runs it.
+            RunError: it is completed, or was cancelled in the queue.
         """
         with self.locked():
             status = self.status
+            if as_queued and status["state"] == "cancelled":
+                raise RunError(f"run {self.folder} was cancelled while it was queued")
             if status["state"] == "running" and not is_mine(status):
                 if is_held(self.folder, status, stale_after):
-                    raise RunError(
+                    raise RunHeldError(
                         f"{self.folder} is being run by process {status.get('pid')} on {status.get('host')}; "
                         "wait for it, or cancel it first"
                     )
@@ -220,6 +228,21 @@ class RunFolder:
                 self._write_status("interrupted", {})
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
             self._write_status("queued", {**dict.fromkeys(("finished", "error", "failure")), "worker": dict(worker)})
+            return True
+
+    def give_up(self, state: str, error: str, *, stale_after: float = STALE_AFTER) -> bool:
+        """Let a run fail whose process has ended without a word; False where somebody else has taken it up since.
+
+        Args:
+            state: the effective state in which it was left behind, 'queued' or 'interrupted'.
+            error: why, one sentence.
+            stale_after: as for `claim`.
+        """
+        with self.locked():
+            status = self.status
+            if effective_state(self.folder, status, stale_after) != state or is_held(self.folder, status, stale_after):
+                return False
+            self._write_status("failed", {"error": error})
             return True
 
     def note_queued(self, worker: Mapping[str, Any] | None) -> bool:
@@ -284,7 +307,8 @@ class RunFolder:
                 with contextlib.suppress(OSError):
                     self.heartbeat()
 
-        self.heartbeat()
+        with contextlib.suppress(OSError):
+            self.heartbeat()
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
         try:
