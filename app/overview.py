@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,9 @@ REFRESH_MS = 5000
 PAGE_SIZE = 10
 PATIENCE = 0.6
 """Seconds one look may spend on headline numbers that are not known yet; the next look goes on."""
+TICK = "Tick"
+"""The column of check boxes. Not Tabulator's own selection: the browser reports that as changed whenever the table is rebuilt or
+patched, first emptied and then filled again, and nothing tells this from a user. A click on a cell is always a user's."""
 
 _TABLE_STYLE = """
 :host .tabulator.tabulator { font-size: 13px; border: 1px solid var(--wb-line); border-radius: 6px; background: var(--wb-page); }
@@ -32,10 +36,12 @@ _TABLE_STYLE = """
   background: var(--wb-page); color: var(--wb-text); border-bottom: 1px solid var(--wb-line); cursor: pointer;
 }
 :host .tabulator.tabulator .tabulator-row:hover { background: var(--wb-raised); }
-:host .tabulator.tabulator .tabulator-row.tabulator-selected, :host .tabulator.tabulator .tabulator-row.tabulator-selected:hover {
-  background: color-mix(in srgb, var(--wb-accent) 16%, var(--wb-page)) !important; color: var(--wb-text) !important;
+:host .tabulator.tabulator .tabulator-row:has(input:checked), :host .tabulator.tabulator .tabulator-row:has(input:checked):hover {
+  background: color-mix(in srgb, var(--wb-accent) 16%, var(--wb-page)) !important;
 }
-:host .tabulator.tabulator .tabulator-row.tabulator-selected .tabulator-cell { color: inherit !important; background: none; }
+:host .tabulator.tabulator input[type=checkbox] {
+  width: 15px; height: 15px; margin: 2px 0; accent-color: var(--wb-accent); cursor: pointer;
+}
 :host .tabulator.tabulator .tabulator-row .tabulator-cell { padding: 5px 8px; line-height: 1.3; border-color: transparent; }
 :host .tabulator.tabulator .tabulator-footer {
   background: var(--wb-raised); color: var(--wb-text); border-top: 1px solid var(--wb-line);
@@ -76,12 +82,13 @@ class OverviewPage(pn.viewable.Viewer):
     def __init__(self, state: AppState, store: Store) -> None:
         super().__init__()
         self.state, self.store = state, store
-        self._updating = False
         self.count = pn.pane.HTML("", margin=(0, 0, 6, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
         self.empty = pn.pane.Markdown("", visible=False, stylesheets=[_EMPTY_STYLE], styles={"font-size": "15px"})
         self.table = pn.widgets.Tabulator(
-            runs_table([], {}),
-            selectable="checkbox",
+            self._with_ticks(runs_table([], {})),
+            selectable=False,
+            titles={TICK: ""},
+            header_tooltips={TICK: "Ticked runs are compared below"},
             show_index=False,
             disabled=True,
             layout="fit_columns",
@@ -90,13 +97,12 @@ class OverviewPage(pn.viewable.Viewer):
             sizing_mode="stretch_width",
             stylesheets=[_TABLE_STYLE],
             margin=(0, 0, 12, 0),
-            widths={"Run": 170, "Status": 145, "Cohort": 170, "Started": 140, "Budget": 115},
+            widths={TICK: 44, "Run": 170, "Status": 145, "Cohort": 170, "Started": 140, "Budget": 115},
         )
         self.comparison = ComparisonPanel(state, store)
         self.inspection = RunPanel(state, store)
-        self.table.param.watch(self._ticked, "selection")
         self.table.on_click(self._clicked)
-        state.param.watch(self._mark, "runs")
+        state.param.watch(lambda *_: self._update_table(self._with_ticks(self.table.value)), "runs")
         state.param.watch(lambda *_: self.refresh(), "page")
         self.layout = pn.Column(
             self.count, self.empty, self.table, self.comparison, self.inspection, sizing_mode="stretch_width", margin=0
@@ -132,7 +138,7 @@ class OverviewPage(pn.viewable.Viewer):
         self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note} in <code>{self.store.folder}</code>" if rows else ""
         self.empty.param.update(object=EMPTY.format(folder=self.store.folder), visible=not rows)
         self.table.visible = bool(rows)
-        self._update_table(frame)
+        self._update_table(self._with_ticks(frame))
 
     def _headlines(self, runs: list[str]) -> dict[str, dict[str, Interval] | None]:
         found: dict[str, dict[str, Interval] | None] = {}
@@ -152,33 +158,24 @@ class OverviewPage(pn.viewable.Viewer):
             if changed:
                 self.table.patch(changed, as_index=False)
             return
-        self._updating = True
-        try:
-            self.table.selection = []  # Panel maps the old selection into the new table, and fails where there was none
-            self.table.formatters = {column: {"type": "html"} for column in frame.columns}
-            self.table.pagination = "local" if len(frame) > PAGE_SIZE else None
-            self.table.value = frame
-            self.table.selection = [i for i, run in enumerate(frame.index) if run in self.state.runs]
-        finally:
-            self._updating = False
+        self.table.formatters = {column: {"type": "html"} for column in frame.columns}
+        self.table.pagination = "local" if len(frame) > PAGE_SIZE else None
+        self.table.value = frame
 
-    def _ticked(self, *_: object) -> None:
-        if self._updating:
-            return
-        index = self.table.value.index
-        shown = {str(index[i]) for i in self.table.selection if i < len(index)}
-        kept = [run for run in self.state.runs if run in shown]
-        self.state.runs = kept + [run for run in map(str, index) if run in shown and run not in kept]
-
-    def _mark(self, *_: object) -> None:
-        wanted = [i for i, run in enumerate(self.table.value.index) if run in self.state.runs]
-        if sorted(self.table.selection) != wanted:
-            self._updating = True
-            try:
-                self.table.selection = wanted
-            finally:
-                self._updating = False
+    def _with_ticks(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The list with its check boxes as the state has them; what the table shows of ticks comes from nowhere else."""
+        boxes = [
+            f'<input type="checkbox"{" checked" if run in self.state.runs else ""} aria-label="compare {escape(run)}">'
+            for run in map(str, frame.index)
+        ]
+        ticks = pd.DataFrame({TICK: pd.Series(boxes, index=frame.index, dtype=object)})
+        return ticks.join(frame.drop(columns=TICK, errors="ignore"))
 
     def _clicked(self, event: Any) -> None:
-        if event.column in self.table.value.columns:
-            self.state.run = str(self.table.value.index[event.row])
+        index = [str(run) for run in self.table.value.index]
+        run = index[event.row]
+        if event.column == TICK:
+            kept = [other for other in self.state.runs if other != run and other in index]
+            self.state.runs = kept if run in self.state.runs else [*kept, run]
+        elif event.column in self.table.value.columns:
+            self.state.run = run

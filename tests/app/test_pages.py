@@ -8,9 +8,10 @@ from pathlib import Path
 import holoviews as hv
 import panel as pn
 import pytest
+from panel.models.tabulator import CellClickEvent
 
 from app.curves import CurvesPage, marker_options
-from app.overview import OverviewPage
+from app.overview import TICK, OverviewPage
 from app.shell import Shell
 from app.state import AppState
 from app.store import Store
@@ -87,15 +88,31 @@ def test_overview_of_nothing_says_what_to_do(tmp_path: Path) -> None:
     assert not page.table.visible
 
 
+def ticked(page: OverviewPage) -> list[str]:
+    return [run for run, box in page.table.value[TICK].items() if " checked" in box]
+
+
+def click(page: OverviewPage, run: str, column: str) -> None:
+    """What a click of the user on a cell arrives as."""
+    page.table._process_event(CellClickEvent(model=None, column=column, row=list(page.table.value.index).index(run)))
+
+
 def test_ticks_and_state_follow_each_other(store: Store, done: dict[int, str]) -> None:
     state = AppState(runs=[done[2]])
     page = OverviewPage(state, store)
-    index = list(page.table.value.index)
-    assert page.table.selection == [index.index(done[2])]
-    page.table.selection = [index.index(done[2]), index.index(done[1])]
-    assert state.runs == [done[2], done[1]]
+    assert ticked(page) == [done[2]]
+    click(page, done[1], TICK)
+    assert state.runs == [done[2], done[1]], "in the order of ticking"
+    assert set(ticked(page)) == {done[1], done[2]}
+    assert state.run == "", "ticking is not inspecting"
+    click(page, done[2], TICK)
+    assert state.runs == ticked(page) == [done[1]]
+    click(page, done[1], "Status")
+    assert (state.run, state.runs) == (done[1], [done[1]])
     state.runs = [done[3]]
-    assert page.table.selection == [index.index(done[3])]
+    assert ticked(page) == [done[3]]
+    page.table.selection = [0]
+    assert state.runs == [done[3]], "what the browser reports of the selection is not a user's"
     assert "cc" in labels(page.comparison.regions) or labels(page.comparison.regions)
 
 
