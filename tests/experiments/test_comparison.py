@@ -41,6 +41,14 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         compare(first)
 
 
+def test_what_cannot_be_asked_is_named(tmp_path: Path) -> None:
+    first, second = (run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7]) for name in ("one", "two"))
+    with pytest.raises(RunError, match="split 'train' is not judged; there are test, validation, external"):
+        compare(first, second, split="train")
+    with pytest.raises(RunError, match="is named twice"):
+        compare(first, second, first.folder)
+
+
 def test_a_marker_of_too_few_cases_says_why_it_has_no_number(tmp_path: Path) -> None:
     runs = [run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7]) for name in ("one", "two")]
     for made in runs:

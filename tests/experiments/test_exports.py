@@ -213,6 +213,9 @@ def test_bids_names_and_side_cars(imported: RunFolder, tmp_path: Path) -> None:
     names = pd.read_csv(out / "names.tsv", sep="\t").set_index("case")
     assert names.loc["TINY-00004-000", "subject"] == "TINY00004"
     assert "Phantom" in (out / "README").read_text()
+    mask = next(out.rglob("*_dseg.nii.gz"))
+    mask.write_bytes(b"corrected by hand")  # in place, as viewers save
+    assert all(path.stat().st_nlink == 1 for path in imported.folder.joinpath("predictions").iterdir()), "the run's own stays"
     export_bids([imported.folder], out)  # again is the same
     assert pd.read_csv(out / "descriptions.tsv", sep="\t")["desc_id"].tolist() == [f"desc-{desc}"]
 
@@ -252,3 +255,13 @@ def test_a_run_without_predictions_is_not_exported_as_masks(imported: RunFolder,
     write_parquet(copy.path("markers.parquet"), copy.markers().head(0))
     with pytest.raises(RunError, match="neither predicted masks nor marker"):
         export_bids([copy.folder], tmp_path / "bids")
+
+
+def test_nothing_is_exported_into_a_run_folder(runs: list[RunFolder], tmp_path: Path) -> None:
+    before = sorted(path.name for path in runs[0].folder.iterdir())
+    for out in (runs[0].folder, runs[0].folder / "csv"):
+        with pytest.raises(RunError, match="an export goes to a folder of its own"):
+            export_csv([runs[0].folder], out)
+        with pytest.raises(RunError, match="an export goes to a folder of its own"):
+            export_mlflow([runs[0].folder], out)
+    assert sorted(path.name for path in runs[0].folder.iterdir()) == before

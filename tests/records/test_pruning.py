@@ -182,3 +182,15 @@ def test_the_command_shows_asks_and_obeys(runs: Path) -> None:
     assert done.returncode == 0
     assert "removed" in done.stdout
     assert not (runs / "e" / "failed").exists()
+
+
+def test_a_slip_of_the_pen_removes_nothing_and_is_said(runs: Path) -> None:
+    assert command(runs, "--state", "failed", "--keep-last", "-5", "--yes").returncode == 2
+    nowhere = command(runs / "typo", "--state", "failed", "--yes")
+    assert nowhere.returncode == 1
+    assert "there is no runs folder" in nowhere.stderr
+    alone = command(runs, "--state", "failed", "--json")  # nobody answers
+    assert alone.returncode == 1
+    assert "--yes" in alone.stderr
+    assert json.loads(alone.stdout)["removed"] is False
+    assert (runs / "e" / "failed").is_dir()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.commands.printing import PLAIN, Json, Runs, print_value, say, size_text
+from workbench.errors import RunError
 
 listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
 
@@ -15,7 +16,7 @@ listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
 @listing_app.callback(invoke_without_command=True)
 def list_all_runs(context: typer.Context, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List all runs, newest first; an unreadable one is listed with the reason. `runs prune` removes some."""
-    context.obj = runs
+    context.obj = (runs, as_json)
     if context.invoked_subcommand:
         return
     from workbench.experiments.headlines import headline
@@ -46,6 +47,15 @@ def _number(name: str, value: dict[str, Any]) -> str:
     return f"{name} {value['value']:.3f} ({interval}, n {value['n']})"
 
 
+def _confirmed() -> bool:
+    """Ask; where nobody answers (a scheduler, a pipe at its end) that is a no."""
+    try:
+        return typer.confirm("Remove them? This cannot be undone", err=True)
+    except typer.Abort:
+        say("\nnobody answered: say --yes to remove them without being asked")
+        return False
+
+
 @listing_app.command()
 def prune(
     context: typer.Context,
@@ -54,7 +64,9 @@ def prune(
         list[str] | None, typer.Option(help="completed, failed, cancelled or interrupted; may be given several times")
     ] = None,
     older_than: Annotated[str, typer.Option(help="ended at least so long ago, e.g. 30d")] = "",
-    keep_last: Annotated[int, typer.Option(help="all but the newest N of equal method, cohort and parameters")] = -1,
+    keep_last: Annotated[
+        int | None, typer.Option(help="all but the newest N of equal method, cohort and parameters", min=0)
+    ] = None,
     what: Annotated[str, typer.Option(help="all, checkpoints, predictions or maps")] = "all",
     experiment: Annotated[str, typer.Option(help="only runs of this experiment")] = "",
     parents: Annotated[bool, typer.Option("--parents", help="also runs from which others are derived")] = False,
@@ -71,9 +83,11 @@ def prune(
     from workbench.records.pruning import prune as carry_out
     from workbench.records.timing import parse_interval
 
-    folder = runs or context.obj
+    folder, as_json = runs or context.obj[0], as_json or context.obj[1]
+    if not folder.is_dir():
+        raise RunError(f"there is no runs folder {folder}: name the right one with --runs")
     policy = Policy(
-        tuple(state or ()), parse_interval(older_than) if older_than else None, None if keep_last < 0 else keep_last, what,  # type: ignore[arg-type]
+        tuple(state or ()), parse_interval(older_than) if older_than else None, keep_last, what,  # type: ignore[arg-type]
         experiment, parents,
     )  # fmt: skip
     plan = plan_pruning(folder, policy)
@@ -91,7 +105,7 @@ def prune(
     count = f"{len(plan.removals)} run{'s' * (len(plan.removals) != 1)}"
     say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {size_text(plan.bytes)}")
     nothing = not plan.removals and not plan.leftovers
-    if dry_run or nothing or not (yes or typer.confirm("Remove them? This cannot be undone", err=True)):
+    if dry_run or nothing or not (yes or _confirmed()):
         print_value(document if as_json else "nothing was removed")
         raise typer.Exit(0 if dry_run or nothing else 1)
     freed, stayed = carry_out(plan, describe(policy))

@@ -19,6 +19,8 @@ from workbench.records.spec import run_name
 
 COMPARED = ("dice", "hd95", "auc", "accuracy", "brier", "reconstruction_l1", "rotation_accuracy")
 """Metrics compared; the family that Holm's correction is over."""
+SPLITS = ("test", "validation", "external")
+"""Splits whose cases are judged."""
 
 
 def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int = 2000) -> pd.DataFrame:
@@ -36,12 +38,17 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
         or a run's pretrained weights had seen, or may have seen, the test subjects.
 
     Raises:
-        RunError: fewer than two runs, one that is not evaluated, or two with no region or marker in common.
+        RunError: fewer than two runs, one named twice or not evaluated, no such split, or no region or marker in common.
         InputError: the runs do not hold the same cases (they are not paired).
     """
     opened = [run if isinstance(run, RunFolder) else RunFolder.open(run) for run in runs]
     if len(opened) < 2:
         raise RunError("comparing needs at least two runs")
+    if split not in SPLITS:
+        raise RunError(f"split '{split}' is not judged; there are {', '.join(SPLITS)}")
+    places = [run.folder.resolve() for run in opened]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise RunError(f"run {twice[0]} is named twice: it does not differ from itself")
     tables = [_pair(first, second, split, resamples) for first, second in itertools.combinations(opened, 2)]
     table = pd.concat(tables, ignore_index=True)
     if len(table):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ from workbench import __version__
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.experiments.export_csv import write_csv
-from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs
-from workbench.experiments.pooling import link_or_copy
-from workbench.files import read_json, write_json, write_text
+from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder
+from workbench.files import atomic_path, read_json, write_json, write_text
 from workbench.labels import LABEL_NAMES
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import run_name
@@ -53,12 +53,14 @@ def export_bids(folders: Sequence[str | Path], out: str | Path) -> Path:
     names = bids_names(cohort.cases[["case", "subject", "timepoint"]])
     chosen = {run.folder.name: _predicted(run, names) for run in runs}
     out = Path(out)
+    refuse_run_folder(out)
     _refuse_others(out, cohort)
     for run in runs:
         for case, source in chosen[run.folder.name].items():
             stem = _stem(str(names.loc[case, "subject"]), str(names.loc[case, "session"]), _desc(run))
             target = out / stem.parent / f"{stem.name}_dseg.nii.gz"
-            link_or_copy(source, target)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)  # no hard link: who corrects a mask there does not change the run
             write_json(target.with_name(f"{stem.name}_dseg.json"), _sidecar(run, cohort, case))
             write_csv(_label_table(str(cohort.row(case)["labels"])), target.with_name(f"{stem.name}_dseg.tsv"), "\t", "n/a")
         _write_markers(run, names, out)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.experiments.export_tables import PHANTOM_NOTICE, export_name, identity, open_runs, summary_table
+from workbench.experiments.export_tables import PHANTOM_NOTICE, export_name, identity, open_runs, refuse_run_folder, summary_table
 from workbench.files import atomic_path, write_json, write_text
 from workbench.records.run_folder import RunFolder
 
@@ -77,10 +77,11 @@ def export_csv(folders: Sequence[str | Path], out: str | Path) -> Path:
             of an earlier export are replaced.
 
     Raises:
-        RunError: a folder is no run, or its tables cannot be read.
+        RunError: a folder is no run, its tables cannot be read, or `out` is a run folder.
     """
     out = Path(out)
     runs = open_runs(folders)
+    refuse_run_folder(out)
     joined: dict[str, list[pd.DataFrame]] = {name: [] for name in JOINED}
     for run in runs:
         folder = out / export_name(run)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.experiments.export_csv import write_csv
-from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs, summary_table
+from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder, summary_table
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import run_name
 
@@ -76,6 +76,7 @@ def export_mlflow(
     runs = open_runs(folders)
     root = None if out is None else Path(out).resolve()
     if root is not None:
+        refuse_run_folder(root)
         root.mkdir(parents=True, exist_ok=True)
     uri = tracking_uri or f"sqlite:///{root}/mlflow.db"
     client = _client(uri)
@@ -93,6 +94,8 @@ def export_mlflow(
 def _client(uri: str) -> MlflowClient:
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # before the import: MLflow decides there whether to report
         os.environ[name] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is not there is said soon: 7 take minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

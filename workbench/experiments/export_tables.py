@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.errors import RunError
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import run_name
+from workbench.records.spec import SPEC_FILE, run_name
 
 PHANTOM_NOTICE = "Phantom results: synthetic images made by a computer. No patients, no clinical evidence."
 
@@ -26,6 +26,16 @@ def open_runs(folders: Sequence[str | Path]) -> list[RunFolder]:
     if not runs:
         raise RunError("give the folder of at least one run")
     return list(runs.values())
+
+
+def refuse_run_folder(out: Path) -> None:
+    """A run folder holds what its run made, and nothing else.
+
+    Raises:
+        RunError: `out` is one, or lies in one.
+    """
+    if run := next((folder for folder in (out, *out.resolve().parents) if (folder / SPEC_FILE).is_file()), None):
+        raise RunError(f"--out {out} is in the run folder {run}: an export goes to a folder of its own")
 
 
 def identity(run: RunFolder) -> dict[str, Any]:
