@@ -27,13 +27,11 @@ from workbench.experiments.parameters import ExperimentParameters, cell_fields
 from workbench.experiments.progress import follow
 from workbench.experiments.readiness import check_ready, check_writable
 from workbench.models.catalogue import card
-from workbench.records.processes import kill_processes
+from workbench.records.processes import QUEUED_VARIABLE, kill_processes
 from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import RunFolder
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-QUEUED_VARIABLE = "WORKBENCH_QUEUED"
-"""Set by who queued the run: its driver then leaves a run alone that was cancelled meanwhile."""
 
 
 class RunFailedError(RunError):

@@ -21,6 +21,7 @@ from workbench.errors import RunError, RunHeldError, WorkbenchError
 from workbench.experiments.opening import describe_run, open_split, require_same_split
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.records.executors import Executor, Job, Ticket
+from workbench.records.processes import QUEUED_VARIABLE
 from workbench.records.provenance import split_digest
 from workbench.records.run_folder import RunFolder
 from workbench.records.slurm import jobs_in_queue, slurm_job_of
@@ -352,7 +353,7 @@ def job_of(plan: SweepPlan, cell: PlannedRun, runs: Path, options: Sequence[str]
     """
     log = runs / SWEEPS_FOLDER / "logs" / plan.name / f"{cell.run.replace('/', '-')}.log"
     cohort = Path(os.path.normpath(runs / plan.cohort.path))
-    queued = {"WORKBENCH_QUEUED": "1"}  # a run cancelled in the meantime is left alone
+    queued = {QUEUED_VARIABLE: "1"}  # a run cancelled in the meantime is left alone
     return Job(cell.run, cell.method, cohort, cell.parameters, runs, log, environment=queued, options=tuple(options))
 
 

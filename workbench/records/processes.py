@@ -24,6 +24,8 @@ from workbench.records.status import is_alive, now, process_created
 
 RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
 """Environment variable that names the run folder: in the kernel and in every process that descends from it."""
+QUEUED_VARIABLE = "WORKBENCH_QUEUED"
+"""Environment variable, set by who queued a run: `workbench run` then leaves a run alone that was cancelled meanwhile."""
 
 _ENDED = ("completed", "failed", "cancelled", "interrupted")
 

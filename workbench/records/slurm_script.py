@@ -9,11 +9,9 @@ from pathlib import Path
 
 from workbench.errors import ParameterError
 from workbench.records.executors import Job
+from workbench.records.processes import QUEUED_VARIABLE
 from workbench.records.run_folder import PAUSE_GRACE
 from workbench.records.slurm import SlurmOptions
-
-QUEUED = "WORKBENCH_QUEUED"
-"""Environment variable that has `workbench run` leave a cancelled run alone."""
 
 
 def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "workbench") -> str:
@@ -52,7 +50,7 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
     cases = []
     for index, job in enumerate(jobs):
         environment = {key: value for key, value in job.environment.items() if key != "CUDA_VISIBLE_DEVICES"}
-        environment.pop(QUEUED, None)
+        environment.pop(QUEUED_VARIABLE, None)
         words = ["env", *(f"{key}={value}" for key, value in environment.items())] if environment else []
         cases.append(f"  {index}) run=({shlex.join([*words, *job.command])}) ;;  # {job.name}")
     return _SCRIPT.format(
@@ -63,7 +61,7 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
         cases="\n".join(cases),
         requeues=options.requeues,
         python=sys.executable,
-        queued=QUEUED,
+        queued=QUEUED_VARIABLE,
         pause=PAUSE_GRACE,
         patience=options.patience,
     )
