@@ -46,8 +46,8 @@ def serve_app(*, port: int = 5006, address: str = "127.0.0.1", runs: str | Path 
             ) from error
         port = probe.getsockname()[1]
     folder = app_folder()
-    command = [
-        sys.executable, "-m", "panel", "serve", str(folder), "--address", address, "--port", str(port),
+    command = [  # -P: a file of the user's in the working folder, called app.py for instance, is not taken for ours
+        sys.executable, "-P", "-m", "panel", "serve", str(folder), "--address", address, "--port", str(port),
         "--allow-websocket-origin", f"{address}:{port}", "--allow-websocket-origin", f"localhost:{port}",
         "--num-threads", "4", "--warm", "--log-level", "warning",
     ]  # fmt: skip
