@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from workbench.errors import WorkbenchError
@@ -54,6 +56,8 @@ def serve_app(*, port: int = 5006, address: str = "127.0.0.1", runs: str | Path 
     sys.stderr.write(f"The dashboard is at http://{address}:{port}/app (stop with Ctrl-C)\n")
     sys.stderr.flush()
     environment = os.environ | {"WORKBENCH_RUNS": str(Path(runs).resolve()), "BOKEH_RESOURCES": "server"}
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends this process means the server too
     process = subprocess.Popen(command, env=environment)
     try:
         code = process.wait()
