@@ -123,6 +123,14 @@ def test_a_parent_goes_when_asked(runs: Path) -> None:
     assert names(runs, Policy(("completed",), what="maps")) == ["completed"], "its maps are not what a child needs"
 
 
+def test_masks_that_another_run_measures_stay(runs: Path) -> None:
+    make(runs, "radiomics", "queued", parameters={"seed": 78, "mask_run": "e/completed"})
+    for what, gone in (("all", []), ("predictions", []), ("checkpoints", ["completed"])):
+        assert names(runs, Policy(("completed",), what=what)) == gone  # type: ignore[arg-type]
+    assert "measures its masks" in dict(plan_pruning(runs, Policy(("completed",))).kept)["e/completed"]
+    assert names(runs, Policy(("completed",), parents=True)) == ["completed"]
+
+
 def test_a_run_that_was_taken_up_meanwhile_stays(runs: Path) -> None:
     plan = plan_pruning(runs, Policy(("failed", "cancelled")))
     RunFolder.open(runs / "e" / "failed").claim()

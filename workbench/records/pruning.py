@@ -1,8 +1,9 @@
 """Removing runs, or parts of them, by policy: first a plan that people read, then its execution, never without being asked.
 
-What is in use stays: queued and running runs, runs whose processes still live, the parents of derived runs, whatever is no run
-folder, and everything behind a symbolic link. What goes is renamed to a hidden name before its files go, so that a half-removed
-run is never listed; what a killed removal left behind is taken up by the next one. Each removal leaves a line in `.pruned.jsonl`.
+What is in use stays: queued and running runs, runs whose processes still live, the parents of derived runs, masks that other
+runs measure, whatever is no run folder, and everything behind a symbolic link. What goes is renamed to a hidden name before its
+files go, so that a half-removed run is never listed; what a killed removal left behind is taken up by the next one. Each removal
+leaves a line in `.pruned.jsonl`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Policy:
     """checkpoints: of a completed run only what resuming or extending needs, its best weights stay; else all of them."""
     experiment: str = ""
     parents: bool = False
-    """Also runs from which others are derived."""
+    """Also runs from which others are derived, or whose masks others measure."""
 
     def __post_init__(self) -> None:
         if not (self.states or self.older_than or self.keep_last is not None):
@@ -118,6 +119,7 @@ def plan_pruning(runs: str | Path, policy: Policy, moment: datetime | None = Non
     root, moment = Path(runs), moment or datetime.now(UTC)
     rows = [row for row in list_runs(root) if row.readable]  # newest first
     parents = {f"{row.experiment}/{name}": row.title for row in rows for name in row.derived.get("parents", ())}
+    masks = {str(run): row.title for row in rows if (run := row.parameters.get("mask_run"))}  # whose predictions another measures
     removals, kept = [], []
     seen: dict[str, int] = {}
     for row in rows:
@@ -133,6 +135,8 @@ def plan_pruning(runs: str | Path, policy: Policy, moment: datetime | None = Non
         reason = _why_kept(root, row)
         if not reason and not policy.parents and policy.what in ("all", "checkpoints") and row.run in parents:
             reason = f"{parents[row.run]} is derived from it (--parents takes it too)"
+        if not reason and not policy.parents and policy.what in ("all", "predictions") and row.run in masks:
+            reason = f"{masks[row.run]} measures its masks (--parents takes it too)"
         if reason:
             kept.append((row.run, reason))
         elif paths := tuple(_paths(root / row.run, row.state, policy.what)):
