@@ -97,7 +97,7 @@ class OverviewPage(pn.viewable.Viewer):
             sizing_mode="stretch_width",
             stylesheets=[_TABLE_STYLE],
             margin=(0, 0, 12, 0),
-            widths={TICK: 44, "Run": 170, "Status": 145, "Cohort": 170, "Started": 140, "Budget": 115},
+            widths={TICK: 40, "Run": 165, "Status": 130, "Cohort": 155, "Started": 130, "Budget": 105},
         )
         self.comparison = ComparisonPanel(state, store)
         self.inspection = RunPanel(state, store)
@@ -148,19 +148,12 @@ class OverviewPage(pn.viewable.Viewer):
         return found
 
     def _update_table(self, frame: pd.DataFrame) -> None:
-        old = self.table.value
-        if list(old.index) == list(frame.index) and list(old.columns) == list(frame.columns):
-            changed: dict[str, list[tuple[int, Any]]] = {}
-            for column in frame.columns:
-                cells = [(i, new) for i, (was, new) in enumerate(zip(old[column], frame[column], strict=True)) if was != new]
-                if cells:
-                    changed[column] = cells
-            if changed:
-                self.table.patch(changed, as_index=False)
+        if frame.equals(self.table.value):
             return
-        self.table.formatters = {column: {"type": "html"} for column in frame.columns}
+        if list(self.table.formatters) != list(frame.columns):
+            self.table.formatters = {column: {"type": "html"} for column in frame.columns}
         self.table.pagination = "local" if len(frame) > PAGE_SIZE else None
-        self.table.value = frame
+        self.table.value = frame  # not `patch`: after one, Panel's table is back on its first page
 
     def _with_ticks(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The list with its check boxes as the state has them; what the table shows of ticks comes from nowhere else."""
