@@ -3,8 +3,8 @@
 The parent stays what it is. The child takes up its last checkpoint (weights, optimiser, moving average, step) and trains on to
 the new number of epochs. By its schedule, which is a share of its length, the parent's learning rate has fallen to nothing. The
 added steps are therefore a cycle of their own: they warm up to the peak again and decay over the added steps alone, in the
-method's last stage (a warm restart: Loshchilov and Hutter, SGDR, ICLR 2017). This is not the run that one gets by training for the
-new length from the start, and the child says so. Steps, samples and operations count from the parent's beginning.
+method's last stage (a warm restart: Loshchilov and Hutter, SGDR, ICLR 2017). This is not the run that one gets by training for
+the new length from the start, and the child says so. Steps, samples and operations count from the parent's beginning.
 """
 
 from __future__ import annotations
