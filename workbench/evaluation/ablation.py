@@ -185,7 +185,7 @@ def _require_one_cohort(pairs: list[tuple[Cell, Cell]]) -> None:
                 Problem(
                     message=f"{first.run or 'one run'} and {cell.run or 'another'} were made from different cohorts "
                     f"(fingerprints {first.fingerprint or 'unknown'} and {cell.fingerprint or 'unknown'})",
-                    remedy="compare runs of one cohort; where it changed since one was made, run that again on the cohort as it is now",
+                    remedy="compare runs of one cohort; where it has changed since a run was made, make that run again",
                 )
             )
 
