@@ -7,18 +7,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs, urlencode, urlparse
 
 import panel.models.tabulator  # noqa: F401 - registers the models that the session is made of
 import pytest
 from bokeh.client import pull_session
 from bokeh.models import ImportedStyleSheet
 
+from app.overview import PAGE_SIZE
 from workbench.records.index import list_runs
 
 pytestmark = pytest.mark.browser
 
 TABLE = ".tabulator-row"
+TICKED = ".tabulator-row:has(input:checked)"
 FIGURE = ".bk-Figure"
 
 
@@ -72,8 +74,64 @@ def test_ticking_runs_goes_into_the_link_and_the_link_brings_them_back(app: Any,
     page.wait_for_url("**runs=**")
     assert parse_qs(urlparse(page.url).query) == {"runs": [run]}
     page.goto(page.url)
-    page.wait_for_selector(".tabulator-selected")
-    assert run in page.locator(".tabulator-selected").inner_text()
+    page.wait_for_selector(TICKED)
+    assert run in page.locator(TICKED).inner_text()
+
+
+@pytest.mark.slow
+def test_ticks_of_a_table_of_several_pages_stay_as_the_user_left_them(
+    serve: Callable[..., Any], visit: Any, sweep_runs: Path
+) -> None:
+    """The browser reports a selection as emptied when a table is rebuilt: ticks, address and figures once took turns."""
+    shown = [row.run for row in list_runs(sweep_runs)]
+    linked = [row.run for row in list_runs(sweep_runs) if row.state == "completed"][::6]
+    assert len(shown) > 2 * PAGE_SIZE
+    assert len(linked) == 4
+    server = serve(sweep_runs)
+    page = visit.open(f"{server.url}?{urlencode({'runs': linked}, doseq=True)}", FIGURE)
+    own, latest = page.get_by_text("Comparison of the ticked runs"), page.get_by_text("Latest completed run of each method")
+
+    def addressed() -> list[str]:
+        return parse_qs(urlparse(page.url).query).get("runs", [])
+
+    def box(run: str) -> Any:
+        return page.get_by_label(f"compare {run}")
+
+    for _ in range(40):  # 10 s: two looks at the runs folder and all headline numbers
+        assert addressed() == linked
+        assert latest.count() == 0
+        page.wait_for_timeout(250)
+    own.wait_for()
+    assert page.locator(TICKED).count() == len(set(linked) & set(shown[:PAGE_SIZE]))
+
+    first, last = next(run for run in shown[:PAGE_SIZE] if run not in linked), linked[-1]
+    box(first).click()
+    page.wait_for_url(f"**{first}**")
+    page.get_by_role("button", name=f"Show Page {1 + shown.index(last) // PAGE_SIZE}").click()
+    box(last).wait_for()
+    assert box(last).is_checked()
+    box(last).click()
+    page.wait_for_url(lambda url: last not in url)
+    assert not box(last).is_checked()
+    page.wait_for_timeout(1000)
+    assert box(last).count() == 1, "a tick leaves the user on the page"
+    page.locator(".tabulator-col", has_text="Run").locator(".tabulator-col-sorter").click()
+    page.wait_for_timeout(5500)  # a look at the folder
+    chosen = [*linked[:-1], first]
+    assert addressed() == chosen
+    for number in (1, 2, 3):
+        page.get_by_role("button", name=f"Show Page {number}").click()
+        page.wait_for_timeout(300)
+        for text, ticked in [(row.inner_text(), row.locator("input:checked").count()) for row in page.locator(TABLE).all()]:
+            assert bool(ticked) == any(run in text for run in chosen)
+            for run in [run for run in chosen if run in text]:
+                box(run).click()
+                page.wait_for_url(lambda url, run=run: run not in url)
+                page.wait_for_timeout(300)
+                assert not box(run).is_checked(), "still on this page, the order is kept"
+    latest.wait_for()
+    assert visit.faults == []
+    assert server.errors() == ""
 
 
 @pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
