@@ -35,7 +35,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         )
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
         self.region = pn.widgets.Select(label="Region of the differences", options=[], width=190, margin=(0, 0, 0, 12))
-        self.pairs = pn.pane.HoloViews(None, linked_axes=False, visible=False)
+        self.pairs = pn.pane.HoloViews(None, linked_axes=False)  # emptied, never hidden: Panel fails to hide a drawn one
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
         self.regions = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 20, 0, 0))
         self.markers = pn.pane.HoloViews(None, linked_axes=False, margin=0)
@@ -116,7 +116,7 @@ class ComparisonPanel(pn.viewable.Viewer):
 
     def _draw_regions(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], notes: list[str]) -> None:
         if not tables:
-            self.regions.param.update(object=None, visible=False)
+            self.regions.object = None
             if rows:
                 notes.append(f"None of these runs has segmentation results on the {self.state.split} split.")
             return
@@ -126,18 +126,15 @@ class ComparisonPanel(pn.viewable.Viewer):
         found = {region for table in tables.values() for region in table["region"]}
         regions = [region for region in REGIONS if region in found]
         counts = ", ".join(f"{title} n = {table['case'].nunique()}" for title, table in tables.items())
-        self.regions.param.update(
-            object=metric_distribution(
-                tables,
-                summaries,
-                metric=self.state.metric,
-                regions=regions,
-                subtitle=f"{cohorts(rows)}, {self.state.split} split; {counts}",
-                name=self.state.theme,
-                width=600,
-                height=300,
-            ),
-            visible=True,
+        self.regions.object = metric_distribution(
+            tables,
+            summaries,
+            metric=self.state.metric,
+            regions=regions,
+            subtitle=f"{cohorts(rows)}, {self.state.split} split; {counts}",
+            name=self.state.theme,
+            width=600,
+            height=300,
         )
 
     def _draw_pairs(self, rows: list[RunRow], tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -150,7 +147,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         style = {"subtitle": f"{cohorts(rows)}, {self.state.split} split", "name": self.state.theme}
         judged = f"{self.state.metric}:{region}"
         figure, notes = pair_figure(self.store, shown, judged, self.state.split, **style)
-        self.pairs.param.update(object=figure, visible=figure is not None)
+        self.pairs.object = figure
         return notes
 
     def _draw_markers(self, rows: list[RunRow], notes: list[str], problems: list[str]) -> None:
@@ -168,24 +165,21 @@ class ComparisonPanel(pn.viewable.Viewer):
                     line |= {"value": interval.value, "low": interval.low, "high": interval.high}
                     lines.append(line)
         if not lines:
-            self.markers.param.update(object=None, visible=False)
+            self.markers.object = None
             return
         table = pd.DataFrame(lines)
         if table["value"].isna().any():
             notes.append("Not estimable: fewer than 10 cases of one class; see the page Curves for the counts.")
         order = {key: place for place, key in enumerate(table["marker"].unique())}
         table = table.assign(place=table["marker"].map(order)).sort_values(["place"], kind="stable")
-        self.markers.param.update(
-            object=forest(
-                table.drop(columns="marker"),
-                title="AUC per marker with 95 % interval",
-                xlabel="AUC",
-                subtitle=f"{cohorts(rows)}, {self.state.split} split",
-                reference=0.5,
-                name=self.state.theme,
-                width=400,
-            ),
-            visible=True,
+        self.markers.object = forest(
+            table.drop(columns="marker"),
+            title="AUC per marker with 95 % interval",
+            xlabel="AUC",
+            subtitle=f"{cohorts(rows)}, {self.state.split} split",
+            reference=0.5,
+            name=self.state.theme,
+            width=400,
         )
 
 

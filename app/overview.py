@@ -99,10 +99,10 @@ class OverviewPage(pn.viewable.Viewer):
             margin=(0, 0, 12, 0),
             widths={TICK: 40, "Run": 165, "Status": 130, "Cohort": 155, "Started": 130, "Budget": 105},
         )
+        state.param.watch(lambda *_: self._update_table(self._with_ticks(self.table.value)), "runs")  # before the figures
         self.comparison = ComparisonPanel(state, store)
         self.inspection = RunPanel(state, store)
         self.table.on_click(self._clicked)
-        state.param.watch(lambda *_: self._update_table(self._with_ticks(self.table.value)), "runs")
         state.param.watch(lambda *_: self.refresh(), "page")
         self.layout = pn.Column(
             self.count, self.empty, self.table, self.comparison, self.inspection, sizing_mode="stretch_width", margin=0
