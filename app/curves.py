@@ -83,7 +83,7 @@ class CurvesPage(pn.viewable.Viewer):
         self.roc = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
         self.recall = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
         self.calibration = pn.pane.HoloViews(None, linked_axes=False, margin=0)
-        self.pairs = pn.pane.HoloViews(None, linked_axes=False, visible=False)
+        self.pairs = pn.pane.HoloViews(None, linked_axes=False)  # emptied, never hidden: Panel can fail to hide a drawn one
         self.confusion = pn.FlexBox(sizing_mode="stretch_width", margin=0)
         self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
         self.figures = pn.Column(
@@ -309,7 +309,7 @@ class CurvesPage(pn.viewable.Viewer):
         of = f"{marker}:{name or first.loc[first['marker'] == marker, 'class'].iloc[0]}"
         style = {"subtitle": subtitle, "name": self.state.theme}
         figure, notes = pair_figure(self.store, rows, f"auc:{of}", self.state.split, **style)
-        self.pairs.param.update(object=figure, visible=figure is not None)
+        self.pairs.object = figure
         return notes
 
     def _table(self, runs: list[CurveData], subtitle: str) -> str:

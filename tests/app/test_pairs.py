@@ -35,18 +35,18 @@ def said(figure: hv.Overlay) -> str:
 
 def test_curves_show_the_paired_difference_of_the_auc(store: Store, done: dict[int, str]) -> None:
     page = CurvesPage(AppState(page="curves", runs=[done[1], done[2]], marker="idh"), store)
-    assert page.pairs.visible
+    assert page.pairs.object is not None
     tables = [store.markers(done[seed]) for seed in (1, 2)]
     a, b = (t[(t["marker"] == "idh") & (t["split"] == "test")] for t in tables)
     expected = delong(a["truth"], a["probability"], b["probability"], a["subject"].tolist()).difference
     assert f"{expected:+.3f}".replace("-", "−") in said(page.pairs.object)
     page.state.runs = [done[1]]
-    assert not page.pairs.visible
+    assert page.pairs.object is None
 
 
 def test_runs_on_other_cases_are_not_paired_and_the_reason_is_given(store: Store, done: dict[int, str]) -> None:
     page = CurvesPage(AppState(page="curves", runs=[done[1], done[3], done[2]], marker="idh"), store)
-    assert page.pairs.visible
+    assert page.pairs.object is not None
     assert said(page.pairs.object).count("refused") == 2
     assert "Not paired: unet" in page.notes.object
     assert "were judged in the" in page.notes.object
