@@ -141,7 +141,7 @@ def test_curves(app: Any, visit: Any, tmp_path: Path, runs_folder: Path, theme: 
     page = visit.open(f"{app.url}?page=curves&marker=idh&threshold=0.3&theme={theme}&runs={runs[1]}&runs={runs[2]}", FIGURE)
     page.get_by_text("Metrics at threshold 0.30").wait_for()
     page.get_by_text("chosen on 40 validation cases").first.wait_for()
-    assert page.locator(FIGURE).count() == 5  # ROC, precision-recall, calibration, two confusion matrices
+    assert page.locator(FIGURE).count() == 6  # ROC, precision-recall, calibration, two confusion matrices, their difference
     keep(page, tmp_path, f"curves-{theme}")
     page.get_by_text("Use the Youden threshold").click()
     page.wait_for_url(lambda url: "threshold=0.3&" not in url and "threshold=" in url)

@@ -141,7 +141,9 @@ def test_long_steps_stop_at_the_next_case(run: RunFolder) -> None:
     assert list(Progress(run, bars=False).over("abc", "drawing", 3)) == list("abc"), "a request that came too late stops nothing"
 
 
-def test_signals_ask_to_stop_and_a_cancellation_stays_one(run: RunFolder) -> None:
+def test_signals_ask_to_stop_and_a_cancellation_stays_one(run: RunFolder, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with stops_on_signals(run):
         os.kill(os.getpid(), signal.SIGTERM)
         assert run.is_paused()

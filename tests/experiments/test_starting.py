@@ -19,7 +19,9 @@ def found(model: MethodModule, t2: str, flair: str) -> list[str]:
     cases = pd.DataFrame({name: [None if c == "." else c for c in text] for name, text in (("t2", t2), ("flair", flair))})
     rows = {"train": cases[:3], "validation": cases[3:4], "test": cases[4:], "external": cases[:0]}
     run: Any = SimpleNamespace(
-        parameters=SimpleNamespace(method=model.name, withheld=tuple), cases_by_split=rows, modalities=model.modalities
+        parameters=SimpleNamespace(method=model.name, withheld=tuple, processes=1),
+        cases_by_split=rows,
+        modalities=model.modalities,
     )
     return fallbacks(run, model)
 

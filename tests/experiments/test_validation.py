@@ -23,7 +23,7 @@ def test_a_case_whose_marker_is_unknown_does_not_count(known: str, monkeypatch: 
     experiment: Any = SimpleNamespace(
         parameters=SimpleNamespace(method="densenet121", sampling="whole", precision="float32"),
         cases_by_split={"validation": rows}, markers=("idh", "grade"), modalities=("t1c",), learned_modalities=("t1c",),
-        patch=(8, 8, 8), device="cpu",
+        patch=(8, 8, 8), device="cpu", run=SimpleNamespace(raise_on_stop=lambda: None),
         prepared=SimpleNamespace(
             case=lambda name: SimpleNamespace(name=name, labels=lambda: None, label_set="", modalities=("t1c",))
         ),
