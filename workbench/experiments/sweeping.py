@@ -125,10 +125,11 @@ class Sweep:
         with working(self.runs, self.plan.name, self.executor.name) as worker:
             try:
                 while self._look():
-                    stopped = stopped or self._changed()
-                    if not stopped:
-                        self._submit(worker)
-                    elif not self.tickets:
+                    room = 0 if stopped else self.executor.capacity()
+                    stopped = stopped or (self._changed() if room else "")
+                    if room and not stopped:
+                        self._submit(worker, room)
+                    elif stopped and not self.tickets:
                         break
                     time.sleep(self.poll)
             except BaseException:
@@ -283,10 +284,7 @@ class Sweep:
                 self.live_jobs = set(jobs)
         return {run for job, run in jobs.items() if job in self.live_jobs}
 
-    def _submit(self, worker: Mapping[str, Any]) -> None:
-        room = self.executor.capacity()
-        if room < 1:
-            return
+    def _submit(self, worker: Mapping[str, Any], room: int) -> None:
         jobs: list[tuple[Outcome, Job]] = []
         elsewhere = self._with_slurm()
         for outcome in self.outcomes:
