@@ -223,7 +223,11 @@ def test_method_notebook_under_nbval(method: str, tiny_cohort: Cohort, tmp_path:
 @pytest.mark.notebook
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121", "radiomics"]
+    "method",
+    [
+        "segresnet", "densenet121", "radiomics",
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("swin_unetr", "unetr", "attention_unet", "mednext")),
+    ],
 )  # fmt: skip
 def test_a_baseline_runs_through_its_notebook_and_predicts(method: str, tiny_cohort: Cohort, tmp_path: Path) -> None:
     """The shared notebook is told its method; a second run, of one network of a kind, is compared with the first."""
