@@ -10,6 +10,7 @@ from workbench.experiments.mixture import cost_table
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_mome_costs_beside_the_networks_it_is_compared_with(benchmark: Any) -> None:
     """Five sequences, two classes, width 8, four stages, 32^3, batch 1, one thread; `cost_table` at any other size."""
     table = benchmark.pedantic(
@@ -22,5 +23,6 @@ def test_what_mome_costs_beside_the_networks_it_is_compared_with(benchmark: Any)
     benchmark.extra_info["MoME / pooled U-Net, memory"] = round(peak["MoME"] / peak["pooled U-Net"], 1)
     assert 3 < seconds["MoME"] / seconds["pooled U-Net"] < 20
     assert seconds["MoME, experts frozen"] < seconds["MoME"]
+    kept = table["kept activations (GiB)"]  # counted; a process' peak at this size is the allocator's
     for saving in ("MoME, experts checkpointed", "MoME, experts frozen"):
-        assert peak[saving] < peak["MoME"]
+        assert kept[saving] < 0.5 * kept["MoME"]

@@ -55,6 +55,7 @@ def test_swin_forward_is_monais_and_faster(benchmark: BenchmarkFixture) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_training_step_of_mts_unet(benchmark: BenchmarkFixture) -> None:
     """Time and peak memory of one forward and backward, beside the same step with recomputed activations."""
     found = {}

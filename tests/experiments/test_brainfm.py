@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
-from workbench.experiments import application
+from workbench.experiments import application, fold_models
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.collapse import collapse_report
 from workbench.experiments.experiment import Experiment
@@ -129,14 +129,14 @@ def test_a_run_from_the_encoder_predicts_a_cohort_of_other_sequences(
         renamed_sequences(run, ["t1"])
     lent.unlink()  # the text vectors travel in the checkpoint
     shown: dict[str, tuple[str, ...]] = {}
-    real = application.predict_case
+    real = fold_models.predict_case
 
     def watched(model: Any, case: Any, **how: Any) -> Any:
         predicted = real(model, case, **how)
         shown[case.name] = predicted.present
         return predicted
 
-    monkeypatch.setattr(application, "predict_case", watched)
+    monkeypatch.setattr(fold_models, "predict_case", watched)
     out = predict_cohort(run.run.folder, other.folder, tmp_path / "out")
     names = sorted(other.cases["case"])
     assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in names]
