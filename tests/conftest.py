@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -97,14 +98,20 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def sweep_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with the ablation "attention" of 24 cells, four of them unfinished; see tests/fabricate.py."""
+def fabricate() -> ModuleType:
+    """`tests/fabricate.py` as a module."""
     spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).with_name("fabricate.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.make_sweep(tmp_path_factory.mktemp("sweep"))
+    return module
+
+
+@pytest.fixture(scope="session")
+def sweep_runs(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with the ablation "attention" of 24 cells, four of them unfinished; see tests/fabricate.py."""
+    return fabricate.make_sweep(tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture

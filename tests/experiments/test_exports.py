@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -24,16 +23,6 @@ from workbench.experiments.export_mlflow import export_mlflow
 from workbench.experiments.importing import import_predictions
 from workbench.files import read_json, write_json, write_parquet
 from workbench.records.run_folder import RunFolder
-
-
-@pytest.fixture(scope="module")
-def fabricate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).parents[1] / "fabricate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -21,16 +20,6 @@ from workbench.experiments.pooling import mean_markers, pool
 from workbench.files import write_json, write_parquet
 from workbench.records.index import read_row
 from workbench.records.run_folder import RunFolder
-
-
-@pytest.fixture(scope="module")
-def fabricate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).parents[1] / "fabricate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
