@@ -83,6 +83,7 @@ class SlurmCluster:
         self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def kill_controller(self) -> None:
+        time.sleep(6.0)  # it writes its jobs down every 5 s, and would come back without those that it has not
         self.controller.kill()
         self.controller.wait()
 

@@ -257,3 +257,20 @@ def test_a_slurm_that_is_down_is_said_before_anything_is_submitted(
     executor.cancel(ticket)
     wait_for(executor, [ticket])
     assert folder_of(ticket).state == "cancelled"
+
+
+def test_a_job_that_slurm_has_forgotten_is_cancelled(slurm_cluster: SlurmCluster, make_jobs: MakeJobs, tmp_path: Path) -> None:
+    """A controller that dies before it has written its jobs down comes back without them; the run goes on, or is killed.
+
+    The last test of this cluster: such a controller gives out the numbers of forgotten jobs again, which the node refuses.
+    """
+    executor = SlurmExecutor(SlurmOptions(time="5"), tmp_path / "runs", poll=0.1)
+    (ticket,) = executor.submit(make_jobs(1, steps=600))
+    slurm_cluster.wait(lambda: steps_of(ticket))
+    slurm_cluster.kill_controller()
+    for kept in (slurm_cluster.folder / "state").glob("job_state*"):
+        kept.unlink()
+    slurm_cluster.start_controller()
+    slurm_cluster.wait(lambda: executor.finished(ticket))
+    executor.cancel(ticket)
+    assert folder_of(ticket).state == "cancelled"

@@ -92,8 +92,6 @@ def export_mlflow(
 
 
 def _client(uri: str) -> MlflowClient:
-    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # before the import: MLflow decides there whether to report
-        os.environ[name] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is not there is said soon: 7 take minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     for name in ("alembic", "mlflow.store.db.utils"):

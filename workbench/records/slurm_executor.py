@@ -32,6 +32,7 @@ from workbench.records.slurm import (
     check_slurm,
     job_states,
     max_array_size,
+    slurm_job_of,
 )
 from workbench.records.status import is_alive, process_created
 
@@ -244,18 +245,24 @@ class SlurmExecutor:
         return ticket.id not in self._live
 
     def cancel(self, ticket: Ticket) -> None:
-        """Cancel the run, which saves a checkpoint where it can, and take the job out of the queue."""
+        """Cancel the run, which saves a checkpoint where it can, and take the job out of the queue.
+
+        The run is asked whatever SLURM says: a controller that was killed may not know a job any more that still runs.
+        """
         assert isinstance(ticket, SlurmTicket)
-        if self.finished(ticket):
-            return
+        over = self.finished(ticket)
         run = RunFolder.open(ticket.job.folder)
+        if over and slurm_job_of(run.status) != ticket.id:
+            return
         if run.state == "running":
             run.request_cancel()
             end = time.monotonic() + 10.0
             while run.state == "running" and time.monotonic() < end:
                 time.sleep(0.2)
-        elif run.state in ("queued", "interrupted"):
+        if run.state in ("queued", "interrupted"):
             run.set_status("cancelled")
+        if over:
+            return
         if self.cluster == "local":
             ticket.submitted.cancel()
         else:
