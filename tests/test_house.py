@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -24,20 +23,6 @@ def run(code: str) -> str:
 def test_import_workbench_is_light() -> None:
     heavy = run("import sys, workbench; print(sorted({'torch', 'monai', 'panel', 'pandas', 'numpy'} & set(sys.modules)))")
     assert heavy.strip() == "[]"
-
-
-def test_import_workbench_is_quick() -> None:
-    """Under 0.5 s beyond the bare interpreter; the best of three, since the machine may be busy."""
-
-    def seconds(code: str) -> float:
-        best = float("inf")
-        for _ in range(3):
-            start = time.perf_counter()
-            run(code)
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert seconds("import workbench") - seconds("pass") < 0.5
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ VALUES: dict[str, Any] = {
     "size": "demo", "spacing": 4.0, "epochs": 2, "steps_per_epoch": 20, "resamples": 100, "maps": 1, "threads": 1, "width": 4,
     "levels": 3, "patch": 32, "subsets": "few",
 }  # fmt: skip
-FIXED, SHARE = 5.0, 0.02
-"""Seconds, and share of the steps' own time, that the road may cost."""
+SHARE = 0.02
+"""Share of the steps' own time that the road may cost, besides once the time that PyTorch and MONAI take to be imported."""
 BARE = """
 import json, sys
 notebook, values = json.load(open(sys.argv[1])), json.loads(sys.argv[2])
@@ -59,12 +59,12 @@ def test_the_road_of_a_run_costs_little(tiny_cohort: Cohort, tmp_path: Path, ben
         given = VALUES | {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path / name)}
         return [sys.executable, "-c", BARE, str(NOTEBOOK), json.dumps(given)]
 
-    def measure() -> tuple[tuple[float, float], tuple[float, float]]:
-        return seconds(bare("bare")), seconds(road("road"))
+    def measure() -> tuple[tuple[float, float], ...]:
+        return seconds(bare("bare")), seconds(road("road")), seconds([sys.executable, "-c", "import torch, monai"])
 
-    (plain, plain_wall), (ours, ours_wall) = benchmark.pedantic(measure, rounds=1)
+    (plain, plain_wall), (ours, ours_wall), (peer, _) = benchmark.pedantic(measure, rounds=1)
     table = {"steps alone (s)": plain, "run (s)": ours, "overhead (s)": ours - plain, "steps alone, wall (s)": plain_wall,
-             "run, wall (s)": ours_wall}  # fmt: skip
+             "run, wall (s)": ours_wall, "importing PyTorch and MONAI (s)": peer}  # fmt: skip
     benchmark.extra_info |= {name: round(value, 2) for name, value in table.items()}
-    print("\n".join(f"{name:<24}{value:8.2f}" for name, value in table.items()))
-    assert ours - plain < FIXED + SHARE * plain
+    print("\n".join(f"{name:<32}{value:8.2f}" for name, value in table.items()))
+    assert ours - plain < peer + SHARE * plain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -349,11 +348,9 @@ def test_a_million_runs_are_asked_about_before_anything_is_looked_at(plan, monke
         HEAD + f"cohort: ../nowhere\nparameters: {{epochs: {ten}, width: {ten}, levels: {ten}, patience: {ten}}}\nseeds: {ten}\n"
     )
     monkeypatch.setattr(sweep_file, "_crossed", lambda *_: pytest.fail("it was expanded"))
-    begun = time.process_time()
     with pytest.raises(TooManyRuns, match=r"asks for 1,000,000 runs.*`--yes`") as caught:
         plan(text + "folds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n", given=False)
     assert caught.value.runs == 1_000_000
-    assert time.process_time() - begun < 1.0
 
 
 def test_folds_count_once_the_cohort_is_known(plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,9 +227,7 @@ def test_too_long_is_stopped(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ticking, "STOP_GRACE", 0.3)
     (runs.parent / "work.sh").write_text("trap '' TERM; echo x >> done; sleep 60 & wait; sleep 60")
     add(runs, timeout=0.005)
-    begun = time.monotonic()
     assert not tick(runs, 61)
-    assert time.monotonic() - begun < 20
     (record,) = read_history(runs, "n")
     assert "did not end within 0.005 minutes" in record["why"]
     assert record["exit_code"] == -signal.SIGKILL

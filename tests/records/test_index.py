@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 
 import pytest
@@ -109,14 +107,3 @@ def test_interrupted_says_why(runs: Path) -> None:
     row = by_name(runs)["dead"]
     assert row.state == "interrupted"
     assert "resume" in row.reason
-
-
-def test_a_thousand_runs_in_a_second(tmp_path: Path) -> None:
-    for number in range(1000):
-        folder = tmp_path / f"e{number % 10}" / f"r{number}"
-        folder.mkdir(parents=True)
-        (folder / "spec.json").write_text(json.dumps(spec_of(folder.name)))
-        (folder / "status.json").write_text('{"state": "completed"}')
-    start = time.process_time()
-    assert len(list_runs(tmp_path)) == 1000
-    assert time.process_time() - start < 1.0
