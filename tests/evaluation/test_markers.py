@@ -175,12 +175,12 @@ def test_the_expected_shapes_of_bad_rows() -> None:
         marker_metrics(frame, threshold=1.5)
 
 
-def test_intervals_cost_less_than_scikit_learn_resample_by_resample() -> None:
+def test_a_thousand_resamples_of_every_metric_cost_less_than_200_aucs_of_scikit_learn() -> None:
     frame = rows(100)
     times = [time.process_time()]
     marker_metrics(frame, resamples=1000)
     times.append(time.process_time())
-    for _ in range(1000):
+    for _ in range(200):
         reference.roc_auc_score(frame["truth"], frame["probability"])
     times.append(time.process_time())
     assert times[1] - times[0] < times[2] - times[1]
