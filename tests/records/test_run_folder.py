@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ import psutil
 import pytest
 
 from workbench.errors import RunError, RunHeldError
+from workbench.files import write_json
+from workbench.records.processes import alive, processes_of
 from workbench.records.run_folder import RunFolder, run_id
-from workbench.records.status import TRANSITIONS, effective_state, is_alive, is_held, process_created
+from workbench.records.status import TRANSITIONS, effective_state, is_alive, is_held, pid_scope, process_created
 
 
 def make_spec(**changes: object) -> dict:
@@ -141,10 +144,41 @@ def test_claim_forgets_the_past(run: RunFolder) -> None:
     assert "finished" not in run.status
 
 
-def test_a_reused_process_number_is_not_mistaken(run: RunFolder) -> None:
+def test_a_reused_process_number_is_not_mistaken() -> None:
     assert is_alive(os.getpid(), process_created(os.getpid()))
     assert not is_alive(os.getpid(), 1.0)
     assert not is_alive(None, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start of a process is one by the calendar")
+@pytest.mark.parametrize("state", ["running", "queued"])
+def test_a_number_means_nothing_after_a_restart_or_in_another_container(run: RunFolder, state: str) -> None:
+    boot, _, namespace = pid_scope().partition("/")
+    assert len(boot) == 36
+    assert int(namespace) == Path("/proc/self/ns/pid").stat().st_ino
+    run.claim()
+    assert run.status["pid_scope"] == pid_scope()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as driver:
+        beats = {"running": run.folder / "heartbeat", "queued": run.folder.parents[1] / "worker"}[state]
+        theirs = {"host": socket.gethostname(), "pid": driver.pid, "pid_created": process_created(driver.pid)}
+        theirs["heartbeat"] = "worker"
+        for scope in (f"{'0' * 36}/{namespace}", f"{boot}/1"):
+            for mine in (False, True):  # as often as not in containers: the very number that this process has
+                document = theirs | {"pid_scope": scope} | ({"pid": os.getpid()} if mine else {})
+                write_json(run.folder / "status.json", {"state": state, "worker": document} | document)
+                beats.touch()
+                assert is_held(run.folder, run.status), "it may be a living one of the same name"
+                assert effective_state(run.folder, run.status) == state
+                for file in (beats, run.folder / "status.json"):
+                    os.utime(file, (1e9, 1e9))
+                assert not is_held(run.folder, run.status), "silent: its process is gone, whatever has its number now"
+                assert alive(run) is False
+                assert driver.pid not in [process.pid for process in processes_of(run)]
+        write_json(run.folder / "status.json", {"state": state, "worker": theirs} | theirs)
+        os.utime(run.folder / "status.json", (1e9, 1e9))
+        assert is_held(run.folder, run.status), "of an older version, which noted no more than this"
+        driver.communicate(b"\n")
+    assert not is_held(run.folder, run.status)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start of a process is on record as it was")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import psutil
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder
 from workbench.records.slurm import cancel_job, jobs_in_queue, slurm_job_of
-from workbench.records.status import is_alive, now, process_created
+from workbench.records.status import is_alive, is_here, now, process_created
 
 RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
 """Environment variable that names the run folder: in the kernel and in every process that descends from it."""
@@ -111,9 +110,9 @@ def start(
 
 
 def alive(run: RunFolder) -> bool:
-    """Whether the driver or the kernel of a run lives here; for a run of another host, whether its heartbeat is fresh."""
+    """Whether the driver or the kernel of a run lives; for a run that is not here (`is_here`), whether its heartbeat is fresh."""
     status = run.status
-    if status.get("host") != socket.gethostname():
+    if not is_here(status):
         return run.effective_state() == "running"
     return any(is_alive(status.get(key), status.get(f"{key}_created")) for key in ("pid", "kernel_pid"))
 
@@ -128,7 +127,7 @@ def processes_of(run: RunFolder, *, driver: bool = True) -> list[psutil.Process]
     """
     status = run.status
     found: dict[int, psutil.Process] = {}
-    if status.get("host") == socket.gethostname():
+    if is_here(status):
         for key in ("kernel_pid", "pid"):
             pid = status.get(key)
             if is_alive(pid, status.get(f"{key}_created")) and (driver or key != "pid"):
@@ -174,11 +173,11 @@ def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> st
     """Cancel a run: ask it to stop and save, then end all its processes; it takes at most ten seconds.
 
     The request lets the kernel save a checkpoint at its next step; its driver ends it after some seconds. What still lives after
-    `grace` seconds gets SIGTERM, and `kill_after` seconds later SIGKILL. On another host only the request can be made. A queued
+    `grace` seconds gets SIGTERM, and `kill_after` seconds later SIGKILL. Elsewhere (`is_here`) only the request is made. A queued
     run is cancelled at once; so is one that was interrupted and would be resumed by SLURM, whose job leaves the queue.
 
     Returns:
-        The state afterwards; 'running' where the run is on another host and has not answered yet.
+        The state afterwards; 'running' where the run is elsewhere and has not answered yet.
 
     Raises:
         RunError: the run is already at an end.
@@ -197,7 +196,7 @@ def cancel(run: RunFolder, *, grace: float = 8.0, kill_after: float = 0.5) -> st
         raise RunError(f"{run.folder} is {state}: there is nothing to cancel")
     run.request_cancel()
     _wait(lambda: run.state in _ENDED and not alive(run), grace)
-    if run.status.get("host") != socket.gethostname():
+    if not is_here(run.status):
         return run.state
     if alive(run):
         _signal_groups(run.status, signal.SIGTERM)

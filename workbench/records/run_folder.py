@@ -33,8 +33,10 @@ from workbench.records.status import (
     TRANSITIONS,
     effective_state,
     is_held,
+    is_here,
     is_mine,
     now,
+    pid_scope,
     process_created,
     read_status,
     slurm_job,
@@ -196,17 +198,18 @@ class RunFolder:
                 raise RunError(f"run {self.folder} was cancelled while it was queued")
             if status["state"] == "running" and not is_mine(status):
                 if is_held(self.folder, status, stale_after):
+                    silent = f" (not seen from here: it counts as gone {stale_after:.0f} s after its last heartbeat)"
                     raise RunHeldError(
-                        f"{self.folder} is being run by process {status.get('pid')} on {status.get('host')}; "
-                        "wait for it, or cancel it first"
+                        f"{self.folder} is being run by process {status.get('pid')} on {status.get('host')}"
+                        f"{'' if is_here(status) else silent}; wait for it, or cancel it first"
                     )
                 self._write_status("interrupted", {})
             (self.folder / CANCEL_FILE).unlink(missing_ok=True)
             (self.folder / HEARTBEAT_FILE).unlink(missing_ok=True)
-            mine = {"host": socket.gethostname(), "pid": os.getpid(), "pgid": os.getpgrp(), "slurm": slurm_job()}
+            mine = {"host": socket.gethostname(), "pid_scope": pid_scope(), "pid": os.getpid(), "pgid": os.getpgrp()}
             gone = dict.fromkeys(("finished", "error", "failure", "kernel_pid", "kernel_pid_created", "worker"))
             attempts = int(status.get("attempts", 0)) + 1
-            self._write_status("running", {**gone, "started": now(), "attempts": attempts, **mine, **info})
+            self._write_status("running", {**gone, "started": now(), "attempts": attempts, "slurm": slurm_job(), **mine, **info})
         with contextlib.suppress(OSError), (self.folder / RESERVE_FILE).open("wb") as reserve:
             reserve.write(os.urandom(_RESERVE_BYTES))  # no zeros: some file systems store those in no space at all
 

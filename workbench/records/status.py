@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import sys
@@ -53,6 +54,31 @@ def read_status(folder: Path) -> dict[str, Any]:
     return status
 
 
+@functools.cache
+def pid_scope() -> str:
+    """Within what a process number means one process: this start of the machine, and this PID namespace (container).
+
+    Noted beside every process number that is kept. Empty outside Linux, where the time at which a process was started is one by
+    the calendar and says as much.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def is_here(document: dict[str, Any]) -> bool:
+    """Whether the process numbers in a document (`host`, `pid_scope`) can be looked up by this process.
+
+    Not on another host, and not of another start or in another PID namespace of a host of this name: a machine that was started
+    again looks just like a second container or machine of the same name, whose processes may live. In all these cases only the
+    heartbeat tells, so that after a restart a run is free once it has been silent for `STALE_AFTER` seconds. A document of an
+    older version, without `pid_scope`, counts as noted here.
+    """
+    return document.get("host") == socket.gethostname() and document.get("pid_scope", pid_scope()) == pid_scope()
+
+
 def process_created(pid: int) -> float | None:
     """When a process was started, to tell it from a later one of its number; None where there is none of this number.
 
@@ -87,8 +113,7 @@ def effective_state(folder: Path, status: dict[str, Any], stale_after: float = S
     state = str(status["state"])
     if state != "running":
         return state
-    here = status.get("host") == socket.gethostname() and status.get("pid")
-    if here and not is_alive(status.get("pid"), status.get("pid_created")):
+    if is_here(status) and status.get("pid") and not is_alive(status.get("pid"), status.get("pid_created")):
         return "interrupted"
     return state if _beats(folder / HEARTBEAT_FILE, folder / STATUS_FILE, since=time.time() - stale_after) else "interrupted"
 
@@ -96,20 +121,20 @@ def effective_state(folder: Path, status: dict[str, Any], stale_after: float = S
 def is_held(folder: Path, status: dict[str, Any], stale_after: float = STALE_AFTER) -> bool:
     """Whether a process other than this one is running the run, or has queued it and is about to have it started.
 
-    On this host the process itself is asked, whatever the clock says; of another host only the heartbeat is seen, by the clock of
-    the disk that both share.
+    Where its number means something (`is_here`) the process itself is asked, whatever the clock says; else only the heartbeat is
+    seen, by the clock of the disk that both share.
     """
     if is_mine(status):
         return False
     if status["state"] == "queued":
         worker = status.get("worker") or {}
-        if worker.get("host") != socket.gethostname():
+        if not is_here(worker):
             heartbeat = Path(folder.parents[1], worker.get("heartbeat", ""))
             return bool(worker) and _beats(heartbeat, since=_disk_time(folder) - stale_after)
         return worker.get("pid") != os.getpid() and is_alive(worker.get("pid"), worker.get("pid_created"))
     if status["state"] != "running" or _is_earlier_start(status):
         return False
-    if status.get("host") == socket.gethostname() and status.get("pid"):
+    if is_here(status) and status.get("pid"):
         return is_alive(status.get("pid"), status.get("pid_created"))
     return _beats(folder / HEARTBEAT_FILE, folder / STATUS_FILE, since=_disk_time(folder) - stale_after)
 
@@ -156,4 +181,4 @@ def _disk_time(folder: Path) -> float:
 
 def is_mine(status: dict[str, Any]) -> bool:
     """Whether this very process is the run's driver."""
-    return status.get("host") == socket.gethostname() and status.get("pid") == os.getpid()
+    return is_here(status) and status.get("pid") == os.getpid()

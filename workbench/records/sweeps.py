@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from workbench.errors import RunError, WorkbenchError
 from workbench.files import read_json, write_json
 from workbench.records.index import RunRow, read_row
 from workbench.records.spec import SPEC_FILE
-from workbench.records.status import process_created
+from workbench.records.status import pid_scope, process_created
 
 SWEEPS_FOLDER = ".sweeps"
 BASELINE = "baseline"
@@ -132,7 +133,7 @@ def working(runs: str | Path, sweep: str, executor: str, beat: float = 10.0) -> 
     A file under `.sweeps/workers` is touched every `beat` seconds, so that workers on other hosts can see that this one lives.
     """
     host, pid = socket.gethostname(), os.getpid()
-    heartbeat = Path(SWEEPS_FOLDER) / "workers" / f"{host}-{pid}"
+    heartbeat = Path(SWEEPS_FOLDER) / "workers" / f"{host}-{pid}-{uuid.uuid4().hex[:8]}"
     path = Path(runs) / heartbeat
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -147,8 +148,8 @@ def working(runs: str | Path, sweep: str, executor: str, beat: float = 10.0) -> 
     thread.start()
     try:
         yield {
-            "host": host, "pid": pid, "pid_created": process_created(pid), "sweep": sweep, "executor": executor,
-            "heartbeat": heartbeat.as_posix(),
+            "host": host, "pid_scope": pid_scope(), "pid": pid, "pid_created": process_created(pid), "sweep": sweep,
+            "executor": executor, "heartbeat": heartbeat.as_posix(),
         }  # fmt: skip
     finally:
         done.set()
