@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,7 +70,12 @@ def test_signed_rank_in_its_corners() -> None:
     assert np.isnan(signed_rank(np.array([])))
     assert signed_rank(np.array([0.2])) == 1
     ties = np.array([1.0, 1, 1, -1, 2, 2, 3, 0, 0])
-    assert signed_rank(ties) == pytest.approx(stats.wilcoxon(ties[:7], method="approx").pvalue)
+    ranks = stats.rankdata(np.abs(ties[:7]))
+    sums = np.array([np.sum(np.array(signs) * ranks) for signs in itertools.product((-1, 1), repeat=7)])
+    assert signed_rank(ties) == pytest.approx(np.mean(np.abs(sums) >= abs(np.sum(np.sign(ties[:7]) * ranks)) - 1e-9))
+    assert signed_rank(np.ones(5)) == 2 / 2**5, "no better than five differences of one sign can be"
+    lone = RNG.normal(0.1, 1, 50)
+    assert signed_rank(lone) == pytest.approx(stats.wilcoxon(lone, method="exact").pvalue)
     many = RNG.normal(0.1, 1, 200)
     assert signed_rank(many) == pytest.approx(stats.wilcoxon(many).pvalue)
 
