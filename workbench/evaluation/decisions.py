@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit as log_odds
 
 from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_temperature
 from workbench.evaluation.intervals import RESAMPLES
-from workbench.evaluation.markers import Sample, marker_metrics, sample_of
+from workbench.evaluation.markers import Sample, log_odds, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
 
@@ -107,7 +106,7 @@ def calibrated(sample: Sample, fitted: Temperature | Platt | None) -> Sample:
     if fitted is None:
         return sample
     probability = fitted.apply(sample.logit)
-    return replace(sample, probability=probability, logit=log_odds(np.clip(probability, 1e-12, 1 - 1e-12)))
+    return replace(sample, probability=probability, logit=log_odds(probability, 1e-12))
 
 
 def fitted_artefact(markers: pd.DataFrame, parent: str) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import expit
-from scipy.special import logit as log_odds
+from scipy.special import expit, logit
 
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation import weighted
@@ -48,8 +47,15 @@ METRICS = (
 )  # fmt: skip
 COLUMNS = ("metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable")
 
+SMALLEST = 1e-7
+"""Probability below which none is told apart from 0 when it is written as log-odds."""
+
 _RANGE = {"mcc": (-1.0, 1.0), "calibration_slope": (-np.inf, np.inf), "calibration_intercept": (-np.inf, np.inf)}
-_CLIP = 1e-7
+
+
+def log_odds(probability: ArrayLike, smallest: float = SMALLEST) -> np.ndarray:
+    """Log-odds of probabilities, elementwise float64; within `smallest` of 0 and 1 they stop, so that all are finite."""
+    return np.asarray(logit(np.clip(np.asarray(probability, np.float64), smallest, 1 - smallest)))
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,13 @@ def sample_of(frame: pd.DataFrame) -> Sample:
                 remedy="pass the rows of one run, seed and modality subset",
             )
         )
-    logit = log_odds(np.clip(probability, _CLIP, 1 - _CLIP))
+    odds = log_odds(probability)
     if "logit" in known:
         given = known["logit"].to_numpy(np.float64)
         if np.isfinite(given).all() and np.allclose(expit(given), probability, rtol=1e-3, atol=1e-6):
-            logit = given
+            odds = given
     subjects = known["subject" if "subject" in known else "case"].to_numpy().astype(str)
-    return Sample(known["truth"].to_numpy(np.float64) > 0.5, probability, logit, subjects, len(frame) - len(known))
+    return Sample(known["truth"].to_numpy(np.float64) > 0.5, probability, odds, subjects, len(frame) - len(known))
 
 
 def make_sample(truth: ArrayLike, probability: ArrayLike, subjects: Sequence[str] | None = None) -> Sample:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit
-from scipy.special import logit as log_odds
 from tqdm.auto import tqdm
 
 from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError
+from workbench.evaluation.markers import log_odds
 from workbench.experiments.contamination import judge
 from workbench.experiments.evaluating import class_rows
 from workbench.experiments.experiment import TRAINING_FILE
@@ -23,9 +23,9 @@ from workbench.experiments.fold_models import load_members, member_runs, predict
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
-from workbench.inference.ensemble import SMALLEST
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
+from workbench.models.open_channels import OpenChannels
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
@@ -80,11 +80,16 @@ def shown_modalities(model: MethodModule, cohort: Cohort, parameters: Experiment
     """The sequences of a cohort that a trained model is shown: its own, in their order.
 
     A model that takes any sequences is shown all others that the cohort has, too, unless the run names its `modalities`.
+
+    Raises:
+        ParameterError: it would be shown one that its modality embedding, one-hot, has no vector for.
     """
     own = model.modalities
-    if not model.open_modalities or parameters.modality_names():
+    if not isinstance(model, OpenChannels) or parameters.modality_names():
         return own
-    return (*own, *(name for name in cohort.modalities if name not in own))
+    others = tuple(name for name in cohort.modalities if name not in own)
+    model.check_vocabulary(others)
+    return (*own, *others)
 
 
 def _predict_without_network(run: RunFolder, runs: list[RunFolder], cohort: Cohort, out: Path) -> Path:
@@ -103,7 +108,7 @@ def _predict_without_network(run: RunFolder, runs: list[RunFolder], cohort: Coho
     logits_of = tables[0]
     if len(tables) > 1:
         mean = sum(expit(table.to_numpy(float)) for table in tables) / len(tables)
-        logits_of = pd.DataFrame(log_odds(np.clip(mean, SMALLEST, 1 - SMALLEST)), tables[0].index, tables[0].columns)
+        logits_of = pd.DataFrame(log_odds(mean), tables[0].index, tables[0].columns)
     for case, logits in logits_of.iterrows():
         write_json(out / f"{case}.json", {"markers": {marker: [float(value)] for marker, value in logits.items()}})
     _write_markers(cohort, out)

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from scipy.special import logit as log_odds
 
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import InputError, Problem
+from workbench.evaluation.markers import log_odds
 
 GRADES = ("2", "3", "4")
 SUM_TOLERANCE = 0.02
 """By how much the probabilities of grades 2, 3 and 4 of a case may miss 1, for files of few digits."""
-_SMALLEST = 1e-7
 
 
 def read_probabilities(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
@@ -79,7 +78,7 @@ def _entry(row: dict[str, str], score: str) -> tuple[dict[str, Any], str]:
     if score == "probability" and not 0 <= value <= 1:
         return {}, f"probability of {marker} is {value:g}, expected 0 to 1 (are these logits? name the column logit)"
     probability = value if score == "probability" else float(expit(value))
-    logit = float(log_odds(np.clip(value, _SMALLEST, 1 - _SMALLEST))) if score == "probability" else value
+    logit = float(log_odds(value)) if score == "probability" else value
     return {"case": row["case"], "marker": marker, "class": name, "probability": probability, "logit": logit}, ""
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit as log_odds
 
 from workbench.cohort.folds import read_folds
 from workbench.cohort.table import Cohort
 from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
+from workbench.evaluation.markers import log_odds
 from workbench.evaluation.thresholds import ALL_FOLDS
 from workbench.experiments.headlines import write_headline
 from workbench.files import atomic_path, value_digest, write_json, write_parquet
@@ -39,8 +39,6 @@ from workbench.records.run_folder import (
 )
 from workbench.records.spec import IMPORTED, POOLED, SCHEMA_VERSION
 
-SMALLEST = 1e-7
-"""Probability below which a mean is not told apart from 0 when it is written as a logit."""
 _SUMMED = ("steps", "samples", "flops", "seconds")
 _SEVERITY = ("contaminated", "unknown", "clean", "")
 
@@ -267,9 +265,8 @@ def mean_markers(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[str
                 *(Problem(case=case, message="not predicted alike by every fold", remedy=remedy) for case in cases[:8])
             )
     mean = np.mean([table["probability"].reindex(chosen[0].index).to_numpy(np.float64) for table in chosen], axis=0)
-    logit = log_odds(np.clip(mean, SMALLEST, 1 - SMALLEST))
     columns = list(filled[0].columns)
-    return chosen[0].assign(fold=ALL_FOLDS, probability=mean, logit=logit).reset_index()[columns], notes
+    return chosen[0].assign(fold=ALL_FOLDS, probability=mean, logit=log_odds(mean)).reset_index()[columns], notes
 
 
 def _uneven(tables: Sequence[pd.DataFrame]) -> list[str]:
