@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, RunError, WorkbenchError
-from workbench.experiments.export_bids import bids_names, export_bids
+from workbench.experiments.export_bids import bids_names, export_bids, mask_label_set
 from workbench.experiments.export_csv import DICTIONARY, export_csv
 from workbench.experiments.export_mlflow import export_mlflow
 from workbench.experiments.importing import import_predictions
@@ -209,6 +210,35 @@ def test_bids_names_and_side_cars(imported: RunFolder, tmp_path: Path) -> None:
     assert pd.read_csv(out / "descriptions.tsv", sep="\t")["desc_id"].tolist() == [f"desc-{desc}"]
 
 
+def test_bids_labels_are_those_that_the_model_tells_apart(imported: RunFolder, tmp_path: Path) -> None:
+    """A whole-tumour model on a case whose truth has three labels, and a model of three on a whole-tumour case."""
+    cohort = Cohort.open(imported.cohort_path)
+    spec = {key: value for key, value in imported.spec.items() if key not in ("derived", "title")} | {"method": "unet"}
+    found = {}
+    for classes in (2, 4):
+        copy = RunFolder.open(shutil.copytree(imported.folder, tmp_path / f"{classes}" / imported.folder.name))
+        write_json(copy.path("training.json"), {"model": {"classes": classes}})
+        for name, document in (("trained", spec), ("imported", imported.spec)):
+            labels = {2: "whole_tumour", 4: "brats2023"}[classes]
+            write_json(copy.path("spec.json"), document | {"parameters": {"labels": labels}})
+            for case in ("TINY-00000-000", "TINY-00004-000"):
+                found[name, classes, case[8:10]] = mask_label_set(RunFolder.open(copy.folder), cohort, case)
+    assert found == {
+        ("trained", 2, "00"): "WT", ("trained", 2, "04"): "WT", ("trained", 4, "00"): "glioma", ("trained", 4, "04"): "glioma",
+        ("imported", 2, "00"): "WT", ("imported", 2, "04"): "WT", ("imported", 4, "00"): "glioma", ("imported", 4, "04"): "WT",
+    }  # fmt: skip
+
+
+def test_bids_of_a_run_of_markers_lists_no_participants_without_a_folder(imported: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder.open(shutil.copytree(imported.folder, imported.folder.parents[1] / "markers" / imported.folder.name))
+    shutil.rmtree(run.path("predictions"))
+    out = export_bids([run.folder], tmp_path / "bids")
+    assert not (out / "participants.tsv").exists(), "its rows have to be the folders: PARTICIPANT_ID_MISMATCH"
+    assert len(pd.read_csv(next(out.glob("phenotype/*.tsv")), sep="\t")) == 4
+    export_bids([imported.folder], out)
+    assert len(pd.read_csv(out / "participants.tsv", sep="\t")) == 4
+
+
 def test_bids_refuses_what_it_would_spoil(imported: RunFolder, runs: list[RunFolder], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(WorkbenchError, match="not empty"):
@@ -237,8 +267,6 @@ def test_bids_labels_tell_subjects_and_sessions_apart() -> None:
 
 
 def test_a_run_without_predictions_is_not_exported_as_masks(imported: RunFolder, tmp_path: Path) -> None:
-    import shutil
-
     copy = RunFolder.open(shutil.copytree(imported.folder, imported.folder.parents[1] / "other" / imported.folder.name))
     shutil.rmtree(copy.path("predictions"))
     write_parquet(copy.path("markers.parquet"), copy.markers().head(0))

@@ -111,8 +111,9 @@ def test_a_perfect_prediction_scores_one_and_stands_beside_others(few: Cohort, f
 
 
 def test_masks_of_another_convention_are_converted(few: Cohort, few_copy: Path, tmp_path: Path) -> None:
+    rounded = np.diag([1.0, 1, 1, 0]) * 1e-3  # as other tools write an affine that they had as a quaternion
     for path in few_copy.iterdir():
-        change(path, lambda a, _: np.where(a == 3, 4, a).astype(np.uint8))
+        change(path, lambda a, affine: nib.Nifti1Image(np.where(a == 3, 4, a).astype(np.uint8), affine + 3 * rounded))
     with pytest.raises(InputError, match="brats2023"):
         import_predictions(few_copy, few, "x", labels="brats2023", runs=tmp_path / "runs", progress=False)
     run = import_predictions(few_copy, few, "x", labels="brats2021", runs=tmp_path / "runs", resamples=100, progress=False)
@@ -143,6 +144,8 @@ def test_every_problem_is_named_and_nothing_is_written(tiny_cohort: Cohort, copy
     change(name(5), lambda a, affine: nib.Nifti1Image(a[::-1, ::-1].copy(), affine @ np.diag([-1, -1, 1, 1])))
     change(name(6), lambda a, _: a[:-1])
     change(name(7), lambda a, _: np.where(a > 0, np.nan, 0).astype(np.float32))
+    turn = np.array([[0.998, -0.063, 0, 0], [0.063, 0.998, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    change(name(11), lambda a, affine: nib.Nifti1Image(a, turn @ affine))
     name(8).write_bytes(name(8).read_bytes()[:200])
     name(9).unlink()
     (copy / "STRANGER.nii.gz").write_bytes(name(10).read_bytes())
@@ -153,12 +156,12 @@ def test_every_problem_is_named_and_nothing_is_written(tiny_cohort: Cohort, copy
         import_predictions(copy, tiny_cohort, "x", **options)
     text = {problem.case: str(problem) for problem in caught.value.problems}
     for number, expected in {
-        0: "holds 7", 1: "0.5", 2: "4-D", 4: "origin 4 mm", 5: "axes run", 6: "35 x 44 x 30 voxels", 7: "NaN", 8: "truncated",
-        9: "no prediction",
+        0: "holds 7", 1: "0.5", 2: "4-D", 4: "4 mm apart", 5: "axes run", 6: "35 x 44 x 30 voxels", 7: "NaN", 8: "truncated",
+        9: "no prediction", 11: "corners up to 7.46 mm",
     }.items():  # fmt: skip
         assert expected in text[f"TINY-{number:05d}-000"], text.get(f"TINY-{number:05d}-000")
     assert "no such case" in text["STRANGER"]
-    assert len(caught.value.problems) == 10
+    assert len(caught.value.problems) == 11
     assert not list((tmp_path / "runs").rglob("*.*"))
     (copy / "TINY-00003-000.nii").write_bytes(b"")
     (copy / "TINY-00003-000.nii.gz").write_bytes(b"")

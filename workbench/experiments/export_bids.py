@@ -7,7 +7,6 @@ After the Brain Imaging Data Structure 1.10, 'Derivatives': discrete segmentatio
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.experiments.export_csv import write_csv
 from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder
 from workbench.files import atomic_path, read_json, write_json, write_text
-from workbench.labels import LABEL_NAMES
+from workbench.labels import LABEL_NAMES, LABEL_SET_CLASSES, convention
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import run_name
+from workbench.records.spec import IMPORTED, POOLED, run_name
 
 BIDS_VERSION = "1.10.0"
 NAMES_FILE, DESCRIPTION_FILE = "names.tsv", "dataset_description.json"
@@ -56,13 +55,16 @@ def export_bids(folders: Sequence[str | Path], out: str | Path) -> Path:
     refuse_run_folder(out)
     _refuse_others(out, cohort)
     for run in runs:
+        metrics = run.metrics()
+        splits = {} if metrics is None else dict(metrics.drop_duplicates("case")[["case", "split"]].to_numpy().tolist())
         for case, source in chosen[run.folder.name].items():
             stem = _stem(str(names.loc[case, "subject"]), str(names.loc[case, "session"]), _desc(run))
             target = out / stem.parent / f"{stem.name}_dseg.nii.gz"
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)  # no hard link: who corrects a mask there does not change the run
-            write_json(target.with_name(f"{stem.name}_dseg.json"), _sidecar(run, cohort, case))
-            write_csv(_label_table(str(cohort.row(case)["labels"])), target.with_name(f"{stem.name}_dseg.tsv"), "\t", "n/a")
+            label_set = mask_label_set(run, cohort, case)
+            write_json(target.with_name(f"{stem.name}_dseg.json"), _sidecar(run, cohort, case, splits.get(case), label_set))
+            write_csv(_label_table(label_set), target.with_name(f"{stem.name}_dseg.tsv"), "\t", "n/a")
         _write_markers(run, names, out)
     _write_head(out, cohort, names, runs)
     return out
@@ -154,17 +156,34 @@ def _stem(subject: str, session: str, desc: str) -> Path:
     return Path(*folders, "anat", "_".join([*folders, "space-orig", f"desc-{desc}"]))
 
 
-def _sidecar(run: RunFolder, cohort: Cohort, case: str) -> dict[str, Any]:
-    row = cohort.row(case)
-    metrics = run.metrics()
-    mine = None if metrics is None or metrics.empty else metrics[metrics["case"] == case]
+def mask_label_set(run: RunFolder, cohort: Cohort, case: str) -> str:
+    """What the labels of a predicted mask stand for: those that its model tells apart, which the case's truth may not, or finer.
+
+    Two classes are a whole tumour or a lesion, whatever the truth of a case calls it (`labels.judged_regions`).
+    """
+    drawn, derived = str(cohort.row(case)["labels"]), run.spec.get("derived") or {}
+    if derived.get("kind") == IMPORTED:  # written as `labels.as_drawn`
+        own = convention(str(run.spec["parameters"]["labels"])).label_set
+        return drawn if drawn in _SINGLE else own
+    trained = run.folder.parent / derived["parents"][0] if derived.get("kind") == POOLED else run.folder
+    known = list(cohort.cases["labels"].dropna())
+    if (said := trained / "training.json").is_file():
+        classes = int(read_json(said)["model"]["classes"])
+    else:  # pooled, and its folds are gone: what a training on this cohort tells apart
+        classes = max((LABEL_SET_CLASSES[name] for name in known), default=2)
+    if classes > 2:
+        return next(name for name, count in LABEL_SET_CLASSES.items() if count == classes)
+    return drawn if drawn in _SINGLE else next((name for name in known if name in _SINGLE), "WT")
+
+
+def _sidecar(run: RunFolder, cohort: Cohort, case: str, split: str | None, label_set: str) -> dict[str, Any]:
     return {
-        "Description": f"Tumour segmentation predicted by {run_name(run.spec)}, run {run.spec['run']}",
+        "Description": f"Segmentation predicted by {run_name(run.spec)}, run {run.spec['run']}",
         "SpatialReference": "orig",
         "Manual": False,
         "CohortCase": case,
-        "Split": None if mine is None or mine.empty else str(mine["split"].iloc[0]),
-        "LabelSet": str(row["labels"]) if not pd.isna(row["labels"]) else None,
+        "Split": split,
+        "LabelSet": label_set,
         "Phantom": cohort.info.phantom,
     }
 
@@ -207,8 +226,8 @@ def _write_head(out: Path, cohort: Cohort, names: pd.DataFrame, runs: Sequence[R
           f"{run.spec['parameters'].get('fold', 'not said')}, workbench {run.spec['code_version']}"} for run in runs]
     )  # fmt: skip
     write_csv(pd.concat([known, mine]).drop_duplicates("desc_id", keep="last"), descriptions, "\t", "n/a")
-    there = sorted(path.name for path in out.glob("sub-*"))
-    write_csv(pd.DataFrame({"participant_id": there}), out / "participants.tsv", "\t", "n/a")
+    if there := sorted(path.name for path in out.glob("sub-*")):  # none of a run of markers alone: BIDS wants no list then
+        write_csv(pd.DataFrame({"participant_id": there}), out / "participants.tsv", "\t", "n/a")
     write_csv(names.reset_index().rename(columns={"source": "cohort_subject"}), out / NAMES_FILE, "\t", "n/a")
     write_text(out / ".bidsignore", f"{NAMES_FILE}\n")
     notice = f"\n{PHANTOM_NOTICE}\n" if cohort.info.phantom else ""
@@ -229,7 +248,7 @@ def _write_head(out: Path, cohort: Cohort, names: pd.DataFrame, runs: Sequence[R
                 {
                     "Name": "Brain MRI Workbench",
                     "Version": __version__,
-                    "Description": json.dumps({_desc(run): run.spec["run"] for run in runs}),
+                    "Description": "descriptions.tsv names the run behind each desc",
                 }
             ],
             "SourceDatasets": [{"Version": cohort.fingerprint(), **_source(cohort.info.source)}],

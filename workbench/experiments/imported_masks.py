@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
+from workbench.cohort.scan import displacement
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.geometry import Grid
 from workbench.inference.export import save_nifti
 from workbench.labels import as_drawn, to_canonical
-from workbench.prepare.images import native_grid, read_image
+from workbench.prepare.images import native_grid, read_image, same_grid
 
 CHANNEL = "prediction"
 
@@ -70,7 +69,7 @@ def stage_mask(cohort: Cohort, case: str, path: Path, convention: str, reference
     """
     values, grid = read_image(path, case=case, channel=CHANNEL)
     native = native_grid(cohort, case)
-    if not grid.matches(native):
+    if not same_grid(grid, native):
         raise InputError(
             Problem(
                 case=case,
@@ -89,6 +88,6 @@ def _difference(found: Grid, wanted: Grid) -> str:
         return f"{' x '.join(map(str, found.shape))} voxels, expected {' x '.join(map(str, wanted.shape))}"
     if found.orientation != wanted.orientation:
         return f"its axes run {found.orientation}, those of the images {wanted.orientation}"
-    moved = float(np.abs(found.affine[:3, 3] - wanted.affine[:3, 3]).max())
-    spacing = " x ".join(f"{v:.3g}" for v in found.spacing)
-    return f"spacing {spacing} mm, expected {' x '.join(f'{v:.3g}' for v in wanted.spacing)} mm; origin {moved:.3g} mm apart"
+    spacings = [" x ".join(f"{v:.3g}" for v in grid.spacing) for grid in (found, wanted)]
+    apart = f"corners up to {displacement(found, wanted):.3g} mm apart"
+    return apart if spacings[0] == spacings[1] else f"spacing {spacings[0]} mm, expected {spacings[1]} mm; {apart}"
