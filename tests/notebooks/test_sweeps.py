@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from workbench.cli import app
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.experiments.parameters import ExperimentParameters, applicable
@@ -32,8 +35,8 @@ ABLATIONS = {
     "mome_plus.yaml": {"zero_dispatch", "table_dispatch"},
     "masm.yaml": {"aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift"},
     "masm_backbones.yaml": {"aware_only", "shift_only", "no_mixers"},
-    "brainfm_pretrain.yaml": {"no_regulariser", "no_imputation", "light_decoder"},
-    "brainfm.yaml": {"shallow_head", "linear_head"},
+    "brainfm_pretrain.yaml": {"no_regulariser", "no_imputation", "light_decoder", "layer_norm", "one_hot", "naive_masking"},
+    "brainfm.yaml": {"shallow_head", "linear_head", "layer_norm", "one_hot", "naive_masking"},
     "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary"},
     "amaes_pretrain.yaml": {"plain_autoencoder", "masked_voxels_only"},
     "amaes.yaml": {"xl"},
@@ -90,7 +93,6 @@ def test_a_shipped_sweep_says_what_it_is_and_leaves_the_place_open(name: str) ->
     assert max(map(len, text.splitlines())) <= 130
     if name != "nightly.yaml":
         assert f"workbench sweep notebooks/sweeps/{name} --dry-run" in text
-        assert "size: demo" in text
 
 
 def test_every_run_is_there_once_and_every_condition_on_every_fold(plans: dict[str, SweepPlan]) -> None:
@@ -143,19 +145,24 @@ def test_comments_do_give_such_rows() -> None:
     assert "#   ukb_weights: {encoder: small" in texts["brainsegfounder.yaml"]
 
 
-AT_DEMO: dict[str, Any] = {
-    "brainfm_pretrain.yaml": lambda text: re.sub(r"\n +(light_decoder|sinusoidal_start): .*", "", text),
-    "masm_backbones.yaml": lambda text: text.replace("size: demo\n", "size: demo\n  width: 12\n"),
-}
-"""What the comment of a file says is to be changed besides."""
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_copy_can_be_tried_at_demo_size(name: str, cohort: Path, tmp_path: Path) -> None:
-    text = re.sub(r"^folds: .*$", "folds: [0]", content_text(name).replace("size: paper", "size: demo"), flags=re.MULTILINE)
-    (tmp_path / name).write_text(AT_DEMO.get(name, str)(text))
-    plan = plan_sweep(tmp_path / name, cohort=cohort, runs=tmp_path / "runs")[0]
-    assert {cell.parameters["size"] for cell in plan.cells} == {"demo"}
+@pytest.mark.parametrize("name", [name for name in FILES if name != "nightly.yaml"])
+def test_a_shipped_sweep_can_be_tried_by_the_command_in_its_comment(name: str, cohort: Path, tmp_path: Path) -> None:
+    text = content_text(name).replace("\\\n#", "")
+    words = shlex.split(re.search(rf"workbench (sweep notebooks/sweeps/{name} .*size=demo.*)", text)[1])
+    words[1] = str(SWEEPS / name)
+    words += ["--cohort", str(cohort), "--runs", str(tmp_path / "runs"), "--dry-run", "--json"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["sweep"] != Path(name).stem
+    runs = document["runs"]
+    assert {run["parameters"]["size"] for run in runs} == {"demo"}
+    assert {run["fold"] for run in runs} == {0}
+    assert not {run["parameters"]["experiment"] for run in runs} & {content(other)["experiment"] for other in FILES}
+    assert not (tmp_path / "runs").exists()
+    for run in runs:  # a small one
+        resolved = ExperimentParameters.build(run["method"], run["parameters"]).resolve()
+        assert run["method"] == "radiomics" or resolved.epochs * resolved.steps_per_epoch < 250
 
 
 def test_the_comparison_has_every_method_with_the_same_effort(plans: dict[str, SweepPlan]) -> None:

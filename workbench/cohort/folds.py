@@ -26,6 +26,7 @@ from workbench.seeding import stream
 
 TRAIN, VALIDATION, TEST, EXTERNAL = "train", "validation", "test", "external"
 STRATIFIED_BY: tuple[str, ...] = ("site", *MARKERS, "labels", "dataset", "lesion")
+NUMBER_OF_FOLDS = 5
 _REMEDY = "make the folds anew with `workbench cohort fold --overwrite`; runs made with the old folds are then not comparable"
 
 
@@ -85,7 +86,9 @@ class Folds:
         return pd.Series(values.to_numpy(dtype=object), index=pd.Index(cohort.cases["case"], name="case"), name="split")
 
 
-def make_folds(cohort: Cohort, folds: int = 5, seed: int = 0, overwrite: bool = False) -> Folds:
+def make_folds(
+    cohort: Cohort, folds: int = NUMBER_OF_FOLDS, seed: int = 0, overwrite: bool = False, *, write: bool = True
+) -> Folds:
     """Deal the subjects into folds and write `folds.json`; where it is there already, read it and check that it is the same.
 
     The result depends on the subjects' data, `folds` and `seed` only, not on the order of the table.
@@ -95,6 +98,7 @@ def make_folds(cohort: Cohort, folds: int = 5, seed: int = 0, overwrite: bool = 
         folds: number of folds, at least 2; fewer are made, with a warning, where there are fewer subjects.
         seed: seed of the ties.
         overwrite: replace the folds on file.
+        write: leave them in `folds.json`; else they are only dealt, as they would be.
 
     Raises:
         ParameterError: fewer than two folds asked for.
@@ -133,6 +137,8 @@ def make_folds(cohort: Cohort, folds: int = 5, seed: int = 0, overwrite: bool = 
     _warn_of_few(cohort.info.name, len(subjects), folds, count)
     groups = _deal(_labels(inner, subjects), subjects, count, seed)
     made = Folds(tuple(groups), tuple(sorted(external)), folds, seed)
+    if not write:
+        return made
     try:
         write_json(path, _as_dict(made))
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,10 +28,19 @@ sweeps_app = typer.Typer(**PLAIN)
 @sweeps_app.command()
 def sweep(
     file: Annotated[Path, typer.Argument(help="YAML file, as in notebooks/sweeps", show_default=False)],
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", help="KEY=VALUE for every run, as of `workbench run`; an experiment of its own"),
+    ] = None,
+    folds: Annotated[str, typer.Option(help="test folds instead of the file's: 0,1 or all")] = "",
+    seeds: Annotated[str, typer.Option(help="seeds instead of the file's: 0,1")] = "",
+    without: Annotated[list[str] | None, typer.Option("--without", help="leave this switch or named condition out")] = None,
     runs: Annotated[Path | None, typer.Option("--runs", help="folder of all runs instead of the file's")] = None,
     cohort: Annotated[Path | None, typer.Option("--cohort", help="cohort folder instead of the file's")] = None,
     experiment: Annotated[str, typer.Option(help="experiment instead of the file's")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be run, with time and disk, and stop")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what would be run, with time and disk; nothing is written")
+    ] = False,
     executor: Annotated[
         Literal["local", "slurm", "debug"], typer.Option(help="on this machine, by SLURM, or (debug) in this process in turn")
     ] = "local",
@@ -44,7 +55,7 @@ def sweep(
         bool, typer.Option("--print", help="with slurm: print the job script instead of submitting it")
     ] = False,
     partition: Annotated[str, typer.Option(help="SLURM partition")] = "",
-    time: Annotated[str, typer.Option(help="SLURM time limit of a run; one that needs longer is requeued")] = "24:00:00",
+    time: Annotated[str, typer.Option(help="SLURM time limit of a run; longer ones are requeued", show_default="24:00:00")] = "",
     account: Annotated[str, typer.Option(help="SLURM account")] = "",
     qos: Annotated[str, typer.Option(help="SLURM quality of service")] = "",
     gres: Annotated[str, typer.Option(help="SLURM generic resources, such as gpu:1")] = "",
@@ -54,24 +65,29 @@ def sweep(
     sbatch: Annotated[list[str] | None, typer.Option("--sbatch", help="KEY=VALUE: another option of sbatch")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run what a sweep file asks for and is not there yet; a second call on the same file joins in. Exit 0: all is completed."""
+    """Run what a sweep file asks for and is not there yet; a second call on the same file joins in. Exit 0: all is completed.
+
+    To try a file in minutes: `-p size=demo --folds 0`. That is a plan of its own, `<name>-size-demo-folds-0`, which the same
+    options join again; what is left out or overridden is not in the real one's way.
+    """
     from workbench.experiments.sweep_file import TooManyRuns, plan_sweep
+    from workbench.experiments.sweep_overrides import Overrides
     from workbench.experiments.sweeping import Sweep, pending
 
+    options = _slurm_options(
+        executor, slots, partition=partition, time=time, account=account, qos=qos, gres=gres, cpus_per_task=cpus_per_task,
+        mem=mem, array_parallelism=array_parallelism, sbatch=as_pairs(sbatch or [], "--sbatch"),
+    )  # fmt: skip
+    overrides = Overrides(as_pairs(parameter or [], "-p"), folds, seeds, tuple(without or ()))
+    planned = partial(
+        plan_sweep, file, runs=runs, cohort=cohort, experiment=experiment, overrides=overrides, make_phantom=not dry_run
+    )
     try:
-        plan, where = plan_sweep(file, runs=runs, cohort=cohort, experiment=experiment, sure=yes)
+        plan, where = planned(sure=yes)
     except TooManyRuns as question:
         if not sys.stdin.isatty() or not typer.confirm(f"{file.name} asks for {question.runs:,} runs. Go on?", err=True):
             raise
-        plan, where = plan_sweep(file, runs=runs, cohort=cohort, experiment=experiment, sure=True)
-    options = None
-    if executor == "slurm":
-        from workbench.records.slurm import SlurmOptions
-
-        options = SlurmOptions(
-            partition=partition, time=time, account=account, qos=qos, gres=gres, cpus_per_task=cpus_per_task, mem=mem,
-            array_parallelism=array_parallelism, sbatch=as_pairs(sbatch or [], "--sbatch"),
-        )  # fmt: skip
+        plan, where = planned(sure=True)
     arguments = ("--timeout", str(timeout)) if timeout else ()
     if dry_run:
         _print_plan(plan, where, slots, threads, as_json=as_json)
@@ -92,6 +108,21 @@ def sweep(
         report=(lambda text: say(text)),
     )  # fmt: skip
     _finish(worker, as_json=as_json)
+
+
+def _slurm_options(executor: str, slots: int, **given: Any) -> SlurmOptions | None:
+    """What SLURM is to give each run; what belongs to another executor is refused, since nothing would come of it."""
+    given = {name: value for name, value in given.items() if value}
+    if executor != "local" and slots:
+        raise ParameterError(f"--slots are those of this machine: leave it out with --executor {executor}")
+    if executor == "slurm":
+        from workbench.records.slurm import SlurmOptions
+
+        return SlurmOptions(**given)
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ParameterError(f"{names}: SLURM's, which does not run this: add --executor slurm, or leave it out")
+    return None
 
 
 def _finish(worker: Sweep, *, as_json: bool) -> None:
@@ -164,9 +195,11 @@ def _print_plan(plan: SweepPlan, runs: Path, slots: int, threads: int, *, as_jso
         print_value({"sweep": plan.name, "runs": rows, "to_run": len(missing), "estimate": numbers})
         return
     for row in rows:
-        print_value(
-            f"{row['state']:<12} {row['run']}  {row['method']} · {row['condition']} · fold {row['fold']} · seed {row['seed']}"
-        )
+        run = f"{row['run']}  " if row["run"] else ""
+        print_value(f"{row['state']:<12} {run}{row['method']} · {row['condition']} · fold {row['fold']} · seed {row['seed']}")
+    if not plan.cohort.fingerprint:
+        folder = os.path.normpath(runs / plan.cohort.path)
+        print_value(f"first the embedded phantom is made, in {folder}; the runs have no names before")
     title = f"{plan.name}: {len(plan.cells)} runs on cohort {plan.cohort.name}{' (phantom)' if plan.cohort.phantom else ''}"
     print_value(f"{title}, {len(missing)} to run")
     print_value(_estimate_text(found, at_once))

@@ -23,11 +23,16 @@ from workbench.records.spec import EXTENDED, SCHEMA_VERSION, SPEC_FILE, read_spe
 _PHANTOM: dict[str, dict[str, Any]] = {"demo": {"subjects": 40, "spacing": 3.0}, "paper": {"subjects": 64, "spacing": 2.0}}
 
 
+def lacks_phantom(parameters: ExperimentParameters) -> bool:
+    """Whether the parameters name no cohort and the embedded phantom is not there yet."""
+    return not parameters.cohort and not (Path(parameters.resolve().cohort) / INFO_FILE).is_file()
+
+
 def open_cohort(parameters: ExperimentParameters, *, progress: bool = True) -> Cohort:
     """The cohort that the parameters name; the embedded phantom is made on first use where none is named."""
     resolved = parameters.resolve()
     folder = Path(resolved.cohort)
-    if not parameters.cohort and not (folder / INFO_FILE).is_file():
+    if lacks_phantom(parameters):
         from workbench.cohort.phantom.writer import make_phantom
 
         return make_phantom(folder, seed=0, workers=os.cpu_count() or 1, progress=progress, **_PHANTOM[resolved.size])
@@ -108,6 +113,16 @@ def check_fit(parameters: ExperimentParameters, cohort: Cohort) -> None:
     Raises:
         ParameterError: the cohort has no such fold or sequence.
     """
+    check_sequences(parameters, cohort)
+    open_split(cohort, parameters.fold)
+
+
+def check_sequences(parameters: ExperimentParameters, cohort: Cohort) -> None:
+    """Hold the sequences that the parameters name against those of the cohort.
+
+    Raises:
+        ParameterError: the cohort has not one of them, or none is left to learn from.
+    """
     unknown = [name for name in parameters.modality_names() if name not in cohort.modalities]
     if unknown:
         raise ParameterError(
@@ -119,7 +134,6 @@ def check_fit(parameters: ExperimentParameters, cohort: Cohort) -> None:
         raise ParameterError(f"parameter 'withhold': {', '.join(wrong)} is not among the run's modalities {', '.join(chosen)}")
     if set(chosen) <= set(parameters.withheld()):
         raise ParameterError(f"parameter 'withhold' leaves nothing to learn from: the run's modalities are {', '.join(chosen)}")
-    open_split(cohort, parameters.fold)
 
 
 def describe_run(

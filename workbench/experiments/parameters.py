@@ -24,6 +24,13 @@ from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
 
 DIGEST_PREFIX = "blake2b:"
+FILE_PARAMETERS = ("pretrained", "embeddings")
+"""Options that name a file; a run is known by what it holds."""
+EXPERIMENT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_NAME = 100
+"""Letters of an experiment's name: it becomes the name of folders and files, which file systems limit to 255."""
+LARGEST_SEED = 2**32 - 1
+"""The largest that scikit-learn and UMAP take."""
 
 _WITHOUT_NETWORK = (
     "method", "cohort", "runs", "experiment", "size", "seed", "fold", "modalities", "markers", "spacing", "threads", "resamples",
@@ -42,9 +49,11 @@ class ExperimentParameters(BaseModel):
     method: str = Field("", description="method, as in `workbench models`")
     cohort: str = Field("", description="cohort folder; empty: the embedded phantom, made on first use")
     runs: str = Field("runs", min_length=1, description="folder of all runs")
-    experiment: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the group of runs")
+    experiment: str = Field(
+        "default", pattern=EXPERIMENT_PATTERN, max_length=LONGEST_NAME, description="name of the group of runs"
+    )
     size: Literal["demo", "paper"] = Field("paper", description="demo: minutes on two cores; paper: the published setting")
-    seed: int = Field(0, ge=0, description="all randomness is drawn from (seed, purpose, step)")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="all randomness is drawn from (seed, purpose, step)")
     fold: int = Field(0, ge=0, description="test fold; the next one is the validation fold")
     modalities: str = Field("", description="comma-separated names; empty: all of the cohort")
     markers: str = Field("", description="comma-separated markers to predict; empty: the method's; none: no markers")
@@ -185,7 +194,7 @@ class ExperimentParameters(BaseModel):
         values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
         if values.get("processes") == 1:
             del values["processes"]
-        for name in ("pretrained", "embeddings"):
+        for name in FILE_PARAMETERS:
             if values.get(name):
                 values[name] = pretrained_digest(values[name], name)
         return values

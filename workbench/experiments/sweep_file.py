@@ -14,20 +14,19 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.cohort.folds import make_folds, read_folds
+from workbench.cohort.folds import NUMBER_OF_FOLDS, Folds, make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, Cohort
 from workbench.errors import ParameterError, WorkbenchError
-from workbench.experiments.opening import check_fit, open_cohort
-from workbench.experiments.parameters import DIGEST_PREFIX, ExperimentParameters
-from workbench.experiments.sweep_schema import EXPERIMENT, Scalar, SweepFile, as_text, read_sweep, same_value
+from workbench.experiments.opening import check_sequences, lacks_phantom, open_cohort
+from workbench.experiments.parameters import DEFAULT_COHORT, DIGEST_PREFIX, FILE_PARAMETERS, LONGEST_NAME, ExperimentParameters
+from workbench.experiments.sweep_overrides import Overrides, override
+from workbench.experiments.sweep_schema import EXPERIMENT, NAMING, Scalar, SweepFile, as_text, read_sweep, same_value
 from workbench.models.options import build_options
 from workbench.records.spec import run_id
 from workbench.records.sweeps import BASELINE, PlannedCohort, PlannedRun, SweepPlan
 
 MANY = 1000
 """More runs than this are asked about."""
-_FILES = ("pretrained", "embeddings")
-"""Parameters that name a file: relative to the sweep file, as its other paths."""
 _TOLD = 20
 """Problems that are listed; there may be more."""
 
@@ -109,16 +108,23 @@ def plan_sweep(
     runs: Path | None = None,
     cohort: Path | None = None,
     experiment: str = "",
+    overrides: Overrides | None = None,
     sure: bool = False,
+    make_phantom: bool = True,
 ) -> tuple[SweepPlan, Path]:
-    """Read, check and expand a sweep file: every run with its id. Nothing but the cohort's folds (and phantom) is written.
+    """Read, check and expand a sweep file: every run with its id. Nothing is written but, where none is named, the phantom.
+
+    A plan that differs from the file's goes by a name of its own, so that neither takes the place of the other: what differs is
+    put behind it. Runs with other parameters are an experiment of their own, too; of fewer folds they are the file's own runs.
 
     Args:
         path: the file.
         runs: folder of all runs instead of the file's.
         cohort: cohort folder instead of the file's.
         experiment: experiment instead of the file's; the plan then goes by the name `<name>-<experiment>`.
+        overrides: other values, fewer folds, seeds or conditions than the file's.
         sure: do not mind how many runs there are.
+        make_phantom: make the embedded phantom where it is needed and not there; else the runs of the plan have no names yet.
 
     Returns:
         The plan, and the folder of all runs.
@@ -129,35 +135,49 @@ def plan_sweep(
     """
     path = Path(path).resolve()
     sweep = read_sweep(path)
-    name = sweep.name or path.stem
+    if overrides is None or overrides == Overrides():
+        return _plan(sweep, path, sweep.name or path.stem, runs, cohort, experiment, sure=sure, make_phantom=make_phantom)
+    changed, other_values, fewer = override(sweep, path, overrides)
+    name = "-".join(filter(None, (sweep.name or path.stem, other_values, fewer)))
+    if other_values and not experiment:
+        changed = changed.model_copy(update={"experiment": f"{sweep.experiment}-{other_values}"})
+    try:
+        return _plan(changed, path, name, runs, cohort, experiment, sure=sure, make_phantom=make_phantom)
+    except ParameterError as error:
+        raise ParameterError(f"with {overrides}:\n{error}") from error
+
+
+def _plan(
+    sweep: SweepFile, path: Path, name: str, runs: Path | None, cohort: Path | None, experiment: str, *, sure: bool,
+    make_phantom: bool,
+) -> tuple[SweepPlan, Path]:  # fmt: skip
     if experiment and experiment != sweep.experiment:
-        if not EXPERIMENT.match(experiment):
-            raise ParameterError(f"experiment '{experiment}' can only have letters, digits and . _ -")
         sweep, name = sweep.model_copy(update={"experiment": experiment}), f"{name}-{experiment}"
+    if not EXPERIMENT.match(sweep.experiment):
+        raise ParameterError(f"experiment '{sweep.experiment}' can only have {NAMING}: choose another --experiment")
+    if len(name) > 2 * LONGEST_NAME:
+        raise ParameterError(f"the plan's name '{name}' has {len(name)} letters: choose a shorter --experiment")
     where = _beside(path, sweep.runs) if sweep.runs and runs is None else Path(runs or "runs").resolve()
     if (taken := next((one for one in (where, *where.parents) if one.exists() and not one.is_dir()), None)) is not None:
         raise ParameterError(f"the runs folder of a sweep cannot be {where}: {taken} is a file; choose another --runs folder")
     _refuse_many(sweep.count(1), sweep, path, sure=sure)  # before a cohort is looked at, or made
     _check_parameters(sweep, path)
-    opened = Cohort.open(cohort) if cohort is not None else _cohort(sweep, path)
-    folds = len(read_folds(opened) if (opened.folder / FOLDS_FILE).is_file() else make_folds(opened))
+    opened = Cohort.open(cohort) if cohort is not None else _cohort(sweep, path, make_phantom=make_phantom)
+    folds = NUMBER_OF_FOLDS if not isinstance(opened, Cohort) else len(_folds(opened))
     _refuse_many(sweep.count(folds), sweep, path, sure=sure)
-    _check_extras(sweep, path, opened, folds)
-    fingerprint = opened.fingerprint()
-    cells = _cells(sweep, path, opened, fingerprint, folds, where)
+    planned = _planned_cohort(opened, where)
+    _check_extras(sweep, path, planned.name, folds)
+    cells = _cells(sweep, path, opened, planned.fingerprint, folds, where)
     if not cells:
         raise ParameterError(f"sweep file {path} asks for no run: `exclude` takes everything away")
     _refuse_doubles(cells, path)
+    if not planned.fingerprint:
+        cells = [cell.model_copy(update={"run": ""}) for cell in cells]
     plan = SweepPlan(
         name=name,
         file=os.path.relpath(path, where),
         experiment=sweep.experiment,
-        cohort=PlannedCohort(
-            name=opened.info.name,
-            path=os.path.relpath(opened.folder.resolve(), where),
-            fingerprint=fingerprint,
-            phantom=opened.info.phantom,
-        ),
+        cohort=planned,
         ablation=sweep.ablation is not None,
         all_folds=sweep.folds == "all",
         cells=tuple(cells),
@@ -194,10 +214,26 @@ def _check_parameters(sweep: SweepFile, path: Path) -> None:
     _refuse(problems, path)
 
 
-def _check_extras(sweep: SweepFile, path: Path, cohort: Cohort, folds: int) -> None:
+def _folds(cohort: Cohort) -> Folds:
+    """The folds of a cohort, as they are or as they will be dealt."""
+    return read_folds(cohort) if (cohort.folder / FOLDS_FILE).is_file() else make_folds(cohort, write=False)
+
+
+def _planned_cohort(cohort: Cohort | Path, runs: Path) -> PlannedCohort:
+    if isinstance(cohort, Path):  # the embedded phantom, yet to be made
+        return PlannedCohort(name=cohort.name, path=os.path.relpath(cohort.resolve(), runs), fingerprint="", phantom=True)
+    return PlannedCohort(
+        name=cohort.info.name,
+        path=os.path.relpath(cohort.folder.resolve(), runs),
+        fingerprint=cohort.fingerprint(),
+        phantom=cohort.info.phantom,
+    )
+
+
+def _check_extras(sweep: SweepFile, path: Path, cohort: str, folds: int) -> None:
     """Entries that change nothing are slips of the pen: a value that no run has, a fold that the cohort has not."""
     problems = [
-        f"`folds` asks for fold {fold}: cohort {cohort.info.name} has folds 0 to {folds - 1}"
+        f"`folds` asks for fold {fold}: cohort {cohort} has folds 0 to {folds - 1}"
         for fold in sweep.fold_list(folds)
         if fold >= folds
     ]
@@ -212,7 +248,8 @@ def _check_extras(sweep: SweepFile, path: Path, cohort: Cohort, folds: int) -> N
         raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in problems))
 
 
-def _cohort(sweep: SweepFile, path: Path) -> Cohort:
+def _cohort(sweep: SweepFile, path: Path, *, make_phantom: bool) -> Cohort | Path:
+    """The cohort of the file; the folder of the embedded phantom where that is not to be made now."""
     if sweep.cohort:
         try:
             return Cohort.open(_beside(path, sweep.cohort))
@@ -223,29 +260,34 @@ def _cohort(sweep: SweepFile, path: Path) -> Cohort:
     sizes = {str(asked.parameters.get("size", "paper")) for asked in combinations(sweep, 1)}
     if len(sizes) > 1:
         raise ParameterError(f"sweep file {path}: runs of several sizes need a `cohort` of their own")
-    return open_cohort(ExperimentParameters.build(sweep.every_method()[0], {"size": min(sizes, default="paper")}))
+    size = min(sizes, default="paper")
+    parameters = ExperimentParameters.build(sweep.every_method()[0], {"size": size})
+    if not make_phantom and lacks_phantom(parameters):
+        return Path(DEFAULT_COHORT[size])
+    return open_cohort(parameters)
 
 
 def _values(asked: Combination, path: Path) -> dict[str, Any]:
     """The parameters of a run as they are given to `workbench run`, which is started anywhere: files by their whole path."""
     values = dict(asked.parameters)
-    for name in _FILES:
+    for name in FILE_PARAMETERS:
         file = values.get(name)
         if isinstance(file, str) and file and not file.startswith(DIGEST_PREFIX):
             values[name] = str(_beside(path, file))
     return values
 
 
-def _cells(sweep: SweepFile, path: Path, cohort: Cohort, fingerprint: str, folds: int, runs: Path) -> list[PlannedRun]:
+def _cells(sweep: SweepFile, path: Path, cohort: Cohort | Path, fingerprint: str, folds: int, runs: Path) -> list[PlannedRun]:
     """Every run with its id."""
     cells: list[PlannedRun] = []
     problems, fitting = [], set()
     for asked in combinations(sweep, folds):
         try:
             given = {**_values(asked, path), "experiment": sweep.experiment, "fold": asked.fold, "seed": asked.seed}
-            parameters = ExperimentParameters.build(asked.method, {**given, "cohort": str(cohort.folder), "runs": str(runs)})
-            if (condition := (asked.method, repr(asked.parameters))) not in fitting:  # folds have been looked at already
-                check_fit(parameters, cohort)
+            parameters = ExperimentParameters.build(asked.method, {**given, "runs": str(runs)})
+            condition = (asked.method, repr(asked.parameters))
+            if isinstance(cohort, Cohort) and condition not in fitting:
+                check_sequences(parameters, cohort)
                 fitting.add(condition)
             name_of_run = run_id(parameters.resolve().identity(), fingerprint)
         except WorkbenchError as error:
@@ -285,6 +327,7 @@ def _refuse(problems: list[tuple[Combination, str]], path: Path) -> None:
 def _refuse_doubles(cells: list[PlannedRun], path: Path) -> None:
     """Two cells that are the same run would count once, or twice: neither is what the file says."""
     first: dict[str, PlannedRun] = {}
+    found: dict[tuple[str, str, str, str], str] = {}
     for cell in cells:
         other = first.setdefault(cell.run, cell)
         if other is not cell:
@@ -293,9 +336,10 @@ def _refuse_doubles(cells: list[PlannedRun], path: Path) -> None:
                 name for name in {*other.parameters, *cell.parameters} if other.parameters.get(name) != cell.parameters.get(name)
             )
             why = f": {', '.join(differing)} comes out the same in both, given or not" if differing else ""
-            raise ParameterError(
-                f"sweep file {path}: {names[0]} and {names[1]} are the same run {cell.run}{why}. Take one of them away"
-            )
+            text = f"sweep file {path}: {names[0]} and {names[1]} are the same run{why}"
+            found.setdefault((other.method, other.condition, cell.method, cell.condition), text)
+    if found:
+        raise ParameterError("\n".join([*found.values(), "Take one of them away: `--without` leaves a switch out by its name"]))
 
 
 def _beside(path: Path, text: str) -> Path:

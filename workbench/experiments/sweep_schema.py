@@ -14,15 +14,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from workbench.errors import ParameterError
+from workbench.experiments.parameters import EXPERIMENT_PATTERN, LARGEST_SEED, LONGEST_NAME, ExperimentParameters
 from workbench.experiments.strict_yaml import read_yaml
 from workbench.records.sweeps import BASELINE
 
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
 Number = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 
-EXPERIMENT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+EXPERIMENT = re.compile(rf"(?=.{{1,{LONGEST_NAME}}}$){EXPERIMENT_PATTERN}")
 """What the name of an experiment, and of a sweep, may be."""
-_OWN = ("cohort", "runs", "experiment", "fold", "seed", "method")
+NAMING = f"letters, digits and . _ -, at most {LONGEST_NAME} of them"
+OWN_KEYS = ("cohort", "runs", "experiment", "fold", "seed", "method")
 """Parameters that have a key of their own in the file."""
 _PLURAL = {"fold": "folds", "seed": "seeds", "method": "methods"}
 
@@ -41,9 +44,11 @@ class SweepFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", description="default: the file's name without suffix")
+    name: str = Field(
+        "", pattern=rf"^$|{EXPERIMENT_PATTERN}", max_length=LONGEST_NAME, description="default: the file's name without suffix"
+    )
     description: str = ""
-    experiment: str = Field(pattern=EXPERIMENT.pattern, description="name of the group of runs")
+    experiment: str = Field(pattern=EXPERIMENT_PATTERN, max_length=LONGEST_NAME, description="name of the group of runs")
     cohort: str = Field("", description="cohort folder; empty: the embedded phantom of the runs' `size`, made on first use")
     runs: str = Field("", description="folder of all runs; empty: `runs` in the working directory, as for all commands")
     methods: list[str] = Field([], description="as in `workbench models`")
@@ -52,7 +57,7 @@ class SweepFile(BaseModel):
     include: list[dict[str, Scalar]] = Field([], description="combinations to add; `method`, `fold`, `seed` narrow them")
     exclude: list[dict[str, Scalar]] = Field([], description="combinations to take away: all that have these values")
     folds: list[Number] | Number | Literal["all"] = Field([0], description="test folds, or 'all'")
-    seeds: list[Number] | Number = Field([0], description="one, or several")
+    seeds: list[Seed] | Seed = Field([0], description="one, or several")
     ablation: Ablation | None = None
 
     def fold_list(self, folds: int) -> list[int]:
@@ -108,17 +113,25 @@ def read_sweep(path: str | Path) -> SweepFile:
         sweep = SweepFile(**content)
     except ValidationError as error:
         problems = list(dict.fromkeys(_explain(item["loc"], item["type"], item["input"], content) for item in error.errors()))
-    else:
-        problems = list(_misshapen(sweep, path))
-        if not problems:
-            return sweep
-    raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in dict.fromkeys(problems)))
+        raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in problems)) from None
+    check_sweep(sweep, path)
+    return sweep
+
+
+def check_sweep(sweep: SweepFile, path: Path) -> None:
+    """Refuse a sweep that cannot be meant so, whatever its methods and its cohort are.
+
+    Raises:
+        ParameterError: every problem, named.
+    """
+    if problems := list(dict.fromkeys(_misshapen(sweep, path))):
+        raise ParameterError("\n".join(f"sweep file {path}: {problem}" for problem in problems))
 
 
 _SHAPES = {
-    "name": "must be a text of letters, digits and . _ - (in quotes where it is a number)",
+    "name": f"must be a text of {NAMING} (in quotes where it is a number)",
     "description": "must be a text",
-    "experiment": "must be a text of letters, digits and . _ - (in quotes where it is a number)",
+    "experiment": f"must be a text of {NAMING} (in quotes where it is a number)",
     "cohort": "must be a text: the folder of a cohort",
     "runs": "must be a text: the folder of all runs",
     "methods": "must be a list of methods, as `[unet, mts_unet]`",
@@ -127,7 +140,7 @@ _SHAPES = {
     "include": "must be a list of `{name: value}`",
     "exclude": "must be a list of `{name: value}`",
     "folds": "must be a fold, a list of folds (0, 1, ...) or all",
-    "seeds": "must be a seed or a list of seeds (0, 1, ...)",
+    "seeds": f"must be a seed or a list of seeds (0, 1, ... {LARGEST_SEED})",
     "ablation": "must be `baseline: {name: value}` and `switches: {switch: {name: value}}`",
 }  # fmt: skip
 
@@ -139,12 +152,9 @@ def _explain(location: tuple[Any, ...], kind: str, found: Any, content: Mapping[
         known = list(SweepFile.model_fields if len(location) == 1 else Ablation.model_fields)
         where = ".".join(map(str, location))
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        if len(location) == 1 and not near:
-            from workbench.experiments.parameters import ExperimentParameters
-
-            if key in ExperimentParameters.model_fields:
-                plural = f"`{_PLURAL[key]}`" if key in _PLURAL else "`parameters`"
-                return f"`{key}` is no key of a sweep: it belongs under {plural}"
+        if len(location) == 1 and not near and key in ExperimentParameters.model_fields:
+            plural = f"`{_PLURAL[key]}`" if key in _PLURAL else "`parameters`"
+            return f"`{key}` is no key of a sweep: it belongs under {plural}"
         return f"`{where}` is no key of a sweep: " + (f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}")
     if kind == "missing":
         return f"`{'.'.join(map(str, location))}` is missing: {_SHAPES[key] if len(location) == 1 else _SHAPES['ablation']}"
@@ -173,7 +183,7 @@ def _misshapen(sweep: SweepFile, path: Path) -> Iterator[str]:
     if not sweep.every_method():
         yield "`methods` is empty: name at least one, as in `workbench models`"
     if not sweep.name and not EXPERIMENT.match(path.stem):
-        yield f"the name '{path.stem}' can only have letters, digits and . _ -: give the sweep a `name` of its own"
+        yield f"the name '{path.stem}' can only have {NAMING}: give the sweep a `name` of its own"
     listed = {"methods": sweep.methods, "folds": sweep.folds, "seeds": sweep.seeds}
     for name, value in {**sweep.parameters, **sweep.zip, **listed}.items():
         if value == [] and name != "methods":
@@ -192,6 +202,7 @@ def _misshapen(sweep: SweepFile, path: Path) -> Iterator[str]:
             yield f"'{min(own)}' cannot stand under `include`: it is one for all runs of a sweep"
         if "method" not in extra and not sweep.methods:
             yield f"`include` entry {as_text(extra)} needs a `method`"
+    yield from _too_long(sweep)
     if sweep.ablation:
         yield from _unfit(sweep, sweep.ablation)
 
@@ -222,8 +233,15 @@ def _unfit(sweep: SweepFile, ablation: Ablation) -> Iterator[str]:
 def _misplaced(given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for where, names in given.items():
         for name in names:
-            if name in _OWN:
+            if name in OWN_KEYS:
                 yield f"'{name}' cannot stand under `{where}`: a sweep has the key `{_PLURAL.get(name, name)}`"
+
+
+def _too_long(sweep: SweepFile) -> Iterator[str]:
+    switches = sweep.ablation.switches if sweep.ablation else {}
+    for name in (*switches, *(str(extra.get("condition", "")) for extra in sweep.include)):
+        if len(name) > LONGEST_NAME:
+            yield f"the condition '{name[:30]}…' has {len(name)} letters: tables and plots show its name, {LONGEST_NAME} at most"
 
 
 def same_value(one: Any, other: Any) -> bool:
