@@ -146,12 +146,19 @@ def test_a_run_from_the_encoder_predicts_a_cohort_of_other_sequences(
 
 @pytest.mark.slow
 def test_a_run_of_named_sequences_is_shown_no_others(tiny_cohort: Cohort, other: Cohort, tmp_path: Path) -> None:
-    run = experiment("brainfm", tiny_cohort, tmp_path, modalities="t1,t2", head_width=4, head="linear", freeze=True)
+    values = {"head_width": 4, "head": "linear", "freeze": True, "modality_embedding": "one_hot"}
+    run = experiment("brainfm", tiny_cohort, tmp_path, modalities="t1,t2", **values)
     run.prepare().train()
     assert any("frozen" in note for note in run.notes), run.notes
     parameters = run.parameters
     assert application.shown_modalities(run.model, other, parameters) == ("t1", "t2")
     free = parameters.model_copy(update={"modalities": ""})
-    assert application.shown_modalities(run.model, other, free) == ("t1", "t2", "swi", "dir")
+    with pytest.raises(ParameterError, match="swi, dir: no sequence of a one-hot modality embedding of t1, t2"):
+        application.shown_modalities(run.model, other, free)
+    table = renamed_sequences(run, ["swi", "t1n"])
+    assert table.xs("swi", level=1)["mean Dice"].isna().all()
+    assert table.loc[("t1", "t1n")].equals(table.loc[("t1", "t1")])
+    text = create_model("brainfm", modalities=("t1", "t2"), **{name: SMALL[name] for name in ("width", "heads", "mlp")})
+    assert application.shown_modalities(text, other, free) == ("t1", "t2", "swi", "dir")
     closed = create_model("unet", modalities=("t1", "t2"), width=4, levels=3)
     assert application.shown_modalities(closed, other, free) == ("t1", "t2"), "others take no sequence that they do not know"

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import SEGMENTATION, Batch
 from workbench.errors import InputError, ParameterError
+from workbench.experiments.parameters import ExperimentParameters
 from workbench.explain.gradcam import gradcam
 from workbench.models.brainfm import BrainFM
 from workbench.models.brainfm_encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
@@ -85,6 +86,19 @@ def test_conditional_layer_norm_is_its_equation() -> None:
         torch.testing.assert_close(found[0, place], wanted)
 
 
+def test_plain_layer_norm_knows_no_sequence() -> None:
+    tokens, kinds = torch.randn(1, 4, 24) * 3 + 1, torch.tensor([[0, 1, 1, 0]])
+    for norm in ("layer", "conditional"):
+        encoder = build(norm=norm).encoder
+        for name, parameter in encoder.blocks.named_parameters():
+            if "norm" in name:
+                nn.init.normal_(parameter)
+        same = torch.equal(*(encoder(tokens, torch.full((2, 24), value), kinds)[0] for value in (0.0, 1.0)))
+        assert same == (norm == "layer")
+    (first,) = {type(part) for part in build(norm="layer").encoder.modules() if isinstance(part, nn.LayerNorm)}
+    torch.testing.assert_close(first(24)(tokens, tokens[0], kinds), F.layer_norm(tokens, (24,)))
+
+
 # what is not there
 
 
@@ -95,6 +109,24 @@ def test_buckets_gather_what_each_sample_has() -> None:
     assert found[1].channels.tolist() == [[0, 2], [1, 3]]
     with pytest.raises(ParameterError, match="sample 1 of the batch has no sequence"):
         list(buckets(torch.tensor([[1, 0], [0, 0]]).bool()))
+
+
+@pytest.mark.parametrize("padding_mask", [True, False])
+def test_without_the_padding_mask_an_absent_sequence_is_read_as_zeros_under_its_name(padding_mask: bool) -> None:
+    model = build(padding_mask=padding_mask, modality_embedding="one_hot")
+    images, present = draw(2), torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]]).bool()
+    found = outputs(model, images, present)
+    found.square().sum().backward()
+    reads = model.modality_embedding.vectors.grad.any(1)
+    assert reads.tolist() == ([True, False, True, False] if padding_mask else [True] * 4)
+    with torch.no_grad():
+        other = torch.where(present[:, :, None, None, None], images, torch.full_like(images, float("nan")))
+        assert torch.equal(outputs(model, other, present), found), "zeros, not what stands there"
+        filled = torch.where(present[:, :, None, None, None], images, torch.zeros_like(images))
+        as_zeros = outputs(model, filled, torch.ones(2, 4).bool())
+        assert torch.allclose(as_zeros, found, atol=1e-4) != padding_mask
+        features = model.pooled_features(images, present)  # of arranged images, of which only some are to be read
+        assert torch.equal(features, model.pooled_features(filled, present))
 
 
 @pytest.mark.parametrize("head", ["unetr", "shallow", "linear"])
@@ -148,13 +180,28 @@ def test_a_sequence_never_seen_is_read_by_its_name() -> None:
     assert model.channels == (*GIVEN, "swi")
 
 
-def test_a_subset_that_was_never_asked_for_has_its_own_answer() -> None:
-    model, images = build(("t1", "flair")), draw(1)
+@pytest.mark.parametrize("padding_mask", [True, False])
+def test_a_subset_that_was_never_asked_for_has_its_own_answer(padding_mask: bool) -> None:
+    model, images = build(("t1", "flair"), padding_mask=padding_mask), draw(1)
     with torch.no_grad():
         subsets = model.forward_subsets(images, torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]]).bool(), GIVEN)
         for row, logits in zip(([1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]), subsets, strict=True):
             alone = model(images, torch.tensor([row]).bool(), GIVEN).segmentation
             torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_one_hot_embedding_refuses_a_sequence_that_it_was_not_built_for() -> None:
+    model, images, shown = build(("t1", "flair"), modality_embedding="one_hot"), draw(1, 2), torch.ones(1, 2).bool()
+    with pytest.raises(ParameterError, match="swi: no sequence of a one-hot modality embedding of t1, flair"):
+        outputs(model, images, shown, ("t1", "swi"))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            outputs(model, images, shown, ("t2f", "t1")), outputs(model, images.flip(1), shown, ("t1", "flair"))
+        )
+    assert model.refused(("t1", "t1n", "swi", "dir")) == ["swi", "dir"]
+    assert build(("t1", "flair")).refused(("swi", "dir")) == []
+    with pytest.raises(ParameterError, match="'embeddings' are vectors of text"):
+        build(modality_embedding="one_hot", embeddings="some.safetensors")
 
 
 @pytest.mark.slow
@@ -257,6 +304,34 @@ def test_another_encoder_is_refused_with_the_way_out(tmp_path: Path) -> None:
         build().load_pretrained(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize("option", [{"norm": "layer"}, {"modality_embedding": "one_hot"}, {"padding_mask": False}])
+def test_an_encoder_says_which_of_the_papers_parts_it_lacks(tmp_path: Path, option: dict[str, Any]) -> None:
+    """As before there were these options it says nothing where it lacks none: earlier files and runs stay what they were."""
+    (name, value), default = *option.items(), pretrain()
+    told, described = default.encoder_description(), default.architecture()["options"]
+    assert not {*told, *described} & {"norm", "modality_embedding", "padding_mask"}  # type: ignore[misc]
+    source = pretrain(**option)
+    assert source.encoder_description() == {**told, **option}
+    assert source.architecture()["options"] == {**described, **option}  # type: ignore[dict-item]
+    before, after = (ExperimentParameters.build("brainfm", {"size": "demo"} | given).identity() for given in ({}, option))
+    assert (name in before, after) == (False, {**before, **option})
+    path = save(source, tmp_path)
+    with pytest.raises(InputError, match=f"{name} {value}, this model has .*set {name} to {value}"):
+        build().load_pretrained(path)
+    model = build(GIVEN[::-1], **option)
+    assert not model.load_pretrained(path).missing
+    images, present = draw(1), torch.tensor([[1, 1, 0, 1]]).bool()
+    with torch.no_grad():
+        features = [found.eval().pooled_features(*found.arrange(images, present, GIVEN)) for found in (source, model)]
+    torch.testing.assert_close(*features, rtol=1e-4, atol=1e-4)
+
+
+def test_a_one_hot_encoder_has_no_vector_for_another_sequence(tmp_path: Path) -> None:
+    path = save(pretrain(("t1", "t2"), modality_embedding="one_hot"), tmp_path)
+    with pytest.raises(InputError, match="knows t1, t2: it has no vector for dwi"):
+        build(("t1", "dwi"), modality_embedding="one_hot").load_pretrained(path)
+
+
 def test_an_encoder_of_other_text_vectors_is_refused(tmp_path: Path) -> None:
     """By the same names it would mean other sequences; with the same file it starts, table and all."""
     header = {HEADER: json.dumps({"format": 1, "phrases": PHRASES})}
@@ -332,6 +407,13 @@ def test_sizes_at_the_published_setting_are_the_sheets(meta: torch.device) -> No
     }
     assert model.parameter_count() == 176_240_640
     assert light.parameter_count() == 135_576_192
+    sizes = {"token": 16, "width": 768, "depth": 12, "heads": 12, "mlp": 3072, "positions": 20}
+    with meta:
+        text, plain, one_hot, naive = (
+            build(**sizes, **option).parameter_count()
+            for option in ({}, {"norm": "layer"}, {"modality_embedding": "one_hot"}, {"padding_mask": False})
+        )
+    assert (text - plain, one_hot - text, naive - text) == (24 * 2 * 768**2, 4 * 768, 0)
 
 
 @pytest.mark.slow

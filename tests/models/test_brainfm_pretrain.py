@@ -66,6 +66,19 @@ def test_every_sample_sees_as_much_as_it_would_alone(ratio: float) -> None:
     assert together.tolist() == [round((1 - ratio) * 64 * n) for n in (4, 1, 2)]
 
 
+def test_without_the_padding_mask_absent_sequences_are_counted_masked_and_asked_for() -> None:
+    model, volumes = build(padding_mask=False, regularisation="none"), images()
+    torch.manual_seed(0)
+    found = model(volumes, MIXED, GIVEN).auxiliary
+    shares = tokens_masked(found["masked"])
+    assert ((shares == 0).sum((1, 2))).tolist() == [51, 51, 51], "20 % of 256 tokens, whatever is there"
+    assert bool((shares.sum(2) > 0).all())
+    there = MIXED[:, :, None, None, None]
+    term = model.loss(Prediction(auxiliary=found), Batch(GIVEN, volumes, MIXED, None, ("",) * 3, {}), 0.0)["masked_mse"]
+    error = (found["reconstruction"] - volumes.where(there, 0.0)).square()[found["masked"]].mean()
+    torch.testing.assert_close(term, error)
+
+
 def test_the_published_count_starves_cases_with_many_sequences() -> None:
     model = build(keep="batch_minimum")
     arranged, _ = model.arrange(images(), MIXED)
@@ -180,8 +193,9 @@ def test_z_scores_below_zero_can_be_learned() -> None:
     assert float(term.detach()) < 1, "from 4"
 
 
-def test_a_repaired_case_scores_zero_and_imputation_asks_for_a_whole_sequence() -> None:
-    model = build().eval()
+@pytest.mark.parametrize("padding_mask", [True, False])
+def test_a_repaired_case_scores_zero_and_imputation_asks_for_a_whole_sequence(padding_mask: bool) -> None:
+    model = build(padding_mask=padding_mask).eval()
     volumes = torch.zeros(2, 4, 32, 32, 32)
     volumes[:, :, 8:24, 8:24, 8:24] = torch.randn(2, 4, 16, 16, 16) + 3
     present = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]]).bool()
@@ -190,7 +204,8 @@ def test_a_repaired_case_scores_zero_and_imputation_asks_for_a_whole_sequence() 
 
     def perfect(given: Tensor, there: Tensor, imputation: float) -> dict[str, Tensor]:
         found = real(given, there, imputation)
-        return found | {"reconstruction": arranged + (imputation > 0)}
+        back = torch.where(present[:, :, None, None, None], arranged + (imputation > 0), 9.0)  # what is absent scores nothing
+        return found | {"reconstruction": back}
 
     model.reconstruct = perfect  # type: ignore[method-assign]
     found = model.examine(volumes, present, seed=0)

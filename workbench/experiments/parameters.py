@@ -184,7 +184,8 @@ class ExperimentParameters(BaseModel):
 
         Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights
         or of text vectors is what it holds, wherever it lies: its digest stands for its path. `processes` is named where there
-        are several: runs of one process keep the ids they had before there was a choice.
+        are several, and an option's `later` ones where they are not the default: runs keep the ids they had before there was
+        a choice.
 
         Raises:
             ParameterError: there is no such file.
@@ -194,6 +195,7 @@ class ExperimentParameters(BaseModel):
         values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
         if values.get("processes") == 1:
             del values["processes"]
+        values = options_class(self.method).without_later(values)
         for name in FILE_PARAMETERS:
             if values.get(name):
                 values[name] = pretrained_digest(values[name], name)

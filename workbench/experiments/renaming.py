@@ -14,6 +14,7 @@ from workbench.experiments.marker_window import case_tensors
 from workbench.inference.windows import centred_start, crop, paste, whole_shape
 from workbench.labels import region_mask, regions_of
 from workbench.models.modality_text import similarity, text_vectors
+from workbench.models.open_channels import OpenChannels
 from workbench.views.theme import cohort_title
 
 if TYPE_CHECKING:
@@ -33,16 +34,17 @@ def renamed_sequences(experiment: Experiment, names: Sequence[str], split: str =
 
     Returns:
         A row per sequence and name: similarity of the two texts (the built-in vectors), mean Dice over the largest region of the
-        label set, cases.
+        label set, cases. A name that the method refuses (one-hot modality embedding) has no cases.
 
     Raises:
         ParameterError: the method knows sequences by their channel, or a name is one of the experiment's sequences.
     """
     model = experiment.model.to(experiment.device).eval()
-    if not model.open_modalities:
+    if not isinstance(model, OpenChannels):
         raise ParameterError(f"{experiment.parameters.method} takes only the sequences it was built for")
     if taken := [name for name in names if name in experiment.modalities]:
         raise ParameterError(f"{', '.join(taken)} is a sequence of this experiment: choose names that it has never seen")
+    refused = model.refused(names)
     dice: dict[tuple[str, str], list[float]] = {}
     for name in map(str, experiment.cases_by_split[split]["case"]):
         case = experiment.prepared.case(name)
@@ -58,6 +60,9 @@ def renamed_sequences(experiment: Experiment, names: Sequence[str], split: str =
                 continue
             seen = crop(images[:, [channel]], start, window)
             for shown in (own, *names):
+                if shown in refused:
+                    dice.setdefault((own, shown), [])
+                    continue
                 with torch.no_grad():
                     logits = model(seen, torch.ones(1, 1, dtype=torch.bool, device=seen.device), (shown,)).segmentation
                 found = paste(logits.float(), start, case.shape)[0].argmax(0).cpu().numpy().astype(np.uint8)

@@ -19,7 +19,7 @@ trained as long, a note on feasibility); no code or weights of it are used. Choi
    the padding and leave out the first token, which it takes for a class token that is not there. Here pooling is over all
    tokens.
 
-Parameters (4 classes, one marker): see the catalogue; tested. They do not depend on the sequences.
+Parameters (4 classes, one marker): see the catalogue; tested. With text they do not depend on the sequences.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Prediction, Stage
-from workbench.models.brainfm_encoder import BrainFMEncoder, buckets
+from workbench.models.brainfm_encoder import NORMS, BrainFMEncoder, buckets, input_lines
 from workbench.models.brainfm_heads import HEADS
 from workbench.models.brainfm_transfer import load_encoder
 from workbench.models.diagram import Box, draw
 from workbench.models.method import BOTH_TASKS
+from workbench.models.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.open_channels import OpenChannels
 from workbench.models.options_brainfm import BrainFMOptions
 from workbench.models.pretrained import Coverage
@@ -65,9 +66,9 @@ class BrainFM(OpenChannels):
             self.notes = ("the encoder is frozen and starts from no file: its weights are random and stay so",)
 
     @property
-    def embeddings_digest(self) -> str:
-        """Digest of the file of text vectors; empty: the built-in ones."""
-        return self.encoder.modality.digest
+    def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
+        """The encoder's."""
+        return self.encoder.modality
 
     def train(self, mode: bool = True) -> BrainFM:
         """A frozen encoder is never in training mode: no dropout."""
@@ -78,6 +79,7 @@ class BrainFM(OpenChannels):
 
     def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z), the M named by `channels`, -> logits (B, C, X, Y, Z) and one or three per marker."""
+        images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
         states = self.encoder.encode(self.encoder.tokens(images, condition), condition, present, self.taps)
         volumes = self._volumes(states, images)
@@ -114,8 +116,10 @@ class BrainFM(OpenChannels):
         Patch embeddings and the stem, which is at full resolution, are computed once per sequence. The transformer and the
         decoder are not shared: every token attends to those of all sequences that are shown, so that its state differs from set
         to set. All 15 sets of four sequences take about 9 times the operations of one pass, one by one about 12 times (at the
-        demo's size).
+        demo's size). Without `padding_mask` nothing is shared: what is not shown is read as zeros.
         """
+        if not self.options.padding_mask:
+            return super().subset_logits(images, shown)
         condition = self.encoder.modality(self.channels, images)
         tokens = self.encoder.tokens(images, condition)
         stems = [
@@ -131,6 +135,7 @@ class BrainFM(OpenChannels):
 
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor:
         """(B, D): mean of the tokens of the sequences that are there, after the last layer."""
+        images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
         return self.encoder.encode(self.encoder.tokens(images, condition), condition, present)[-1].mean(1)
 
@@ -157,16 +162,16 @@ class BrainFM(OpenChannels):
         frozen = ", frozen" if o.freeze else ""
         titles = {"unetr": "UNETR decoder", "shallow": "transposed convolutions", "linear": "linear per token"}
         boxes = [
-            Box("input", (", ".join(self.modalities), "or any others"), 0, 0),
-            Box("text", ("text of the sequence", "frozen vector of 768"), 0, 1, "third"),
+            Box("input", input_lines(self.modalities, o), 0, 0),
+            Box("text", self.modality_embedding.legend, 0, 1, "third"),
             Box("tokens", (f"tokens of {o.token}³ voxels", "+ sequence + place"), 1, 0, "first"),
-            Box("encoder", (f"{o.depth} layers of {o.width}{frozen}", "conditional layer norm"), 2, 0, "first"),
+            Box("encoder", (f"{o.depth} layers of {o.width}{frozen}", NORMS[o.norm]), 2, 0, "first"),
             Box("mean", ("mean over sequences", f"layers {', '.join(map(str, self.taps))}"), 3, 0, "second"),
             Box("head", (titles[o.head], f"{self.classes} classes"), 4, 0, "second"),
         ]
         arrows = [
-            ("input", "tokens", ""), ("text", "tokens", ""), ("text", "encoder", "condition"), ("tokens", "encoder", ""),
-            ("encoder", "mean", ""), ("mean", "head", ""),
+            ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "encoder", ""), ("encoder", "mean", ""),
+            ("mean", "head", ""), *([("text", "encoder", "condition")] if o.norm == "conditional" else []),
         ]  # fmt: skip
         if self.head.stemmed:
             boxes.append(Box("stem", (f"stem, {o.head_width} features", "mean over sequences"), 3, 2, "second"))

@@ -9,6 +9,11 @@ There is no class token and no norm after the last block. All tokens of a sample
 A batch is cut into **buckets of samples with as many sequences each**: within a bucket nothing is padded, so that an absent
 sequence is no key, gets no gradient and costs nothing, and one case never changes what is computed of another.
 
+Three options bring back what the paper's parts are there instead of: `norm` layer has one scale and shift for all sequences;
+`modality_embedding` one_hot has a learned e for each sequence it was built for and refuses any other; without `padding_mask` an
+absent sequence is a volume of zeros under its name, read like the others. (Padding is to all the model's sequences, not to the
+longest case of the batch: own choice, so that a case alone is what it is among others.)
+
 Attention is PyTorch's scaled_dot_product_attention in a block of our own: MONAI 1.6's `SABlock` with it drops weights in
 evaluation too.
 """
@@ -25,8 +30,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.errors import ParameterError
-from workbench.models.modality_embedding import ModalityEmbedding
+from workbench.models.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.options_brainfm import BrainFMEncoderOptions
+
+NORMS = {"conditional": "conditional layer norm", "layer": "layer norm"}
+"""Values of the option `norm`, as diagrams call them."""
 
 
 class ConditionalLayerNorm(nn.Module):
@@ -48,6 +56,14 @@ class ConditionalLayerNorm(nn.Module):
         """tokens (b, L, D), condition (M, D), kinds (b, L): which row of the condition is each token's."""
         gamma, beta = 1 + self.gamma(condition), self.beta(condition)
         return gamma[kinds] * F.layer_norm(tokens, tokens.shape[-1:]) + beta[kinds]
+
+
+class PlainLayerNorm(nn.LayerNorm):
+    """Layer norm with one learned scale and shift, whatever the sequence."""
+
+    def forward(self, tokens: Tensor, condition: Tensor, kinds: Tensor) -> Tensor:  # type: ignore[override]
+        """tokens (b, L, D); the others, which a conditional norm reads, are not read."""
+        return super().forward(tokens)
 
 
 class Attention(nn.Module):
@@ -72,7 +88,8 @@ class Block(nn.Module):
 
     def __init__(self, options: BrainFMEncoderOptions) -> None:
         super().__init__()
-        self.norm1, self.norm2 = ConditionalLayerNorm(options.width), ConditionalLayerNorm(options.width)
+        norm = ConditionalLayerNorm if options.norm == "conditional" else PlainLayerNorm
+        self.norm1, self.norm2 = norm(options.width), norm(options.width)
         self.attention = Attention(options.width, options.heads, options.dropout)
         self.mlp = MLPBlock(options.width, options.mlp, options.dropout)
 
@@ -117,7 +134,7 @@ class BrainFMEncoder(nn.Module):
 
     Args:
         options: sizes and the file of text vectors.
-        modalities: the sequences the model is built for; any others are taken as well.
+        modalities: the sequences the model is built for; with text any others are taken as well.
     """
 
     def __init__(self, options: BrainFMEncoderOptions, modalities: Sequence[str]) -> None:
@@ -125,7 +142,12 @@ class BrainFMEncoder(nn.Module):
         self.edge = options.token
         self.embed = nn.Linear(options.token**3, options.width)
         self.positions = nn.Parameter(torch.empty(*(options.positions,) * 3, options.width))
-        self.modality = ModalityEmbedding(options.width, modalities, options.embeddings)
+        self.padding_mask = options.padding_mask
+        self.modality: ModalityEmbedding | OneHotEmbedding = (
+            OneHotEmbedding(options.width, modalities)
+            if options.modality_embedding == "one_hot"
+            else ModalityEmbedding(options.width, modalities, options.embeddings)
+        )
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
         initialise(self)
         if options.positions_start == "sinusoidal":
@@ -154,6 +176,13 @@ class BrainFMEncoder(nn.Module):
         known = self.positions[:x, :y, :z]
         missing = [wanted - has for wanted, has in zip(grid, known.shape, strict=False)]
         return F.pad(known, (0, 0, 0, missing[2], 0, missing[1], 0, missing[0])).flatten(0, 2)
+
+    def readable(self, images: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, M, X, Y, Z) and which of them (B, M) are read: those that are present; without `padding_mask` all, absent
+        ones as zeros."""
+        if self.padding_mask:
+            return images, present
+        return images.masked_fill(~present[:, :, None, None, None], 0), torch.ones_like(present)
 
     def tokens(self, images: Tensor, condition: Tensor) -> Tensor:
         """(B, M, X, Y, Z), (M, D) -> (B, M, T, D)."""
@@ -194,6 +223,13 @@ class BrainFMEncoder(nn.Module):
             order.append(bucket.samples)
         back = torch.argsort(torch.cat(order))
         return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
+
+
+def input_lines(modalities: Sequence[str], options: BrainFMEncoderOptions) -> tuple[str, ...]:
+    """What a diagram says of the input."""
+    if not options.padding_mask:
+        return ", ".join(modalities), "zeros where absent"
+    return (", ".join(modalities), "or any others") if options.modality_embedding == "text" else (", ".join(modalities),)
 
 
 def sinusoids(edge: int, width: int) -> Tensor:

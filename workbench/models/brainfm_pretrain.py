@@ -24,6 +24,7 @@ Departures, each from a defect of the published code or where paper and code are
 8. Vectors of cases are means over their visible, acquired tokens; the code drops the first token and forgets the padding.
 9. What modality dropout took away counts as absent; what is reconstructed is the image before intensity augmentation.
 10. Variance and covariance are each process's own where there are several.
+11. Without `padding_mask` the loss and the two terms count what was padded, too; scores never do.
 
 Parameters at the published size: see the catalogue; tested.
 """
@@ -39,10 +40,11 @@ from torch import Tensor
 
 from workbench.contracts import Batch, Prediction
 from workbench.models.brainfm_decoder import MaskedDecoder
-from workbench.models.brainfm_encoder import BrainFMEncoder, buckets
+from workbench.models.brainfm_encoder import NORMS, BrainFMEncoder, buckets, input_lines
 from workbench.models.brainfm_pretext import covariance_term, draw_visible, keep_count, regularisation_weights, variance_term
-from workbench.models.brainfm_transfer import load_encoder
+from workbench.models.brainfm_transfer import MUST_AGREE, load_encoder
 from workbench.models.diagram import Box, draw
+from workbench.models.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.open_channels import OpenChannels
 from workbench.models.options_brainfm import BrainFMPretrainOptions
 from workbench.models.pretrained import Coverage
@@ -67,9 +69,9 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         self.decoder = MaskedDecoder(options)
 
     @property
-    def embeddings_digest(self) -> str:
-        """Digest of the file of text vectors; empty: the built-in ones."""
-        return self.encoder.modality.digest
+    def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
+        """The encoder's."""
+        return self.encoder.modality
 
     def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training: masked tokens given back. In evaluation: one vector per case, of its images as they are."""
@@ -81,10 +83,11 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         """Mask, encode what is visible, decode.
 
         Returns:
-            'reconstruction' (B, M, X, Y, Z), zero for absent sequences; 'masked' of that shape, bool: the voxels that are
-            asked for; 'visible' (N, D), the encoder's states of all visible tokens of the batch.
+            'reconstruction' (B, M, X, Y, Z), zero for sequences that are not read; 'masked' of that shape, bool: the voxels
+            that are asked for; 'visible' (N, D), the encoder's states of all visible tokens of the batch.
         """
         encoder, grid = self.encoder, self.encoder.grid(images)
+        images, present = encoder.readable(images, present)
         count = grid[0] * grid[1] * grid[2]
         condition, places = encoder.modality(self.channels, images), encoder.places(grid)
         back = torch.zeros_like(images, dtype=torch.float32, memory_format=torch.contiguous_format)
@@ -138,7 +141,7 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
             torch.manual_seed(seed)
             found, imputed = (self.reconstruct(images, present, share) for share in (0.0, 1.0))
         brain = (images != 0).any(1, keepdim=True)
-        back, masked = found["reconstruction"], found["masked"]
+        back, masked = found["reconstruction"], found["masked"] & present[:, :, None, None, None]
         whole = imputed["masked"].flatten(2).all(2) & present & (present.sum(1, keepdim=True) > 1)
         metrics = {
             "masked_mse": _mse(back - images, masked),
@@ -155,6 +158,7 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
 
     def token_features(self, images: Tensor, present: Tensor) -> Tensor:
         """(B, T, D): tokens after the last layer, averaged over the sequences that are there."""
+        images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
         return self.encoder.encode(self.encoder.tokens(images, condition), condition, present)[-1]
 
@@ -168,9 +172,9 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
 
     def encoder_description(self) -> Mapping[str, Any]:
         """What a model must agree with to start from the encoder."""
-        options = self.options.model_dump(include={"token", "width", "depth", "heads", "mlp", "positions"})
+        options = self.options.without_later(self.options.model_dump(include=set(MUST_AGREE)))
         own = {"architecture": "brainfm", "method": self.name, "modalities": list(self.modalities)}
-        return own | {"embeddings": self.embeddings_digest} | options
+        return own | {"embeddings": self.modality_embedding.digest} | options
 
     def diagram(self) -> str:
         """Tokens, mask, encoder, decoder, and what is compared."""
@@ -178,11 +182,11 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         masked, seen = f"{100 * o.mask_ratio:g} % masked", f"{100 * (1 - o.mask_ratio):g} % visible"
         decoder = ("cross-attention" if o.decoder == "published" else "self-attention", f"{o.decoder_layers} layers")
         boxes = [
-            Box("input", (", ".join(self.modalities), "or any others"), 0, 1),
-            Box("text", ("text of the sequence", "frozen vector of 768"), 0, 0, "third"),
+            Box("input", input_lines(self.modalities, o), 0, 1),
+            Box("text", self.modality_embedding.legend, 0, 0, "third"),
             Box("tokens", (f"tokens of {o.token}³ voxels", "+ sequence + place"), 1, 1, "first"),
             Box("mask", (masked, "one bucket per count"), 2, 1, "third"),
-            Box("encoder", (f"{o.depth} layers of {o.width}", "conditional layer norm"), 3, 1, "first"),
+            Box("encoder", (f"{o.depth} layers of {o.width}", NORMS[o.norm]), 3, 1, "first"),
             Box("regular", ("variance, covariance", o.regularisation), 4, 0, "fourth"),
             Box("decoder", decoder, 4, 1, "second"),
             Box("loss", ("squared error", "of masked voxels"), 4, 2, "fourth"),
@@ -190,8 +194,8 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         ]
         arrows = [
             ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "mask", ""), ("mask", "encoder", seen),
-            ("text", "encoder", "condition"), ("encoder", "regular", ""), ("encoder", "decoder", ""), ("decoder", "loss", ""),
-            ("input", "wanted", ""), ("wanted", "loss", ""),
+            ("encoder", "regular", ""), ("encoder", "decoder", ""), ("decoder", "loss", ""), ("input", "wanted", ""),
+            ("wanted", "loss", ""), *([("text", "encoder", "condition")] if o.norm == "conditional" else []),
         ]  # fmt: skip
         return draw(boxes, arrows, "BrainFM-MRI pretraining")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workbench.files import file_digest
 from workbench.models.brainfm_encoder import BrainFMEncoder
+from workbench.models.modality_embedding import outside_vocabulary, vocabulary_rows
 from workbench.models.modality_text import sequence_phrase
 from workbench.models.options_brainfm import BrainFMEncoderOptions
 from workbench.models.own_encoder import read_own_encoder
@@ -18,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 _PREFIX = "encoder."
 _TABLE = "modality.table"
-_SIZES = ("token", "width", "depth", "heads", "mlp", "positions")
+_VECTORS = "modality.vectors"
+MUST_AGREE = ("token", "width", "depth", "heads", "mlp", "positions", *BrainFMEncoderOptions.later)
+"""Options in which an encoder's file and a model that starts from it must not differ."""
 
 
 def load_encoder(
@@ -27,15 +30,16 @@ def load_encoder(
     """Fill an encoder from `encoder.safetensors` of a brainfm_pretrain run; all or nothing.
 
     Raises:
-        InputError: the file cannot be read or was built otherwise; the message says which option to set.
+        InputError: the file cannot be read or was built otherwise; the message says which option to set. Its modality
+            embedding is one-hot, and one of the model's sequences is not among its own.
     """
     file = read_own_encoder(path, "brainfm", "brainfm_pretrain")
     told = file.description
-    for name in _SIZES:
-        if told.get(name) != getattr(options, name):
-            raise refusal(
-                file.path, f"{name} {told.get(name)}, this model has {getattr(options, name)}", f"set {name} to {told.get(name)}"
-            )
+    for name in MUST_AGREE:
+        earlier = BrainFMEncoderOptions.model_fields[name].default if name in BrainFMEncoderOptions.later else None
+        there, here = told.get(name, earlier), getattr(options, name)
+        if there != here:
+            raise refusal(file.path, f"{name} {there}, this model has {here}", f"set {name} to {there}")
     if told.get("embeddings", "") != encoder.modality.digest:
         raise refusal(
             file.path,
@@ -43,14 +47,21 @@ def load_encoder(
             "the same sequence would be another one to it",
             "set embeddings to the file it was trained with, or leave it empty where it was trained without",
         )
-    own = encoder.state_dict()
+    own, before = encoder.state_dict(), tuple(told.get("modalities", ()))
     found = {name.removeprefix(_PREFIX): value for name, value in file.tensors.items() if name.startswith(_PREFIX)}
+    if _VECTORS in own and _VECTORS in found:
+        if others := outside_vocabulary(modalities, before):
+            raise refusal(
+                file.path,
+                f"its one-hot modality embedding knows {', '.join(before)}: it has no vector for {', '.join(others)}",
+                "leave the sequence out of 'modalities', or pretrain with it, or with modality_embedding text",
+            )
+        found[_VECTORS] = found[_VECTORS][vocabulary_rows(modalities, before)]
     matched = {name: value for name, value in found.items() if name in own and name != _TABLE}
     other_shape = [name for name, value in matched.items() if value.shape != own[name].shape]
     missing = [name for name in own if name not in found and name != _TABLE]
     if other_shape or missing:
         raise refusal(file.path, f"incomplete or of another shape: {', '.join([*other_shape, *missing][:3])}")
-    before = tuple(told.get("modalities", ()))
     coverage = Coverage(
         file=file.path.name,
         digest=file_digest(file.path),

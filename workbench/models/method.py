@@ -267,7 +267,8 @@ class MethodModule(nn.Module):
             "modalities": list(self.modalities),
             "classes": self.classes,
             "markers": list(self.markers),
-            "options": self.options.model_dump(exclude={"pretrained"}),  # a path of one machine; `seen` says what was in it
+            # without a path of one machine; `seen` says what was in it
+            "options": self.options.without_later(self.options.model_dump(exclude={"pretrained"})),
             "seen": self.seen.model_dump(mode="json"),
         }
 

@@ -1,4 +1,5 @@
-"""The modality embedding of BrainFM-MRI: text vectors, built in or read from a file, brought to the width of the tokens.
+"""The modality embedding of BrainFM-MRI: text vectors, built in or read from a file, brought to the width of the tokens; and
+what they are compared with, a learned vector for each of a closed list of sequences.
 
 A file of vectors is made by `workbench modality-embeddings` from a BERT model that lies on this machine, BioBERT v1.1 in the
 paper; nothing is ever downloaded. The text vectors are frozen; of a file they travel inside checkpoints, so that a run can
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.files import atomic_path, file_digest
-from workbench.models.modality_text import ALIASES, DIMENSIONS, PHRASES, nearest, normalised, sequence_phrase, text_vectors
+from workbench.models.modality_text import ALIASES, DIMENSIONS, PHRASES, RMS, nearest, normalised, sequence_phrase, text_vectors
 
 HEADER = "workbench-modality-embeddings"
 DIGEST_PREFIX = "blake2b:"
@@ -39,6 +40,7 @@ class ModalityEmbedding(nn.Module):
     """
 
     table: Tensor
+    legend = ("text of the sequence", "frozen vector of 768")
 
     def __init__(self, width: int, modalities: Sequence[str], embeddings: str = "") -> None:
         super().__init__()
@@ -70,6 +72,50 @@ class ModalityEmbedding(nn.Module):
     def forward(self, names: Sequence[str], like: Tensor) -> Tensor:
         """(names, width), on the device of `like`."""
         return self.project(self.text(names).to(like.device))
+
+
+class OneHotEmbedding(nn.Module):
+    """Sequence names -> learned vectors of the tokens' width: one-hot codes through a linear layer, for a closed list of names.
+
+    They start as noise of the size that text vectors have.
+    """
+
+    digest = ""
+    legend = ("one-hot sequence", "learned vector")
+
+    def __init__(self, width: int, modalities: Sequence[str]) -> None:
+        super().__init__()
+        self.vocabulary = tuple(modalities)
+        self.vectors = nn.Parameter(RMS * torch.randn(len(self.vocabulary), width))
+
+    def forward(self, names: Sequence[str], like: Tensor) -> Tensor:
+        """(names, width).
+
+        Raises:
+            ParameterError: a name that is not in the list.
+        """
+        return self.vectors[vocabulary_rows(names, self.vocabulary)]
+
+
+def outside_vocabulary(names: Sequence[str], vocabulary: Sequence[str]) -> list[str]:
+    """The names that are neither in a list of sequences nor another name of one that is."""
+    known = {*vocabulary, *map(_canonical, vocabulary)}
+    return [name for name in names if name not in known and _canonical(name) not in known]
+
+
+def vocabulary_rows(names: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
+    """Place in a list of sequences of each name, its own or another name of the same sequence.
+
+    Raises:
+        ParameterError: one is in none; the message names it.
+    """
+    if others := outside_vocabulary(names, vocabulary):
+        raise ParameterError(
+            f"{', '.join(others)}: no sequence of a one-hot modality embedding of {', '.join(vocabulary)}, and it has no vector "
+            "for others. Leave it out, train with it among 'modalities', or with modality_embedding text, which reads any name"
+        )
+    canonical = [_canonical(name) for name in vocabulary]
+    return [vocabulary.index(name) if name in vocabulary else canonical.index(_canonical(name)) for name in names]
 
 
 def embeddings_digest(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""What methods share that take any sequences by name, also ones that they were not built for."""
+"""What methods share that know a sequence by its name: by text also ones that they were not built for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from workbench.errors import ParameterError
 from workbench.models.method import MethodModule
+from workbench.models.modality_embedding import ModalityEmbedding, OneHotEmbedding, outside_vocabulary, vocabulary_rows
 
 
 class OpenChannels(MethodModule):
@@ -26,13 +26,18 @@ class OpenChannels(MethodModule):
         return self._channels or self.modalities
 
     def arrange(self, images: Tensor, present: Tensor, given: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
-        """Channels by name: the method's own in their order, then all others as given; absent ones become exactly zero."""
+        """Channels by name: the method's own in their order, then all others as given; absent ones become exactly zero.
+
+        Raises:
+            ParameterError: another sequence than its own, where `modality_embedding` is one-hot; names that do not suit.
+        """
         own, given = self.modalities, self.modalities if given is None else tuple(given)
         others = tuple(name for name in given if name not in own)
         if not others and set(given) & set(own):
             self._channels = own
             return super().arrange(images, present, given)
         self.check_channels(images, present, given)
+        self.check_vocabulary(others)
         self._channels = (*own, *others)
         index = [given.index(name) if name in given else -1 for name in self._channels]
         has = torch.tensor([i >= 0 for i in index], device=present.device)
@@ -45,9 +50,23 @@ class OpenChannels(MethodModule):
         """As every method; a file of text vectors goes by its digest."""
         found = dict(super().architecture())
         options = dict(found["options"])  # type: ignore[call-overload]
-        return found | {"options": options | {"embeddings": self.embeddings_digest}}
+        return found | {"options": options | {"embeddings": self.modality_embedding.digest}}
 
     @property
-    def embeddings_digest(self) -> str:
-        """Digest of the file of text vectors; empty: the built-in ones."""
-        raise ParameterError(f"{type(self).__name__} must say what its sequences' vectors are")
+    def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
+        """What its sequences' vectors come from."""
+        raise TypeError(f"{type(self).__name__} must say what its sequences' vectors are")
+
+    def refused(self, names: Sequence[str]) -> list[str]:
+        """Of the names those that it cannot read; with text it reads any."""
+        embedding = self.modality_embedding
+        return outside_vocabulary(names, embedding.vocabulary) if isinstance(embedding, OneHotEmbedding) else []
+
+    def check_vocabulary(self, names: Sequence[str]) -> None:
+        """Refuse the names that it cannot read, before anything is computed.
+
+        Raises:
+            ParameterError: there are such; the message names them.
+        """
+        if isinstance(self.modality_embedding, OneHotEmbedding):
+            vocabulary_rows(names, self.modality_embedding.vocabulary)

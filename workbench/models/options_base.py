@@ -16,3 +16,11 @@ class MethodOptions(BaseModel):
     """Options that `size=demo` changes."""
     paper: ClassVar[Mapping[str, Any]] = {}
     """What an option that is unset (-1) means, where the published value differs between methods that share an option."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Options that came when there were runs already: named only where they differ from the default, so that those keep ids."""
+
+    @classmethod
+    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values less the `later` options that are at their default."""
+        unsaid = {name for name in cls.later if name in values and values[name] == cls.model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in unsaid}

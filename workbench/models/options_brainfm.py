@@ -27,6 +27,16 @@ class BrainFMEncoderOptions(MethodOptions):
     embeddings: str = Field(
         "", description="file of text vectors from `workbench modality-embeddings` (BioBERT); empty: the built-in text vectors"
     )
+    norm: Literal["conditional", "layer"] = Field(
+        "conditional", description="norms of the encoder: layer norm conditioned on the sequence, or plain layer norm"
+    )
+    modality_embedding: Literal["text", "one_hot"] = Field(
+        "text", description="sequences are known by the text of their names, or each by a learned vector: any others are refused"
+    )
+    padding_mask: bool = Field(
+        True, description="absent sequences are masked out; false: they are read as zeros, masked and asked for like any other"
+    )
+    later: ClassVar[tuple[str, ...]] = ("norm", "modality_embedding", "padding_mask")
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -34,6 +44,8 @@ class BrainFMEncoderOptions(MethodOptions):
             raise ValueError(f"'width' ({self.width}) must be a multiple of 'heads' ({self.heads})")
         if self.positions_start == "sinusoidal" and self.width % 6:
             raise ValueError(f"sinusoidal positions need a 'width' that is a multiple of 6; found {self.width}")
+        if self.modality_embedding == "one_hot" and self.embeddings:
+            raise ValueError("'embeddings' are vectors of text: leave it empty with 'modality_embedding' one_hot")
         return self
 
 
