@@ -62,6 +62,34 @@ def test_pooled_folds_are_not_ranked_against_each_other() -> None:
     assert pooled["difference"] > 0.05, "as one fold they would be"
 
 
+def test_folds_count_on_one_side_and_on_the_compared_split_alone() -> None:
+    """One run pools three shifted models, the other is one model; external cases of a pooled run are no fold of its test cases."""
+    shifted = RUNS[0].markers.assign(probability=expit(RUNS[0].markers["logit"] + 3 * RUNS[0].markers["fold"]))
+    pooled = replace(RUNS[0], arm="pooled", markers=shifted)
+    line = pairwise_deltas([pooled, whole(RUNS[0])], outcomes=["auc"], resamples=50).table.iloc[0]
+    assert line["difference"] == pytest.approx(0)
+    voxels = [pairwise_deltas([one, whole(RUNS[1])], outcomes=["dice"], resamples=50).table for one in (pooled, whole(RUNS[0]))]
+    pd.testing.assert_frame_equal(*(table.drop(columns=["arm", "cells", "planned"]) for table in voxels))
+    external = shifted.head(5).assign(case=lambda rows: "x" + rows["case"], split="external", fold=-1)
+    both = [replace(pooled, markers=pd.concat([shifted, external])), RUNS[0]]
+    found = pairwise_deltas(both, outcomes=["auc"], resamples=50)
+    assert found.table["difference"].iloc[0] == pytest.approx(0)
+    assert found.arms["planned"].iloc[0] == 3
+
+
+def test_validation_cases_of_pooled_folds_are_refused_and_the_other_pairs_stand() -> None:
+    def validated(cell: Cell) -> Cell:
+        return replace(cell, metrics=cell.metrics.assign(split="validation"), markers=None)
+
+    found = pairwise_deltas(
+        [validated(RUNS[0]), *(validated(whole(r)) for r in RUNS[1:])], split="validation", resamples=20
+    )  # fmt: skip
+    assert [line.partition(": ")[0] for line in found.refused] == ["a − b", "a − c"]
+    assert "not compared over folds" in found.refused[0]
+    assert set(found.table["arm"]) == {"b − c"}
+    assert len(pairwise_deltas([validated(r) for r in RUNS[:2]], split="validation").table) == 0
+
+
 def test_a_pair_that_cannot_be_compared_is_refused_and_the_others_stand() -> None:
     others = RUNS[2].metrics[RUNS[2].metrics["case"] != "s07"], RUNS[2].markers[RUNS[2].markers["case"] != "s07"]
     found = pairwise_deltas([*RUNS[:2], replace(RUNS[2], metrics=others[0], markers=others[1])], resamples=50)

@@ -9,9 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from workbench.errors import ParameterError
 from workbench.evaluation.ablation import OUTCOMES, Cell, Deltas, ablation_deltas
 from workbench.evaluation.comparison import holm
 from workbench.evaluation.intervals import RESAMPLES
+from workbench.evaluation.thresholds import ALL_FOLDS
+
+_REFUSED = {"block": "", "cells": 0, "planned": 1, "seeds": 0, "folds": 0, "remark": ""}
 
 
 def pair_title(first: str, second: str) -> str:
@@ -25,8 +29,8 @@ def pairwise_deltas(
     """Paired differences of every two runs, first minus second, in the order of `itertools.combinations`.
 
     Args:
-        runs: one per run, `arm` its title (unique); block, fold and seed are not looked at. Where both tables of a pair pool
-            the same folds, an AUC compares cases within a fold, as in `evaluation.ablation`.
+        runs: one per run, `arm` its title (unique); block, fold and seed are not looked at. Where a run of the pair pools
+            folds, an AUC compares cases within a fold, as in `evaluation.ablation`: cases that one model scored in each run.
         split: test, external, or, of runs of one fold, validation.
         outcomes: metrics of the family.
         resamples: bootstrap resamples of subjects.
@@ -38,36 +42,44 @@ def pairwise_deltas(
     """
     tables, arms = [], []
     for first, second in itertools.combinations(runs, 2):
-        cells = _by_fold(first, second)
-        found = ablation_deltas(
-            cells, reference="second", split=split, outcomes=outcomes, resamples=resamples, seed=seed
-        )  # fmt: skip
-        title = pair_title(first.arm, second.arm)
+        title, cells = pair_title(first.arm, second.arm), _by_fold(first, second, split)
+        try:
+            found = ablation_deltas(
+                cells, reference="second", split=split, outcomes=outcomes, resamples=resamples, seed=seed
+            )  # fmt: skip
+        except ParameterError as error:  # validation cases of pooled folds
+            arms.append(pd.DataFrame([_REFUSED | {"arm": title, "refused": str(error)}]))
+            continue
         tables.append(found.table.assign(block="", arm=title))
         arms.append(found.arms.assign(block="", arm=title))
-    if not tables:
+    if not arms:
         return ablation_deltas([])
+    tables = tables or [ablation_deltas([]).table]
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
     table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))
     return Deltas(table, pd.concat(arms, ignore_index=True), split, "the second run")
 
 
-def _by_fold(first: Cell, second: Cell) -> list[Cell]:
-    """One cell a side; one per fold and side where both pool the same folds."""
-    folds = _folds(first)
-    if len(folds) < 2 or folds != _folds(second):
+def _by_fold(first: Cell, second: Cell, split: str) -> list[Cell]:
+    """One cell a side; where a run pools folds, one for each group of cases that a single model of each run scored."""
+    folds = [of for run in (first, second) if len(set((of := _folds(run, split)).values())) > 1]
+    if not folds:
         return [replace(run, block="", arm=side, fold=0, seed=0) for run, side in ((first, "first"), (second, "second"))]
+    models = {case: tuple(of.get(case, ALL_FOLDS) for of in folds) for of in folds for case in of}
+    number_of = {scored_by: number for number, scored_by in enumerate(sorted(set(models.values())))}
+    group = {case: number_of[scored_by] for case, scored_by in models.items()}
 
-    def part(table: pd.DataFrame | None, fold: int) -> pd.DataFrame | None:
-        return None if table is None else table[table["fold"] == fold]
+    def part(table: pd.DataFrame | None, number: int) -> pd.DataFrame | None:
+        return None if table is None else table[table["case"].map(group).fillna(0) == number]  # others' cases are refused later
 
     return [
-        replace(run, block="", arm=side, fold=fold, seed=0, metrics=part(run.metrics, fold), markers=part(run.markers, fold))
+        replace(run, block="", arm=side, fold=n, seed=0, metrics=part(run.metrics, n), markers=part(run.markers, n))
         for run, side in ((first, "first"), (second, "second"))
-        for fold in folds
+        for n in number_of.values()
     ]
 
 
-def _folds(run: Cell) -> list[int]:
-    tables = [table for table in (run.metrics, run.markers) if table is not None and "fold" in table]
-    return sorted({int(fold) for table in tables for fold in table["fold"].unique()})
+def _folds(run: Cell, split: str) -> dict[str, int]:
+    """Case -> fold whose model scored it."""
+    tables = [table[table["split"] == split] for table in (run.metrics, run.markers) if table is not None and "fold" in table]
+    return {case: int(fold) for table in tables for case, fold in zip(table["case"], table["fold"], strict=True)}
