@@ -63,7 +63,7 @@ def test_pooled_folds_are_not_ranked_against_each_other() -> None:
 
 
 def test_folds_count_on_one_side_and_on_the_compared_split_alone() -> None:
-    """One run pools three shifted models, the other is one model; external cases of a pooled run are no fold of its test cases."""
+    """One run pools three shifted models, the other is one; external cases of a pooled run are no fold of its test cases."""
     shifted = RUNS[0].markers.assign(probability=expit(RUNS[0].markers["logit"] + 3 * RUNS[0].markers["fold"]))
     pooled = replace(RUNS[0], arm="pooled", markers=shifted)
     line = pairwise_deltas([pooled, whole(RUNS[0])], outcomes=["auc"], resamples=50).table.iloc[0]
