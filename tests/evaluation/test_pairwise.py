@@ -46,10 +46,14 @@ def test_each_pair_is_what_the_comparison_of_two_runs_gives() -> None:
         voxels = compare_segmentation(a.metrics, b.metrics, resamples=200).iloc[0]
         for ours, theirs in (("difference", "difference"), ("low", "low"), ("high", "high"), ("p", "p"), ("value", "mean_a")):
             assert rows.loc["dice", ours] == pytest.approx(voxels[theirs])
-        areas = compare_markers(a.markers, b.markers).set_index("metric").loc["auc"]
+        areas = compare_markers(whole(a).markers, whole(b).markers).set_index("metric").loc["auc"]
         assert rows.loc["auc", ["difference", "p"]].tolist() == pytest.approx(areas[["difference", "p"]].tolist())
     assert found.table["p_holm"].tolist() == pytest.approx(holm(found.table["p"]))
     assert found.family == 6
+    folds = pairwise_deltas(RUNS[:2], outcomes=["auc"], resamples=200).table.iloc[0]
+    areas = compare_markers(RUNS[0].markers, RUNS[1].markers, resamples=200).set_index("metric").loc["auc"]
+    for ours, theirs in (("difference", "difference"), ("low", "low"), ("high", "high"), ("p", "p"), ("value", "value_a")):
+        assert folds[ours] == pytest.approx(areas[theirs]), "folds that are pooled: pairs within a fold, in both"
 
 
 def test_pooled_folds_are_not_ranked_against_each_other() -> None:

@@ -12,7 +12,8 @@ import pandas as pd
 from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import delong, holm, mcnemar, paired_difference, require_same_cases
 from workbench.evaluation.intervals import RESAMPLES, mean_interval, subject_codes
-from workbench.evaluation.markers import sample_of
+from workbench.evaluation.markers import Sample, sample_of
+from workbench.evaluation.replicates import Scores, auc_difference
 from workbench.evaluation.summaries import METRICS, with_available
 from workbench.evaluation.thresholds import per_case
 from workbench.labels import REGIONS
@@ -94,8 +95,9 @@ def compare_markers(
 
     Returns:
         marker, class, metric, value_a, value_b, difference (a minus b), low, high, p, p_holm (over all rows), n, n_positive,
-        estimable. AUC has DeLong's interval, the others the bootstrap's. p is NaN where no test applies: for Brier, and for
-        accuracy where subjects have several cases, which McNemar's test would count as independent.
+        estimable. AUC has DeLong's interval, the others the bootstrap's. Where a run pools folds, its AUC is that of pairs of
+        cases within a fold, with the bootstrap's interval (`replicates.auc_difference`). p is NaN where no test applies: for
+        Brier, and for accuracy where subjects have several cases, which McNemar's test would count as independent.
 
     Raises:
         InputError: cases that only one run has, or whose truth differs between them.
@@ -133,16 +135,10 @@ def _marker_rows(
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan}
     if not one.estimable:
         return [{"metric": metric, **unknown, **common} for metric in ("auc", "accuracy", "brier")]
-    areas = delong(one.truth, one.probability, two.probability, one.subjects.tolist())
     calls = [sample.probability >= cut for sample, cut in zip((one, two), cuts, strict=True)]
     repeated = subject_codes(one.subjects)[1] < one.truth.size
     p_accuracy = nan if repeated else mcnemar(one.truth, *calls).p
-    rows: list[dict[str, Any]] = [
-        {
-            "metric": "auc", "value_a": areas.auc_a, "value_b": areas.auc_b, "difference": areas.difference, "low": areas.low,
-            "high": areas.high, "p": areas.p, **common,
-        }
-    ]  # fmt: skip
+    rows: list[dict[str, Any]] = [{"metric": "auc", **common, **_areas(one, two, _models(left, right), resamples, seed)}]
     scores = {
         "accuracy": [(call == one.truth).astype(np.float64) for call in calls],
         "brier": [(sample.probability - one.truth) ** 2 for sample in (one, two)],
@@ -153,6 +149,30 @@ def _marker_rows(
         p = p_accuracy if metric == "accuracy" else nan
         rows.append({"metric": metric, "value_a": float(of_a.mean()), "value_b": float(of_b.mean()), **bounds, "p": p, **common})
     return rows
+
+
+def _models(left: pd.DataFrame, right: pd.DataFrame) -> np.ndarray:
+    """Which models scored each case of known truth: its folds in both runs, as text."""
+    folds = [side["fold"].astype(str) if "fold" in side else pd.Series("", side.index) for side in (left, right)]
+    return (folds[0] + " " + folds[1])[left["truth"].notna()].to_numpy().astype(str)
+
+
+def _areas(one: Sample, two: Sample, models: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """Both AUCs and their difference: by DeLong's test, or over the folds where several models scored the cases of a run."""
+    if np.unique(models).size < 2:
+        areas = delong(one.truth, one.probability, two.probability, one.subjects.tolist())
+        values = {"value_a": areas.auc_a, "value_b": areas.auc_b, "difference": areas.difference}
+        return values | {"low": areas.low, "high": areas.high, "p": areas.p}
+    scores = [
+        Scores(name, 0, one.truth[of], one.subjects[of], two.probability[of], one.probability[of])
+        for name in np.unique(models)
+        for of in [models == name]
+    ]
+    found = auc_difference(scores, resamples=resamples, seed=seed)
+    values = {"value_a": found.second, "value_b": found.first, "difference": found.interval.value}
+    return values | {
+        "low": found.interval.low, "high": found.interval.high, "p": found.p, "estimable": found.interval.estimable
+    }  # fmt: skip
 
 
 def split_rows(table: pd.DataFrame, split: str, present: str = "") -> pd.DataFrame:

@@ -3,7 +3,8 @@
 Test rows of all folds stand in one table. Validation rows are kept with their fold, so that a threshold chosen on a fold's
 validation cases judges that fold's test cases only. External cases were predicted by the models of all folds: here they have one
 prediction, the mean of the folds' probabilities. AUCs are over the pooled probabilities of several models, which may be
-calibrated differently: the mean of the folds' own AUCs is another, usually slightly higher, number.
+calibrated differently: the mean of the folds' own AUCs is another, usually slightly higher, number. Where runs are compared, an
+AUC counts pairs of cases within a fold instead (`evaluation.run_comparison`, `evaluation.pairwise`).
 """
 
 from __future__ import annotations
