@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +22,16 @@ import pytest
 from workbench.errors import RunError
 from workbench.experiments import scheduling, ticking
 from workbench.experiments.ticking import Ticker, anything_due
-from workbench.records import occurrences
+from workbench.records import notifying, occurrences
 from workbench.records.occurrences import read_history
+from workbench.records.run_folder import RunFolder
 from workbench.records.schedules import Notification, path_of, write_schedule
+from workbench.records.status import is_alive
+from workbench.records.sweeps import SweepPlan, write_plan
+from workbench.records.unwatched import known_history
 
 START = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)
+SPEC = {"method": "unet", "parameters": {}, "cohort": {"name": "demo", "fingerprint": "f"}}
 
 
 def later(minutes: float) -> datetime:
@@ -209,18 +216,114 @@ def test_still_running_is_skipped_with_the_reason(runs: Path) -> None:
     assert done(runs) == ["x"]
 
 
-def test_a_killed_scheduler_is_noticed_by_the_next(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(runs)
+def leave(runs: Path, **facts: Any) -> None:
+    """A claim whose scheduler was killed; with `facts`, after it had started what is due."""
     own = occurrences.claim(runs, "n", datetime(2026, 11, 21, 13, tzinfo=UTC))
     assert own is not None
-    own.path.write_text(json.dumps(own.document | {"pid": 2**22 + 1}))
+    own.noted(pid=2**22 + 1, **facts)
+
+
+def make_run(folder: Path, state: str, **spec: Any) -> None:
+    run = RunFolder.create(folder.parent, SPEC | {"run": folder.name, "experiment": folder.parent.name} | spec)
+    run.claim()
+    run.set_status(state, finished="2999-01-01T00:00:00+00:00")  # after whatever it is held against
+
+
+def test_a_killed_scheduler_is_noticed_by_the_next(runs: Path) -> None:
+    add(runs)
+    leave(runs)
     assert not tick(runs, 62)
     (record,) = read_history(runs, "n")
     assert record["outcome"] == "failed"
-    assert "was killed" in record["why"]
+    assert "was killed before this was started" in record["why"]
     assert done(runs) == []
     assert tick(runs, 121)
     assert outcomes(runs) == ["failed", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("states", "facts", "why"),
+    [
+        (["completed"], {"method": "unet"}, ""),
+        (["completed", "failed"], {"method": "unet"}, "1 of 2 runs completed, x/1 is failed"),
+        ([], {"method": "unet"}, "it left no run"),
+        (["completed"], {"method": "mts_unet"}, "it left no run"),
+        (["completed"], {"method": "unet", "at": "3000-01-01T00:00:00+00:00"}, "it left no run"),
+        (["completed", "completed"], {"method": "unet", "all_folds": True}, "the folds are not pooled"),
+        (["completed", "pooled"], {"method": "unet", "all_folds": True}, ""),
+        (["completed", "completed"], {"method": ""}, ""),
+        (["completed"], {"method": ""}, "1 of 2 runs completed, x/1 is missing"),
+        (["completed", "interrupted"], {"method": ""}, "1 of 2 runs completed, x/1 is interrupted"),
+    ],
+)
+def test_what_nobody_saw_end_is_known_from_its_runs(runs: Path, states: list[str], facts: dict[str, Any], why: str) -> None:
+    add(runs)
+    leave(runs, experiment="x", fingerprint={"code": "1"}, **facts)
+    for number, state in enumerate(states):
+        pooled = {"derived": {"kind": "pooled", "parents": ["0"]}} if state == "pooled" else {}
+        make_run(runs / "x" / str(number), "completed" if pooled else state, **pooled)
+    if not facts["method"]:
+        cells = [
+            {"run": f"x/{n}", "method": "unet", "condition": "baseline", "fold": n, "seed": 0, "parameters": {}} for n in (0, 1)
+        ]
+        cohort = {"name": "c", "path": "../c", "fingerprint": "f"}
+        write_plan(runs, SweepPlan(name="s-x", file="../s.yaml", experiment="x", cohort=cohort, cells=cells))
+        others = [cell | {"run": f"y/{cell['fold']}"} for cell in cells]
+        write_plan(runs, SweepPlan(name="s-y", file="../s.yaml", experiment="y", cohort=cohort, cells=others))
+        (runs / ".sweeps" / "damaged.json").write_text("{")
+    seen, _ = known_history(runs, "n")
+    assert read_history(runs, "n") == [], "who only asks writes nothing"
+    assert tick(runs, 62) is not bool(why)
+    (record,) = read_history(runs, "n")
+    assert [record] == [{**seen[0], "ended": record["ended"]}]
+    assert record["outcome"] == ("failed" if why else "completed")
+    assert why in record["why"]
+    assert why or record["ended"].startswith("2999")
+    (runs.parent / "done").unlink(missing_ok=True)
+    tick(runs, 121)
+    assert done(runs) == (["n x"] if why else []), "resumed where it was left, or nothing to be done"
+
+
+def test_a_run_that_outlived_its_scheduler_and_its_command_is_waited_for(runs: Path) -> None:
+    add(runs)
+    leave(runs, experiment="x", method="unet")
+    make_run(runs / "x" / "0", "running")
+    assert [claim.scheduled.hour for claim in known_history(runs, "n")[1]] == [13]
+    assert tick(runs, 62)
+    assert read_history(runs, "n") == []
+    RunFolder.open(runs / "x" / "0").set_status("completed")
+    assert tick(runs, 63)
+    assert outcomes(runs) == ["completed"]
+
+
+def look_and_wait(runs: Path, minutes: float) -> None:
+    Ticker(runs, clock=Clock(minutes)).look()
+    time.sleep(60)
+
+
+def test_the_work_of_a_killed_scheduler_goes_on_and_the_next_one_watches_it(runs: Path) -> None:
+    make_run(runs.parent / "made" / "0", "completed")
+    (runs.parent / "work.sh").write_text(
+        "echo x >> done; while [ ! -e stop ]; do sleep 0.05; done; mkdir -p runs/$2; cp -r made/0 runs/$2/0; exit 5"
+    )
+    add(runs, sweep="", method="unet", skip_unchanged=False)
+    killed = multiprocessing.get_context("fork").Process(target=look_and_wait, args=(runs, 61))
+    killed.start()
+    while not (claims := occurrences.read_claims(runs, "n")) or "job_pid" not in claims[0].document:
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    next_one = Ticker(runs, clock=Clock(122))
+    next_one.look()
+    assert next_one.busy
+    assert outcomes(runs) == ["still-running"], "the time that came meanwhile is let pass"
+    third = Ticker(runs, clock=Clock(123))
+    third.look()
+    assert not third.busy, "it has somebody who watches"
+    (runs.parent / "stop").touch()
+    assert next_one.run(poll=0.01), "the run completed: nobody's child has no exit status"
+    assert outcomes(runs) == ["completed", "still-running"]
+    assert done(runs) == ["x"]
 
 
 def test_too_long_is_stopped(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +406,32 @@ def test_a_command_gets_json_on_failure_only(runs: Path) -> None:
     assert read_history(runs, "n")[-1]["notification"] == "sent"
 
 
+def test_a_hook_does_not_hold_the_lock_and_ends_in_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifying, "COMMAND_SECONDS", 5.0)
+    folder, free = runs / ".schedules", runs.parent / "free"
+    lock = f"import fcntl; fcntl.flock(open('{folder}/.lock'), fcntl.LOCK_EX | fcntl.LOCK_NB); open('{free}', 'w')"
+    hook = Notification(command=shlex.join([sys.executable, "-c", lock]), when="always")
+    add(runs, catch_up="skip", notify=hook.model_dump())
+    tick(runs, 90)
+    (record,) = read_history(runs, "n")
+    assert (record["outcome"], record["notification"]) == ("missed", "sent")
+    assert free.exists()
+    monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
+    left = runs.parent / "left"
+    add(runs, "slow", notify=Notification(command=f"sh -c 'sleep 600 & echo $! > {left}; wait'", when="always").model_dump())
+    begun = time.monotonic()
+    assert tick(runs, 61)
+    while is_alive(int(left.read_text()), None) and time.monotonic() - begun < 60:
+        time.sleep(0.02)
+    assert time.monotonic() - begun < 60, "it goes with all that it started"
+    (record,) = read_history(runs, "slow")
+    assert record["outcome"] == "completed"
+    assert "did not end within 0.2 s" in record["notification"]
+    add(runs, "daemon", notify=Notification(command="sh -c 'sleep 2 &'", when="always").model_dump())
+    tick(runs, 61)
+    assert read_history(runs, "daemon")[0]["notification"] == "sent", "what it leaves running is not waited for"
+
+
 @pytest.mark.parametrize("command", ["no-such-program-here", "sh -c 'echo broken >&2; exit 4'", "unbalanced '"])
 def test_a_hook_that_fails_is_written_down_and_breaks_nothing(runs: Path, command: str) -> None:
     add(runs, notify=Notification(command=command, when="always").model_dump())
@@ -359,7 +488,8 @@ def test_a_webhook_that_points_elsewhere_is_not_followed(runs: Path, hook: HTTPS
     assert str(hook.server_port) not in answer
 
 
-def test_a_webhook_that_is_down(runs: Path) -> None:
-    add(runs, notify=Notification(webhook="http://127.0.0.1:9/hook", when="always").model_dump())
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/hook", "http://127.0.0.1:port/hook"])
+def test_a_webhook_that_is_down(runs: Path, address: str) -> None:
+    add(runs, notify=Notification(webhook=address, when="always").model_dump())
     assert tick(runs, 61)
     assert "webhook failed" in read_history(runs, "n")[0]["notification"]

@@ -189,20 +189,23 @@ def schedule_history(
     as_json: Json = False,
 ) -> None:
     """Show what became of each scheduled time, newest last. The history of a removed schedule stays."""
-    from workbench.records.occurrences import history_path, read_history
+    from workbench.records.occurrences import history_path
     from workbench.records.schedules import check_name, read_schedule
+    from workbench.records.unwatched import known_history
 
     check_name(name)
     if not history_path(runs, name).exists():
         read_schedule(runs, name)
-    records = read_history(runs, name, all_of_it=last == 0 or last > 500)[-last:]
+    records, working = known_history(runs, name, all_of_it=last == 0 or last > 500)
     if as_json:
-        print_value(records)
+        print_value(records[-last:])
         return
-    if not records:
+    if not records and not working:
         say(f"schedule '{name}' has not been due yet")
-    for record in records:
+    for record in records[-last:]:
         print_value(_line(record))
+    for claim in working:
+        say(_line({"scheduled": claim.scheduled.isoformat(), "outcome": "running", **claim.facts}))
 
 
 @schedule_app.command("pause")
@@ -342,19 +345,18 @@ def schedule_units(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def _row(runs: Path, row: ScheduleRow) -> dict[str, Any]:
     """One schedule as `list` shows it."""
-    from workbench.records.occurrences import due, read_claims, read_history
+    from workbench.records.occurrences import due, read_claims
     from workbench.records.timing import local_zone
+    from workbench.records.unwatched import known_history
 
     schedule = row.schedule
     if schedule is None:
         empty = dict.fromkeys(("what", "when", "zone", "next_in_zone", "next_local"), "-")
         return {"name": row.name, "problem": row.problem, "state": "damaged", "paused": None, "next": None, "last": None, **empty}
     now = datetime.now(UTC)
-    records = read_history(runs, row.name)
-    claims = read_claims(runs, row.name)
-    ended = {datetime.fromisoformat(record["scheduled"]) for record in records if "outcome" in record}
-    running = any(claim.scheduled not in ended and claim.alive for claim in claims)
-    waiting = due(schedule, [*ended, *(claim.scheduled for claim in claims)], now).run
+    records, running = known_history(runs, row.name)
+    ended = [datetime.fromisoformat(record["scheduled"]) for record in records if "outcome" in record]
+    waiting = due(schedule, [*ended, *(claim.scheduled for claim in read_claims(runs, row.name))], now).run
     state = "running" if running else "paused" if schedule.paused else "due now" if waiting else "waiting"
     coming = None if schedule.paused else schedule.timing.next_after(now)
     try:

@@ -29,9 +29,11 @@ from workbench.records.occurrences import (
     read_claims,
     read_history,
     stamp,
+    watcher,
 )
 from workbench.records.processes import StartedRun, start
 from workbench.records.schedules import FOLDER, Schedule, list_schedules, path_of
+from workbench.records.unwatched import judge, open_claims
 
 LOOK_EVERY = 20.0
 """Seconds between two looks for what is due, while something runs."""
@@ -73,6 +75,7 @@ class Ticker:
         """How many ended badly or could not be read."""
         self._report = report
         self._working: list[_Working] = []
+        self._untold: list[tuple[Schedule, dict[str, Any]]] = []
         self._problems: dict[str, str] = {}
         self._stopping = False
 
@@ -116,6 +119,7 @@ class Ticker:
                 self._begin(schedule, own, missed)
             except (WorkbenchError, OSError) as error:
                 self._problem(schedule.name, str(error))
+        self._tell()
 
     def guarded_look(self) -> None:
         """Look, and report it where that is not possible now (a disk that is full or away) instead of raising."""
@@ -125,14 +129,16 @@ class Ticker:
     def _take(self, schedule: Schedule) -> tuple[Schedule, Claim, int] | None:
         """Claim what is due of one schedule; what is not to be run is written down here. The lock is held."""
         now = self.clock()
-        records = {datetime.fromisoformat(record["scheduled"]): record for record in read_history(self.runs, schedule.name)}
+        records = read_history(self.runs, schedule.name)
         claims = read_claims(self.runs, schedule.name)
-        open_claims = [known for known in claims if "outcome" not in records.get(known.scheduled, {})]
-        running = [known for known in open_claims if known.alive]
-        for left in (known for known in open_claims if known not in running):
-            why = f"nobody watched to the end: the scheduler on {left.document.get('host', 'an unknown machine')} was killed"
-            self._write(schedule, left.scheduled, "failed", why=why, log=left.document.get("log", ""))
-        found = due(schedule, [*records, *(known.scheduled for known in claims)], now)
+        running, unseen = open_claims(self.runs, records, claims)
+        for record in unseen:
+            self._write(schedule, **record | {"scheduled": datetime.fromisoformat(record["scheduled"])})
+        for known in running:
+            if known.orphaned:
+                self._adopt(schedule, known)
+        taken = [datetime.fromisoformat(record["scheduled"]) for record in records]
+        found = due(schedule, [*taken, *(known.scheduled for known in claims)], now)
         if running and schedule.catch_up == "all":
             return None  # in turn: the rest stays due
         if found.missed and (schedule.catch_up != "one") and claim(self.runs, schedule.name, found.missed[-1]):
@@ -141,7 +147,7 @@ class Ticker:
             self._write(schedule, found.missed[-1], "missed", why=why, first=first, missed=len(found.missed))
         if not found.run or (own := claim(self.runs, schedule.name, found.run[0])) is None:
             return None
-        prune_claims(claims, now)
+        prune_claims(claims, running)
         missed = len(found.missed) if schedule.catch_up == "one" else 0
         if running:
             begun = running[-1].scheduled.isoformat()
@@ -150,6 +156,14 @@ class Ticker:
             )
             return None
         return schedule, own, missed
+
+    def _adopt(self, schedule: Schedule, orphan: Claim) -> None:
+        """Watch what goes on though whoever started it was killed."""
+        own, document = orphan.noted(**watcher()), orphan.document
+        pid, log = int(document["job_pid"]), self.runs / document.get("log", "")
+        age = (datetime.now(UTC) - datetime.fromisoformat(document["at"])).total_seconds()
+        process = StartedRun(pid, pid, document["job_created"], log)
+        self._working.append(_Working(schedule, own, process, own.facts, time.monotonic() - age))
 
     def _damaged(self, name: str, problem: str) -> None:
         """Say that a document cannot be read, once for each time it was written: cron mails what is said, every minute."""
@@ -179,13 +193,17 @@ class Ticker:
             log = f"{FOLDER}/.logs/{schedule.name}-{stamp(own.scheduled)}.log"
             command = scheduling.command_of(schedule, self.runs, experiment)
             folder = scheduling.working_folder(schedule, self.runs)
+            facts |= {"experiment": experiment, "log": log}
+            all_folds = schedule.parameters.get("fold") == "all"
+            own = own.noted(**facts, method=schedule.method, all_folds=all_folds)  # before it is there to be lost sight of
             process = start(command, self.runs / log, folder=folder)
         except Exception as error:  # whatever it is, it is this schedule's: it is written down, and the others go on
             why = str(error) if isinstance(error, WorkbenchError | OSError) else f"{type(error).__name__}: {error}"
             self._write(schedule, own.scheduled, "failed", why=why, **facts)
             return
-        facts |= {"experiment": experiment, "log": log}
-        self._working.append(_Working(schedule, own.started(process.pid, log), process, facts, time.monotonic()))
+        with contextlib.suppress(OSError):  # a disk that has just filled up: it is watched all the same
+            own = own.noted(job_pid=process.pid)
+        self._working.append(_Working(schedule, own, process, facts, time.monotonic()))
 
     def _there(self, record: dict[str, Any]) -> bool:
         return (self.runs / str(record.get("experiment", ""))).is_dir()
@@ -193,15 +211,25 @@ class Ticker:
     def poll(self) -> None:
         """Write down what has ended; stop what takes too long."""
         for work in list(self._working):
-            status = _exit_status(work.process)
-            if status is None:
+            ended, status = _ended(work.process)
+            result = self._result(work, status) if ended else None
+            if result is None:
                 self._watch(work)
                 continue
             self._working.remove(work)
-            outcome = "failed" if status or work.stopping else "completed"
-            why = "" if outcome == "completed" else work.stopping or _reason(status, work.process.log)
             with self._guarded(work.schedule.name):
-                self._write(work.schedule, work.claim.scheduled, outcome, why=why, exit_code=status, **work.facts)
+                self._write(work.schedule, work.claim.scheduled, **work.facts, **result)
+        self._tell()
+
+    def _result(self, work: _Working, status: int | None) -> dict[str, Any] | None:
+        """Outcome and reason of a command that has ended; None where it was not ours, and one of its runs goes on."""
+        if work.stopping:
+            return {"outcome": "failed", "why": work.stopping, "exit_code": status}
+        if status is None:
+            return judge(self.runs, work.claim)
+        if status:
+            return {"outcome": "failed", "why": _reason(status, work.process.log), "exit_code": status}
+        return {"outcome": "completed", "exit_code": status}
 
     def _watch(self, work: _Working) -> None:
         work.claim.touch()
@@ -234,10 +262,20 @@ class Ticker:
         append_history(self.runs, schedule.name, record)
         self.failures += outcome == "failed"
         if wanted(schedule.notify, outcome):
+            self._untold.append((schedule, record))
+        else:
+            self._report({"schedule": schedule.name, **record})
+
+    def _tell(self) -> None:
+        """Send the notifications, never while the lock is held: they take as long as they like, up to their time limit."""
+        untold, self._untold = self._untold, []
+        for schedule, record in untold:
             answer = tell(schedule.notify, {"schedule": schedule.name, **record})
-            record["notification"] = answer
-            append_history(self.runs, schedule.name, {"scheduled": record["scheduled"], "notification": answer})
-        self._report({"schedule": schedule.name, **record})
+            with self._guarded(schedule.name):
+                append_history(self.runs, schedule.name, {"scheduled": record["scheduled"], "notification": answer})
+            self._report({"schedule": schedule.name, **record, "notification": answer})
+            for work in self._working:
+                work.claim.touch()
 
     def _problem(self, name: str, text: str) -> None:
         if self._problems.get(name) != text:  # once, not at every look
@@ -267,13 +305,13 @@ def anything_due(runs: str | Path, now: datetime | None = None) -> list[str]:
     return names
 
 
-def _exit_status(process: StartedRun) -> int | None:
-    """The exit status of a process of ours, negative for a signal; None while it is at work."""
+def _ended(process: StartedRun) -> tuple[bool, int | None]:
+    """Whether a process has ended, and its exit status, negative for a signal; None where it is no child of ours."""
     try:
         pid, status = os.waitpid(process.pid, os.WNOHANG)
-    except ChildProcessError:  # somebody else has taken its status
-        return None if process.alive else 1
-    return os.waitstatus_to_exitcode(status) if pid else None
+    except ChildProcessError:
+        return not process.alive, None
+    return bool(pid), os.waitstatus_to_exitcode(status) if pid else None
 
 
 def _reason(status: int, log: Path) -> str:

@@ -8,9 +8,14 @@ A command is run as the user of the scheduler: who may write to the runs folder 
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import os
 import shlex
+import signal
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -40,20 +45,31 @@ def tell(notify: Notification, record: Mapping[str, Any]) -> str:
     """
     problems = []
     if notify.command:
-        problems.append(_run(notify.command, json.dumps(record, ensure_ascii=False, default=str)))
+        problems.append(_run(notify.command, json.dumps(record, ensure_ascii=False, default=str).encode()))
     if notify.webhook:
         told = {name: record[name] for name in _TOLD_OUTSIDE if record.get(name) is not None}
         problems.append(_post(notify.webhook, json.dumps(told, ensure_ascii=False, default=str).encode()))
     return "; ".join(filter(None, problems)) or "sent"
 
 
-def _run(command: str, text: str) -> str:
-    try:
-        done = subprocess.run(shlex.split(command), input=text, text=True, capture_output=True, timeout=COMMAND_SECONDS)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return f"command failed: {error}"
-    last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-    return f"command failed: exit status {done.returncode}: {' '.join(last)}" if done.returncode else ""
+def _run(command: str, content: bytes) -> str:
+    with tempfile.TemporaryFile() as output:  # no pipe: whatever the command leaves running would keep it open, and us waiting
+        try:
+            process = subprocess.Popen(
+                shlex.split(command), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            return f"command failed: {error}"
+        try:
+            process.communicate(content, timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it may have become another user
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(1)
+            return f"command failed: it did not end within {COMMAND_SECONDS:g} s and was killed"
+        output.seek(0)
+        last = output.read().decode(errors="replace").strip().splitlines()[-1:]
+    return f"command failed: exit status {process.returncode}: {' '.join(last)}" if process.returncode else ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -68,5 +84,5 @@ def _post(address: str, content: bytes) -> str:
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=WEBHOOK_SECONDS):
             return ""
-    except (OSError, ValueError) as error:  # the address itself may be a secret: it is not repeated
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the address itself may be a secret: it is not repeated
         return f"webhook failed: {error}"

@@ -14,14 +14,14 @@ import socket
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
 from workbench.files import write_json
 from workbench.records.schedules import Schedule, grace_of, schedules_folder
-from workbench.records.status import is_alive, process_created
+from workbench.records.status import is_alive, is_here, pid_scope, process_created
 
 OUTCOMES = ("completed", "failed", "skipped-unchanged", "still-running", "missed")
 
@@ -33,6 +33,7 @@ SILENT_AFTER = 600.0
 
 _TAIL = 1 << 19
 _KEPT_CLAIMS = 200
+"""Fewer than the records that `read_history` reads at least: a claim without a record counts as never ended."""
 
 
 def stamp(moment: datetime) -> str:
@@ -171,9 +172,11 @@ class Claim:
     scheduled: datetime
     document: dict[str, Any]
 
-    def started(self, pid: int, log: str) -> Claim:
-        """Note the process that does the work; it may outlive the one that started it."""
-        document = self.document | {"job_pid": pid, "job_created": process_created(pid), "log": log}
+    def noted(self, **facts: Any) -> Claim:
+        """Add to the document: what is done, the process that does it (`job_pid`), whoever watches that now (`watcher`)."""
+        if facts.get("job_pid"):
+            facts["job_created"] = process_created(facts["job_pid"])
+        document = self.document | facts
         write_json(self.path, document)
         return Claim(self.path, self.scheduled, document)
 
@@ -184,9 +187,9 @@ class Claim:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that took it or the one that does the work is there; elsewhere, whether somebody touches it."""
-        if self.document.get("host") == socket.gethostname():
-            return any(is_alive(self.document.get(f"{key}pid"), self.document.get(f"{key}created")) for key in ("", "job_"))
+        """Whether the process that watches it or the one that does the work is there; elsewhere, whether somebody touches it."""
+        if is_here(self.document):
+            return self._lives("") or self._lives("job_")
         probe = self.path.parent / f".{uuid.uuid4().hex[:12]}.probe"  # the file system's clock, not ours
         try:
             probe.touch()
@@ -195,6 +198,26 @@ class Claim:
             return True
         finally:
             probe.unlink(missing_ok=True)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it says of the work, for the history."""
+        told = ("started", "missed", "fingerprint", "experiment", "log")
+        return {key: value for key, value in self.document.items() if key in told}
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the work goes on here, and whoever watched it is gone."""
+        return is_here(self.document) and self._lives("job_") and not self._lives("")
+
+    def _lives(self, key: str) -> bool:
+        return is_alive(self.document.get(f"{key}pid"), self.document.get(f"{key}created"))
+
+
+def watcher() -> dict[str, Any]:
+    """This process, as a claim names who watches."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid_scope": pid_scope(), "pid": pid, "created": process_created(pid)}
 
 
 def claim(runs: str | Path, name: str, scheduled: datetime) -> Claim | None:
@@ -206,8 +229,7 @@ def claim(runs: str | Path, name: str, scheduled: datetime) -> Claim | None:
     folder = _claims(runs, name)
     path = folder / f"{stamp(scheduled)}.json"
     document = {
-        "scheduled": scheduled.astimezone(UTC).isoformat(), "host": socket.gethostname(), "pid": os.getpid(),
-        "created": process_created(os.getpid()), "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scheduled": scheduled.astimezone(UTC).isoformat(), "at": datetime.now(UTC).isoformat(timespec="seconds"), **watcher(),
     }  # fmt: skip
     temporary = folder / f".{uuid.uuid4().hex[:12]}.claim"
     try:
@@ -242,10 +264,10 @@ def read_claims(runs: str | Path, name: str) -> list[Claim]:
     return found
 
 
-def prune_claims(claims: Sequence[Claim], now: datetime) -> None:
-    """Remove claims of times long past, which the history holds too."""
+def prune_claims(claims: Sequence[Claim], working: Collection[Claim]) -> None:
+    """Remove claims of old that are not at work any more: what became of them stands in the history, if far back."""
     for old in claims[:-_KEPT_CLAIMS]:
-        if now - old.scheduled > timedelta(days=30):
+        if old not in working:
             old.path.unlink(missing_ok=True)
 
 
