@@ -198,6 +198,8 @@ def test_a_fold_takes_its_test_cases_and_no_training_case(tiny_cohort: Cohort, m
     for bad in ({"fold": "some"}, {"fold": 17}, {"labels": ""}, {"labels": "mine"}, {"modalities": "ct"}, {"split": "train"}):
         with pytest.raises(ParameterError):
             import_predictions(folder, tiny_cohort, "x", **common | bad)
+    with pytest.raises(ParameterError, match="has no external cases"):
+        import_predictions(folder, tiny_cohort, "x", **common | {"split": "external"})
     with pytest.raises(ParameterError, match="name"):
         import_predictions(folder, tiny_cohort, " ", **common)
 

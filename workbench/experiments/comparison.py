@@ -34,8 +34,8 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
     Returns:
         One row per pair, region or marker class, and metric: both values, their difference (first minus second) with its 95 %
         interval, n, p (Wilcoxon for voxel metrics, DeLong for AUC, within folds where a run pools them, McNemar for accuracy at
-        each run's Youden threshold from its validation cases), p after Holm's correction over the whole table, and a remark where the budgets differ
-        or a run's pretrained weights had seen, or may have seen, the test subjects.
+        each run's Youden threshold from its validation cases), p after Holm's correction over the whole table, and a
+        remark where the budgets differ or a run's pretrained weights had seen, or may have seen, the test subjects.
 
     Raises:
         RunError: fewer than two runs, one named twice or not evaluated, no such split, or no region or marker in common.

@@ -41,7 +41,7 @@ DICTIONARY: dict[str, tuple[str, str]] = {
     "split": ("role of the case: validation chooses checkpoint and thresholds, test and external judge", ""),
     "present": ("sequences that were shown, joined by '+'", ""),
     "region": ("tumour region: WT whole tumour, TC core, ET enhancing, ED oedema, NCR necrosis, RC cavity, lesion", ""),
-    "metric": ("what was measured", ""),
+    "metric": ("what was measured; accuracy, precision, recall and other decisions are those at a probability of 0.5", ""),
     "value": (
         "the metric's value; hd95 in mm, volume_error in ml (predicted minus true), the others without unit; empty: not defined "
         "or not estimable", "mm, ml or none",

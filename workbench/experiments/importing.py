@@ -111,6 +111,8 @@ def import_predictions(
         raise ParameterError(f"--split '{split}': expected test or external")
     shown = _shown(cohort, modalities)
     roles = _roles(cohort, fold)
+    if not (roles["split"] == split).any():
+        raise ParameterError(f"--split {split}: cohort {cohort.info.name} has no {split} cases")
     given = _collect(cohort, folder, pattern, probabilities, labels, roles, split, allow_missing)
     staged = Path(runs) / experiment / f".{uuid.uuid4().hex[:12]}.tmp"
     try:
