@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import panel as pn
 
+from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
 from workbench.errors import WorkbenchError
@@ -191,7 +192,7 @@ class AblationsPage(pn.viewable.Viewer):
         html = f'<div style="overflow-x:auto">{html}</div>'
         return pn.Column(
             heading,
-            pn.Row(pn.pane.HoloViews(figure, linked_axes=False), margin=0, scroll="x-auto", sizing_mode="stretch_width"),
+            figure_box(figure_pane(figure)),
             pn.pane.HTML(html, stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
             pn.pane.HTML(self._curves(cells, deltas.reference), margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
             sizing_mode="stretch_width", margin=0,

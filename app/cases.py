@@ -104,17 +104,16 @@ class CasesPage(pn.viewable.Viewer):
 
     def __panel__(self) -> Any:
         left = pn.Column(
-            pn.Row(self.source, self.split, margin=(0, 0, 8, 0)),
+            pn.FlexBox(self.source, self.split, margin=(0, 0, 8, 0)),
             self.table,
             pn.Row(self.before, self.after, self.help_button, margin=0),
             self.help,
-            width=450,
-            margin=(0, 20, 0, 0),
+            styles={"flex": "1 1 450px", "min-width": "0"},
+            margin=0,
         )
-        right = pn.Column(self.panel, self.facts, sizing_mode="stretch_width", min_width=480, margin=0)
-        return pn.Column(
-            self.notice, pn.Row(left, right, sizing_mode="stretch_width"), self.keyboard, sizing_mode="stretch_width"
-        )
+        right = pn.Column(self.panel, self.facts, styles={"flex": "100 1 480px", "min-width": "0"}, margin=0)
+        beside = pn.FlexBox(left, right, sizing_mode="stretch_width", gap="0 20px", margin=0)
+        return pn.Column(self.notice, beside, self.keyboard, sizing_mode="stretch_width")
 
     # -- following the state ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import panel as pn
 
+from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
@@ -35,16 +36,16 @@ class ComparisonPanel(pn.viewable.Viewer):
         )
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
         self.region = pn.widgets.Select(label="Region of the differences", options=[], width=190, margin=(0, 0, 0, 12))
-        self.pairs = pn.pane.HoloViews(None, linked_axes=False)  # emptied, never hidden: Panel fails to hide a drawn one
+        self.pairs = figure_pane()
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
-        self.regions = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 20, 0, 0))
-        self.markers = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.regions = figure_pane(margin=(0, 20, 0, 0))
+        self.markers = figure_pane()
         self.layout = pn.Column(
             self.title,
             pn.FlexBox(self.metric, self.split, self.region),
             self.notes,
-            pn.FlexBox(self.regions, self.markers),
-            pn.FlexBox(self.pairs),
+            figure_box(self.regions, self.markers),
+            figure_box(self.pairs),
             sizing_mode="stretch_width",
             margin=0,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import panel as pn
 
+from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
@@ -65,7 +66,11 @@ class CurvesPage(pn.viewable.Viewer):
         self._following = False
         self._first_youden = float("nan")
         self.runs = pn.widgets.MultiChoice(
-            label="Runs (none chosen: the latest of each method)", options={}, width=460, margin=(0, 16, 0, 0)
+            label="Runs (none chosen: the latest of each method)",
+            options={},
+            sizing_mode="stretch_width",
+            max_width=460,
+            margin=(0, 16, 0, 0),
         )
         self.marker = pn.widgets.Select(label="Marker", options={}, width=260, margin=(0, 16, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), value=state.split, width=130, margin=(0, 16, 0, 0))
@@ -80,15 +85,15 @@ class CurvesPage(pn.viewable.Viewer):
         )
         self.use_youden = pn.widgets.Button(label="Use the Youden threshold", margin=(18, 0, 0, 0), height=32)
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
-        self.roc = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
-        self.recall = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 12, 0, 0))
-        self.calibration = pn.pane.HoloViews(None, linked_axes=False, margin=0)
-        self.pairs = pn.pane.HoloViews(None, linked_axes=False)  # emptied, never hidden: Panel can fail to hide a drawn one
-        self.confusion = pn.FlexBox(sizing_mode="stretch_width", margin=0)
+        self.roc = figure_pane(margin=(0, 12, 0, 0))
+        self.recall = figure_pane(margin=(0, 12, 0, 0))
+        self.calibration = figure_pane()
+        self.pairs = figure_pane()
+        self.confusion = figure_box()
         self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
         self.figures = pn.Column(
-            pn.FlexBox(self.roc, self.recall, self.calibration),
-            pn.FlexBox(self.pairs),
+            figure_box(self.roc, self.recall, self.calibration),
+            figure_box(self.pairs),
             self.confusion,
             self.table,
             sizing_mode="stretch_width",
@@ -216,7 +221,7 @@ class CurvesPage(pn.viewable.Viewer):
             self.recall.object = precision_recall_figure(runs, best=best, marks=marks, title="Precision and recall", **style)
             self.calibration.object = calibration_figure(runs, title="Calibration", **style)
             self.confusion[:] = [
-                pn.pane.HoloViews(
+                figure_pane(
                     confusion_figure(run, state.threshold, names=class_names(marker, name), index=index, name=state.theme),
                     margin=(8, 16, 0, 0),
                 )
@@ -316,7 +321,9 @@ class CurvesPage(pn.viewable.Viewer):
         metrics = {run.title: marker_metrics(run.sample, threshold=self.state.threshold) for run in runs}
         html = marker_table(metrics).to_html(index=False, border=0, escape=True)
         caption = f"Metrics at threshold {self.state.threshold:.2f} with 95 % intervals over subjects ({escape(subtitle)})"
-        return f'<div style="font-weight:650;font-size:15px;margin:6px 0">{caption}</div>{html}'
+        return (
+            f'<div style="font-weight:650;font-size:15px;margin:6px 0">{caption}</div><div style="overflow-x:auto">{html}</div>'
+        )
 
     def _say(self, notes: list[str]) -> None:
         self.notes.object = "".join(f"<div>{escape(note)}</div>" for note in dict.fromkeys(notes))

@@ -7,6 +7,7 @@ from typing import Any
 
 import panel as pn
 
+from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
 from workbench.errors import WorkbenchError
@@ -31,10 +32,10 @@ class RunPanel(pn.viewable.Viewer):
         self.state, self.store = state, store
         self._shown: Any = None
         self.title = pn.pane.HTML("", margin=(14, 0, 8, 0), sizing_mode="stretch_width")
-        self.facts = pn.pane.HTML("", width=380, margin=(0, 24, 0, 0))
-        self.loss = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 16, 0, 0))
-        self.score = pn.pane.HoloViews(None, linked_axes=False, margin=0)
-        self.layout = pn.Column(self.title, pn.FlexBox(self.facts, self.loss, self.score), sizing_mode="stretch_width", margin=0)
+        self.facts = pn.pane.HTML("", sizing_mode="stretch_width", max_width=380, margin=(0, 24, 0, 0))
+        self.loss = figure_pane(margin=(0, 16, 0, 0))
+        self.score = figure_pane()
+        self.layout = pn.Column(self.title, figure_box(self.facts, self.loss, self.score), sizing_mode="stretch_width", margin=0)
         state.param.watch(self.refresh, "run")
 
     def __panel__(self) -> Any:
@@ -68,8 +69,7 @@ class RunPanel(pn.viewable.Viewer):
     def _clear(self) -> None:
         self._shown = None
         self.facts.object = ""
-        self.loss.param.update(object=None, visible=False)
-        self.score.param.update(object=None, visible=False)
+        self.loss.object = self.score.object = None
 
     def _draw(self, row: RunRow) -> None:
         figures: dict[str, Any] = {}
@@ -86,7 +86,7 @@ class RunPanel(pn.viewable.Viewer):
             except (WorkbenchError, OSError) as error:
                 self.facts.object += f"<p>The training record cannot be read: {escape(str(error))}</p>"
         for pane, key in ((self.loss, "loss"), (self.score, "score")):
-            pane.param.update(object=figures.get(key), visible=key in figures)
+            pane.object = figures.get(key)
 
     def _failure(self, row: RunRow) -> str:
         """Cell and last lines of a run that failed; empty where it says nothing of the kind."""

@@ -10,6 +10,7 @@ import pandas as pd
 import panel as pn
 
 from app.comparison import ComparisonPanel
+from app.figures import figure_box
 from app.inspection import RunPanel
 from app.state import AppState
 from app.store import Store
@@ -82,7 +83,9 @@ class OverviewPage(pn.viewable.Viewer):
     def __init__(self, state: AppState, store: Store) -> None:
         super().__init__()
         self.state, self.store = state, store
-        self.count = pn.pane.HTML("", margin=(0, 0, 6, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
+        self.tick = pn.widgets.Button(label="Tick all shown", margin=(0, 8, 0, 0), height=30)
+        self.untick = pn.widgets.Button(label="Untick all", margin=0, height=30)
+        self.count = pn.pane.HTML("", margin=(0, 16, 0, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
         self.empty = pn.pane.Markdown("", visible=False, stylesheets=[_EMPTY_STYLE], styles={"font-size": "15px"})
         self.table = pn.widgets.Tabulator(
             self._with_ticks(runs_table([], {})),
@@ -98,14 +101,23 @@ class OverviewPage(pn.viewable.Viewer):
             stylesheets=[_TABLE_STYLE],
             margin=(0, 0, 12, 0),
             widths={TICK: 40, "Run": 165, "Status": 130, "Cohort": 155, "Started": 130, "Budget": 105},
+            min_width=1300,  # a narrow screen scrolls the list instead of squeezing it
         )
         state.param.watch(lambda *_: self._update_table(self._with_ticks(self.table.value)), "runs")  # before the figures
         self.comparison = ComparisonPanel(state, store)
         self.inspection = RunPanel(state, store)
         self.table.on_click(self._clicked)
+        self.tick.on_click(self._tick_shown)
+        self.untick.on_click(lambda _: setattr(state, "runs", []))
         state.param.watch(lambda *_: self.refresh(), "page")
         self.layout = pn.Column(
-            self.count, self.empty, self.table, self.comparison, self.inspection, sizing_mode="stretch_width", margin=0
+            pn.FlexBox(self.count, self.tick, self.untick, align_items="center", margin=(0, 0, 6, 0)),
+            self.empty,
+            figure_box(self.table),
+            self.comparison,
+            self.inspection,
+            sizing_mode="stretch_width",
+            margin=0,
         )
         if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
             self.refresh_table()  # the list is there with the page; the figures follow
@@ -137,7 +149,7 @@ class OverviewPage(pn.viewable.Viewer):
         note = f", {broken} of them unreadable" if broken else ""
         self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note} in <code>{self.store.folder}</code>" if rows else ""
         self.empty.param.update(object=EMPTY.format(folder=self.store.folder), visible=not rows)
-        self.table.visible = bool(rows)
+        self.table.visible = self.tick.visible = self.untick.visible = bool(rows)
         self._update_table(self._with_ticks(frame))
 
     def _headlines(self, runs: list[str]) -> dict[str, dict[str, Interval] | None]:
@@ -163,6 +175,13 @@ class OverviewPage(pn.viewable.Viewer):
         ]
         ticks = pd.DataFrame({TICK: pd.Series(boxes, index=frame.index, dtype=object)})
         return ticks.join(frame.drop(columns=TICK, errors="ignore"))
+
+    def _tick_shown(self, *_: object) -> None:
+        """Tick every run of the page of the list that is looked at, as it is sorted; what is ticked elsewhere stays."""
+        start = (self.table.page - 1) * PAGE_SIZE if self.table.pagination else 0
+        readable = {row.run for row in self.store.runs() if row.readable}
+        shown = [run for run in map(str, self.table.current_view.index[start : start + PAGE_SIZE]) if run in readable]
+        self.state.runs = list(dict.fromkeys([*self.state.runs, *shown]))
 
     def _clicked(self, event: Any) -> None:
         index = [str(run) for run in self.table.value.index]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import panel as pn
 
+from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
 from workbench.contracts import PRETRAINING
@@ -49,19 +50,23 @@ class RobustnessPage(pn.viewable.Viewer):
         self._shown: Any = None
         self._following = False
         self.runs = pn.widgets.MultiChoice(
-            label="Runs (none chosen: the latest of each method)", options={}, width=460, margin=(0, 16, 0, 0)
+            label="Runs (none chosen: the latest of each method)",
+            options={},
+            sizing_mode="stretch_width",
+            max_width=460,
+            margin=(0, 16, 0, 0),
         )
         self.judged = pn.widgets.Select(label="Judged by", options={}, width=260, margin=(0, 16, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=130, margin=(0, 16, 0, 0))
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
-        self.heatmap = pn.pane.HoloViews(None, linked_axes=False, margin=(0, 20, 0, 0))
-        self.number = pn.pane.HoloViews(None, linked_axes=False, margin=0)
-        self.added = pn.pane.HoloViews(None, linked_axes=False, margin=0)
+        self.heatmap = figure_pane(margin=(0, 20, 0, 0))
+        self.number = figure_pane()
+        self.added = figure_pane()
         self.features = pn.Column(sizing_mode="stretch_width", margin=(16, 0, 0, 0))
         self.layout = pn.Column(
             pn.FlexBox(self.judged, self.split, self.runs, align_items="flex-start"),
             self.notes,
-            pn.FlexBox(self.heatmap, self.number, self.added),
+            figure_box(self.heatmap, self.number, self.added),
             self.features,
             sizing_mode="stretch_width",
             margin=0,
@@ -99,7 +104,7 @@ class RobustnessPage(pn.viewable.Viewer):
             else:
                 notes.append("No run was judged under subsets of its sequences yet." if rows else "There are no runs yet.")
                 for pane in (self.heatmap, self.number, self.added):
-                    pane.param.update(object=None, visible=False)
+                    pane.object = None
             notes += self._draw_features(rows)
             self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in notes)
 
@@ -152,7 +157,7 @@ class RobustnessPage(pn.viewable.Viewer):
         }
         if not found:
             for pane in (self.heatmap, self.number, self.added):
-                pane.param.update(object=None, visible=False)
+                pane.object = None
             return [f"Nothing of the {split} split was judged by {judgement_title(judged)}."]
         shown = [row for row in rows if row.run in found]
         everything = pd.concat(found.values(), ignore_index=True)
@@ -187,7 +192,7 @@ class RobustnessPage(pn.viewable.Viewer):
             table, subsets=order, columns=columns, title=heading, subtitle=subtitle,
             limits=limits, name=self.state.theme, reverse=judged.startswith("hd95"),
         )  # fmt: skip
-        self.heatmap.param.update(object=figure, visible=True)
+        self.heatmap.object = figure
 
     def _draw_numbers(self, tables: dict[str, tuple[pd.DataFrame, pd.DataFrame]], judged: str, split: str, subtitle: str) -> None:
         numbers, added = [], []
@@ -206,14 +211,14 @@ class RobustnessPage(pn.viewable.Viewer):
             pd.concat(numbers), title="Mean by number of sequences", ylabel=name, subtitle=subtitle,
             name=self.state.theme,
         )  # fmt: skip
-        self.number.param.update(object=number, visible=True)
+        self.number.object = number
         worse = pd.concat(added).sort_values(["label", "series"], kind="stable")
         figure = forest(
             worse, title="Where one more sequence hurts",
             xlabel=f"share of pairs of subsets worse by more than {tolerance_of(judged.split(':')[0]):g}",
             subtitle=subtitle, xlim=(0.0, 1.0), name=self.state.theme,
         ) if len(worse) else None  # fmt: skip
-        self.added.param.update(object=figure, visible=figure is not None)
+        self.added.object = figure
 
     def _draw_features(self, rows: list[RunRow]) -> list[str]:
         """Of the first run that has features: a picture of two linked plots is enough at a time. Returns which cannot be read."""
@@ -225,7 +230,7 @@ class RobustnessPage(pn.viewable.Viewer):
                 notes.append(f"{row.title}: the table of features cannot be drawn: {error}")
                 continue
             if figure is not None:
-                self.features[:] = [pn.pane.HoloViews(figure, linked_axes=False)]
+                self.features[:] = [figure_box(figure_pane(figure))]
                 return notes
         self.features[:] = []
         return notes

@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 _BUTTON_STYLE = """
 .bk-btn.bk-btn, .bk-btn-group .bk-btn.bk-btn {
   background: transparent; border: none; border-radius: 6px; color: var(--wb-text); box-shadow: none;
-  font: 500 14px var(--wb-font); padding: 6px 14px;
+  font: 500 14px var(--wb-font); padding: 6px var(--wb-pad, 14px);
 }
 .bk-btn-group { gap: 4px; }
 .bk-btn.bk-btn:hover { background: var(--wb-line); }

@@ -107,6 +107,12 @@ def test_ticks_and_state_follow_each_other(store: Store, done: dict[int, str]) -
     assert state.run == "", "ticking is not inspecting"
     click(page, done[2], TICK)
     assert state.runs == ticked(page) == [done[1]]
+    page.tick.clicks += 1
+    assert set(state.runs) == set(ticked(page)) == {row.run for row in store.runs() if row.readable}
+    assert state.runs[0] == done[1], "what was ticked keeps its place"
+    page.untick.clicks += 1
+    assert state.runs == ticked(page) == []
+    state.runs = [done[1]]
     click(page, done[1], "Status")
     assert (state.run, state.runs) == (done[1], [done[1]])
     state.runs = [done[3]]
@@ -136,7 +142,7 @@ def test_a_failed_run_shows_its_reason(store: Store) -> None:
     failed = next(row for row in store.runs() if row.state == "failed")
     page = OverviewPage(AppState(run=failed.run), store)
     assert "the loss is not finite" in page.inspection.facts.object
-    assert page.inspection.loss.visible
+    assert page.inspection.loss.object is not None
     assert "Failed at" not in page.inspection.facts.object, "an older run says no more than the sentence"
 
 

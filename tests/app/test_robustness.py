@@ -38,8 +38,8 @@ def test_two_runs_stand_beside_each_other(store: Store, done: dict[int, str]) ->
     rows = ticks(page.heatmap, "yticks")
     assert len(rows) == 15
     assert (rows[0], rows[-1]) == ("T1", "T1 + T1c + T2 + FLAIR"), "fewest sequences first"
-    assert page.number.visible
-    assert page.added.visible
+    assert page.number.object is not None
+    assert page.added.object is not None
     assert "Unequal effort" in page.notes.object
 
 
@@ -59,7 +59,7 @@ def test_one_run_shows_all_it_is_judged_by(store: Store, done: dict[int, str]) -
 
 def test_what_was_not_judged_is_named_and_how_to_do_it(store: Store, done: dict[int, str]) -> None:
     page = RobustnessPage(AppState(page="robustness", runs=[done[3], "demo/gone"]), store)
-    assert not page.heatmap.visible
+    assert page.heatmap.object is None
     assert "workbench robustness" in page.notes.object
     assert "demo/gone" in page.notes.object
     assert "No run was judged" in page.notes.object
@@ -68,7 +68,7 @@ def test_what_was_not_judged_is_named_and_how_to_do_it(store: Store, done: dict[
 def test_a_split_without_rows_is_said(store: Store, done: dict[int, str]) -> None:
     page = RobustnessPage(AppState(page="robustness", runs=[done[1]], split="external"), store)
     assert "Nothing of the external split" in page.notes.object
-    assert not page.added.visible
+    assert page.added.object is None
 
 
 def test_a_link_with_an_unknown_judgement_falls_back(store: Store, done: dict[int, str]) -> None:
@@ -110,7 +110,7 @@ def test_a_run_with_another_table_is_named_and_the_others_are_drawn(
     page = RobustnessPage(AppState(page="robustness", runs=[done[1], done[2]]), store)
     assert "it has no present" in page.notes.object
     assert "workbench robustness" in page.notes.object
-    assert page.heatmap.visible
+    assert page.heatmap.object is not None
 
 
 def test_runs_that_were_judged_on_other_cases_say_so(copied: Callable[[], tuple[Store, Path]], done: dict[int, str]) -> None:
@@ -136,7 +136,7 @@ def test_a_damaged_table_of_features_is_named(
         (broken / "features.parquet").write_bytes(content)
     page = RobustnessPage(AppState(page="robustness", runs=[done[2]]), store)
     assert "the table of features cannot be drawn" in page.notes.object
-    assert page.heatmap.visible
+    assert page.heatmap.object is not None
 
 
 def test_small_things() -> None:
