@@ -142,6 +142,17 @@ def test_only_the_cells_that_both_sides_have_count(cells: list[Cell]) -> None:
     assert set(nothing.table["arm"]) == {"no_attention"}
 
 
+def test_cases_of_unknown_truth_need_no_prediction(cells: list[Cell]) -> None:
+    """A run of our own predicts them, an imported one may not."""
+
+    def edited(c: Cell) -> Cell:
+        markers = c.markers.assign(truth=c.markers["truth"].where(~c.markers["case"].str.endswith("3-0")))
+        return replace(c, metrics=None, markers=markers if c.arm == "baseline" else markers.dropna(subset=["truth"]))
+
+    line = row(ablation_deltas([edited(c) for c in cells], resamples=50), "no_attention", "brier")
+    assert line["n"] == FOLDS * (PER_FOLD - 2)
+
+
 def test_the_order_of_rows_and_cells_does_not_matter(cells: list[Cell]) -> None:
     shuffled = [
         replace(c, metrics=c.metrics.sample(frac=1, random_state=i), markers=c.markers.sample(frac=1, random_state=i))

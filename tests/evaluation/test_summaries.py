@@ -240,6 +240,9 @@ def test_two_runs_markers_side_by_side() -> None:
     assert not compare_markers(first.iloc[:40], second.iloc[:40])["estimable"].any()
     with pytest.raises(InputError, match="judged in the second run only"):
         compare_markers(first[first["case"] != "test003"], second)
+    unknown = [side.assign(truth=side["truth"].where(side["case"] != "test003")) for side in (first, second)]
+    partly = compare_markers(unknown[0][unknown[0]["case"] != "test003"], unknown[1])
+    pd.testing.assert_frame_equal(partly, compare_markers(*unknown))  # nobody needs to predict what cannot be judged
     swapped = second.assign(truth=second["truth"].where(second["case"] != "test003", 1 - second["truth"]))
     with pytest.raises(InputError, match=r"case test003, channel idh: .*different truths"):
         compare_markers(first, swapped)

@@ -241,6 +241,12 @@ def test_a_table_alone_makes_a_run_of_markers(tiny_cohort: Cohort, tmp_path: Pat
     table.write_text("\n".join(line for line in lines if not line.startswith("TINY-00002-000,idh")))
     with pytest.raises(InputError, match=r"case TINY-00002-000, channel idh: no prediction"):
         import_predictions(None, tiny_cohort, "winner", probabilities=table, runs=tmp_path / "runs")
+    cases = tiny_cohort.cases.copy()
+    cases.loc[cases["case"] == "TINY-00002-000", "idh"] = pd.NA
+    info = tiny_cohort.info.model_copy(update={"image_root": str(tiny_cohort.folder)})
+    unknown = Cohort.create(tmp_path / "unknown", info, cases)
+    run = import_predictions(None, unknown, "winner", probabilities=table, runs=tmp_path / "runs", resamples=50)
+    assert len(run.markers().query("marker == 'idh'")) == len(tiny_cohort) - 1, "what is unknown need not be predicted"
 
 
 def test_patterns_of_names() -> None:

@@ -150,6 +150,18 @@ def ablation_deltas(
     return Deltas(table, listed, split, reference)
 
 
+def join_deltas(parts: Sequence[Deltas]) -> Deltas:
+    """Deltas that were computed apart, e.g. switch by switch, as one: Holm's correction is over all of them.
+
+    Args:
+        parts: at least one, of the same split and reference and with the same outcomes, resamples and seed.
+    """
+    table = pd.DataFrame([row for part in parts for row in part.table.to_dict("records")], columns=list(COLUMNS))
+    arms = pd.concat([part.arms for part in parts], ignore_index=True)
+    table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))
+    return Deltas(table, arms, parts[0].split, parts[0].reference)
+
+
 def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
     """The cell with only the rows that are compared, each case with all it has."""
     metrics, markers = cell.metrics, cell.markers
@@ -199,15 +211,15 @@ def _outcomes(pairs: list[tuple[Cell, Cell]], outcomes: Sequence[str], n: int, s
     both = [_stacked([pair[side] for pair in pairs], "markers", ["marker", "class"]) for side in (0, 1)]
     for marker, name in _shared(both, (MARKERS, ())):
         a, b = _paired(both[0][marker, name], both[1][marker, name], "truth", marker)
-        known = a["truth"].notna()
-        rows += _marker_rows(f"{marker}:{name}", a[known], b[known], outcomes, n, seed)
+        rows += _marker_rows(f"{marker}:{name}", a, b, outcomes, n, seed)
     return rows
 
 
 def _stacked(cells: list[Cell], kind: str, by: list[str]) -> dict[tuple[str, str], pd.DataFrame]:
-    """The rows of all cells with their fold and seed, by region and metric or by marker and class."""
+    """The rows of all cells with their fold and seed, by region and metric or by marker and class; of known truth."""
     tables = [(cell, getattr(cell, kind)) for cell in cells]
     parts = [t.assign(fold=c.fold, seed=c.seed) for c, t in tables if t is not None and len(t)]
+    parts = [known for t in parts if len(known := t[t["truth"].notna()] if "truth" in t else t)]
     if not parts:
         return {}
     whole = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(["case", "subject"], object))
@@ -277,8 +289,6 @@ def _mean_row(of: str, metric: str, who: pd.DataFrame, first: pd.Series, second:
 
 def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
     """AUC and Brier score of a marker class."""
-    if a.empty:
-        return []
     for side in (a, b):
         bad = side[~side["probability"].between(0, 1)]
         if len(bad):

@@ -107,15 +107,15 @@ def compare_markers(
     shared = [name for name in _pairs(first, "marker", "class") if name in set(_pairs(second, "marker", "class"))]
     for marker, name in shared:
         left, right = (
-            side[(side["marker"] == marker) & (side["class"].astype(str) == name)].set_index("case", drop=False)
+            side[(side["marker"] == marker) & (side["class"].astype(str) == name) & side["truth"].notna()]
+            .set_index("case", drop=False)
             for side in (first, second)
-        )
+        )  # fmt: skip
         require_same_cases(left.index, right.index)
         right = right.reindex(left.index)
         require_same_truth(left["truth"], right["truth"], marker)
-        known = left["truth"].notna().to_numpy()
         cuts = [
-            np.nan_to_num(per_case(side[known], (chosen or {}).get((marker, name), 0.5)), nan=0.5)
+            np.nan_to_num(per_case(side, (chosen or {}).get((marker, name), 0.5)), nan=0.5)
             for side, chosen in ((left, thresholds_a), (right, thresholds_b))
         ]
         rows += [{"marker": marker, "class": name, **row} for row in _marker_rows(left, right, cuts, resamples, seed)]
@@ -152,9 +152,9 @@ def _marker_rows(
 
 
 def _models(left: pd.DataFrame, right: pd.DataFrame) -> np.ndarray:
-    """Which models scored each case of known truth: its folds in both runs, as text."""
+    """Which models scored each case: its folds in both runs, as text."""
     folds = [side["fold"].astype(str) if "fold" in side else pd.Series("", side.index) for side in (left, right)]
-    return (folds[0] + " " + folds[1])[left["truth"].notna()].to_numpy().astype(str)
+    return (folds[0] + " " + folds[1]).to_numpy().astype(str)
 
 
 def _areas(one: Sample, two: Sample, models: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:

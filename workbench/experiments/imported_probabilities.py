@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +99,12 @@ def _grade_problems(found: pd.DataFrame, file: str) -> list[Problem]:
     return problems
 
 
-def missing_rows(found: pd.DataFrame, cases: Iterable[str]) -> list[tuple[str, str]]:
-    """(case, marker) of the cases that a marker of the file lacks."""
-    wanted = list(cases)
+def missing_rows(found: pd.DataFrame, cases: pd.DataFrame) -> list[tuple[str, str]]:
+    """(case, marker) of the rows of a cohort's table whose marker is known, and lacking in the file, which predicts others."""
     lacking = []
     for marker in dict.fromkeys(found["marker"]):
         there = set(found.loc[found["marker"] == marker, "case"])
-        lacking += [(case, str(marker)) for case in wanted if case not in there]
+        lacking += [(str(case), str(marker)) for case in cases.loc[cases[marker].notna(), "case"] if case not in there]
     return lacking
 
 

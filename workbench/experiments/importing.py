@@ -80,7 +80,8 @@ def import_predictions(
         name: what to call it in tables and legends, e.g. 'nnU-Net v2'.
         pattern: names of the files, relative to the folder: `{case}`, or else the first `*`, is the case.
         labels: the convention the masks were written in, a key of `labels.CONVENTIONS`.
-        probabilities: CSV file of marker predictions, see `imported_probabilities.read_probabilities`.
+        probabilities: CSV file of marker predictions, see `imported_probabilities.read_probabilities`. As masks may lack where
+            nothing was drawn, predictions may where the marker is not known.
         fold: k: made by a model that was trained without fold k's test cases; 'all': every case by a model that was trained
             without it (out-of-fold); 'none': by a model that was trained on none of these cases.
         split: which cases must be there: 'test', or 'external' for the external sites alone. Of the other splits (validation
@@ -205,10 +206,11 @@ def _collect(
         cases = [str(case) for case in roles.index[roles["split"] == wanted]]
         if wanted == TRAIN or not (wanted == split or any(case in given.masks or case in rows for case in cases)):
             continue
+        table = cohort.cases[cohort.cases["case"].isin(cases)]
         if folder is not None:
             given.missing += [{"case": c, "what": "mask"} for c in cases if c in drawn and c not in given.masks]
         if given.probabilities is not None:
-            given.missing += [{"case": c, "what": marker} for c, marker in missing_rows(given.probabilities, cases)]
+            given.missing += [{"case": c, "what": marker} for c, marker in missing_rows(given.probabilities, table)]
     if not allow_missing:
         remedy = "add it; with --allow-missing it is recorded as missing, and paired comparisons refuse the run"
         given.problems += [
