@@ -113,6 +113,12 @@ def test_mlflow_gets_every_run_once(runs: list[RunFolder], tmp_path: Path) -> No
         assert export_mlflow(folders, tmp_path / "ml").added == 1
     finally:
         write_json(runs[1].path("status.json"), status)
+    # and one that was judged further, whose end is what it was
+    runs[0].path("report.html").write_text("later")
+    try:
+        assert export_mlflow([runs[0].folder], tmp_path / "ml").added == 1
+    finally:
+        runs[0].path("report.html").unlink()
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 

@@ -147,6 +147,9 @@ def test_what_does_not_go_together_is_refused_by_name(copies: list[RunFolder], f
     write_json(copies[1].path("spec.json"), spec | {"parameters": spec["parameters"] | {"learning_rate": 0.1}})
     with pytest.raises(RunError, match=r"more than their fold: learning_rate \(0.001, 0.1\)"):
         pool([run.folder for run in copies])
+    write_json(copies[1].path("spec.json"), spec | {"derived": {"kind": "extended", "parents": ["abc"], "after": 8}})
+    with pytest.raises(RunError, match=r"different trainings \(in one go, extended\)"):
+        pool([run.folder for run in copies])
     write_json(copies[1].path("spec.json"), spec | {"method": "unet"})
     with pytest.raises(RunError, match="different methods"):
         pool([run.folder for run in copies])

@@ -59,7 +59,8 @@ def export_mlflow(
 ) -> Exported:
     """Copy runs into an MLflow store: one MLflow experiment per experiment, one MLflow run per run.
 
-    A run that is there already is left alone; one that has changed since (its state, or when it ended) is written anew.
+    A run that is there already is left alone; one that has changed since (its state, when it ended, what it
+    holds, e.g. the tables of `workbench robustness`) is written anew.
 
     Args:
         folders: run folders.
@@ -111,7 +112,8 @@ def _export(client: MlflowClient, run: RunFolder, root: Path | None, checkpoints
     """Write one run; False where it stood there already."""
     spec, status, state = run.spec, run.status, run.effective_state()
     experiment = _experiment(client, str(spec["experiment"]), root)
-    stamp = f"{state} {status.get('finished') or status.get('since', '')}"
+    there = [artefact for artefact in ARTEFACTS if (run.folder / artefact).exists()]
+    stamp = f"{state} {status.get('finished') or status.get('since', '')}, {len(there)} artefacts"  # some are made later
     found = client.search_runs([experiment], filter_string=f"tags.`{RUN_TAG}` = '{spec['run']}'")
     kept = None
     for old in found:
@@ -129,11 +131,11 @@ def _export(client: MlflowClient, run: RunFolder, root: Path | None, checkpoints
     made = client.create_run(experiment, start_time=started, tags=_tags(run, state, stamp), run_name=name).info.run_id
     _log_parameters(client, made, spec["parameters"])
     _log_metrics(client, made, list(_metrics(run, started)))
-    for artefact in ARTEFACTS:
+    for artefact in there:
         path = run.folder / artefact
         if path.is_dir():
             client.log_artifacts(made, str(path), artifact_path=artefact)
-        elif path.is_file():
+        else:
             client.log_artifact(made, str(path))
     with tempfile.TemporaryDirectory() as folder:
         write_csv(summary_table(run), Path(folder) / "summary.csv")

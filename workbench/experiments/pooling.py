@@ -120,6 +120,7 @@ def _same(first: RunFolder, run: RunFolder) -> None:
     for what, one, other in (
         ("methods", first.spec["method"], run.spec["method"]),
         ("cohorts", first.spec["cohort"]["fingerprint"], run.spec["cohort"]["fingerprint"]),
+        ("trainings", *((side.spec.get("derived") or {}).get("kind", "in one go") for side in (first, run))),
     ):
         if one != other:
             raise RunError(f"{first.folder} and {run.folder} are of different {what} ({one}, {other}): they are not folds of one")
