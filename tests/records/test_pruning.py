@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from workbench.cli import app
 from workbench.errors import ParameterError
 from workbench.records import pruning
 from workbench.records.index import list_runs
+from workbench.records.occurrences import claim
 from workbench.records.pruning import LOG_NAME, Policy, plan_pruning, prune, size_of
 from workbench.records.run_folder import RunFolder
 
@@ -152,6 +156,45 @@ def test_a_removal_that_is_killed_leaves_no_run_and_is_taken_up(runs: Path, monk
     assert again.bytes > 4000
     prune(again, "test")
     assert not [path for path in (runs / "e").iterdir() if path.name.startswith(".")]
+
+
+def test_what_killed_commands_left_goes_when_nobody_uses_it(runs: Path) -> None:
+    hours = (datetime.now(UTC) - timedelta(hours=30)).timestamp()
+    logs = [runs / ".schedules" / ".logs" / f"{name}.log" for name in ("n-old", "n-new", "n-working", "tick-old")]
+    killed, used, outside = runs / ".verify-killed", runs / ".verify-used", runs.parent / "outside"
+    beat = used / "e" / "r" / "heartbeat"
+    for path in (*logs, killed / "e" / "r" / "weights", beat, outside / "weights"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+    (killed / "masks").symlink_to(outside)
+    for path in (*(log for log in logs if log.stem != "n-new"), *killed.rglob("*"), killed, beat.parent, used / "e", used):
+        os.utime(path, (hours, hours), follow_symlinks=False)
+    at_work = claim(runs, "n", datetime(2026, 1, 1, tzinfo=UTC))
+    assert at_work is not None
+    at_work.noted(log=".schedules/.logs/n-working.log")
+
+    def litter(policy: Policy) -> list[str]:
+        return [path.name for one in plan_pruning(runs, policy).litter for path in one.paths]
+
+    assert litter(Policy(("failed",))) == [".verify-killed"], "logs go by their age only"
+    assert litter(Policy(older_than=timedelta(days=1))) == [".verify-killed", "n-old.log"]
+    assert litter(Policy(older_than=timedelta(days=2))) == []
+    assert litter(Policy(("failed",), experiment="e")) == litter(Policy(("failed",), what="maps")) == []
+    at_work.path.unlink()
+    plan = plan_pruning(runs, Policy(older_than=timedelta(days=1)))
+    assert [(one.name, one.bytes) for one in plan.litter] == [(".verify-killed", 1000), (".schedules/.logs", 3000)]
+    shown = CliRunner().invoke(app, ["runs", "prune", "--runs", str(runs), "--older-than", "1d", "--dry-run"]).output
+    assert "was killed" in shown
+    assert "3 logs of schedules" in shown
+    assert killed.exists(), "never silently"
+    freed, stayed = prune(plan, "why")
+    assert (freed, stayed) == (4000, [])
+    assert not killed.exists()
+    assert beat.exists()
+    assert (outside / "weights").exists()
+    assert [log.stem for log in logs if log.exists()] == ["n-new"]
+    noted = [json.loads(line)["path"] for line in (runs / LOG_NAME).read_text().splitlines()]
+    assert noted == [".verify-killed", ".schedules/.logs"]
 
 
 def test_every_removal_is_on_record(runs: Path) -> None:

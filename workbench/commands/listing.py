@@ -77,7 +77,8 @@ def prune(
     """Remove runs, or parts of them, by policy: shows what would go, and asks.
 
     Without --state: failed, cancelled and interrupted runs; with --keep-last or --what, completed ones. Queued and running runs,
-    parents of derived runs, unreadable folders and symbolic links stay.
+    parents of derived runs, unreadable folders and symbolic links stay. Beside whole runs of no named experiment goes what a
+    killed `verify` left, and with --older-than the logs of schedules.
     """
     from workbench.records.pruning import Policy, describe, plan_pruning
     from workbench.records.pruning import prune as carry_out
@@ -94,20 +95,22 @@ def prune(
     document = {
         "runs": [{"run": r.run, "state": r.state, "bytes": r.bytes, "ended": r.ended} for r in plan.removals],
         "kept": [{"run": run, "reason": reason} for run, reason in plan.kept],
+        "litter": [{"path": one.name, "what": one.title, "files": len(one.paths), "bytes": one.bytes} for one in plan.litter],
         "leftovers": len(plan.leftovers), "bytes": plan.bytes, "removed": False,
     }  # fmt: skip
     for removal in plan.removals:
         say(f"{size_text(removal.bytes):>9}  {removal.run}  {removal.title}  {removal.state} {removal.ended[:10]}")
+    for one in plan.litter:
+        say(f"{size_text(one.bytes):>9}  {one.name}  {one.title}")
     for run, reason in plan.kept:
         say(f"    stays  {run}: {reason}")
     if plan.leftovers:
         say(f"left behind by an earlier removal: {len(plan.leftovers)}")
     count = f"{len(plan.removals)} run{'s' * (len(plan.removals) != 1)}"
     say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {size_text(plan.bytes)}")
-    nothing = not plan.removals and not plan.leftovers
-    if dry_run or nothing or not (yes or _confirmed()):
+    if dry_run or plan.empty or not (yes or _confirmed()):
         print_value(document if as_json else "nothing was removed")
-        raise typer.Exit(0 if dry_run or nothing else 1)
+        raise typer.Exit(0 if dry_run or plan.empty else 1)
     freed, stayed = carry_out(plan, describe(policy))
     for run, reason in stayed:
         say(f"{run} stays: {reason}")

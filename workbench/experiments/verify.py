@@ -19,6 +19,7 @@ from workbench.experiments.differing import TOLERANCES, UNITS, Difference, How, 
 from workbench.experiments.rerun import WHERE, rerun
 from workbench.files import read_json
 from workbench.records.environment import differences, read_environments
+from workbench.records.pruning import VERIFY
 from workbench.records.run_folder import RunFolder
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
@@ -143,7 +144,7 @@ def verify_by_rerun(
         again = rerun(folder, cohort=cohort, values=values, timeout=timeout, progress=progress, tell=tell)
         return verify(run.folder, again.folder, limits=limits)
     root = run.folder.resolve().parents[1]
-    hidden = Path(tempfile.mkdtemp(prefix=".verify-", dir=root))
+    hidden = Path(tempfile.mkdtemp(prefix=VERIFY, dir=root))
     try:
         if masks := str(run.spec["parameters"].get("mask_run") or ""):  # named relative to the runs folder
             (hidden / Path(masks).parts[0]).symlink_to(root / Path(masks).parts[0])

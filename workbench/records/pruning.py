@@ -1,15 +1,16 @@
 """Removing runs, or parts of them, by policy: first a plan that people read, then its execution, never without being asked.
 
 What is in use stays: queued and running runs, runs whose processes still live, the parents of derived runs, masks that other
-runs measure, whatever is no run folder, and everything behind a symbolic link. What goes is renamed to a hidden name before its
-files go, so that a half-removed run is never listed; what a killed removal left behind is taken up by the next one. Each removal
-leaves a line in `.pruned.jsonl`.
+runs measure, whatever is no run folder, and everything behind a symbolic link. Beside whole runs goes what a killed
+`workbench verify` left, and old logs of schedules. A run is renamed to a hidden name before its files go, so that a half-removed
+one is never listed; what a killed removal left behind is taken up by the next one. Each removal leaves a line in `.pruned.jsonl`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -25,11 +26,18 @@ from workbench.records.index import RunRow, list_runs
 from workbench.records.processes import alive
 from workbench.records.provenance import forget
 from workbench.records.run_folder import RunFolder
+from workbench.records.schedules import FOLDER as SCHEDULES
 from workbench.records.status import now
+from workbench.records.unwatched import known_history
 
 LOG_NAME = ".pruned.jsonl"
 TRASH = ".pruned-"
 """How the name of a run folder begins while its files are being removed."""
+VERIFY = ".verify-"
+"""How the name of a folder begins in which `workbench verify` makes a run again; it goes with the command, unless that is killed.
+"""
+UNTOUCHED = timedelta(hours=1)
+"""A folder of `workbench verify` is in use for as long after anything in it was written: a run in it has a heartbeat."""
 What = Literal["all", "checkpoints", "predictions", "maps"]
 ENDED = ("completed", "failed", "cancelled", "interrupted")
 UNFINISHED = ("failed", "cancelled", "interrupted")
@@ -91,6 +99,17 @@ class Removal:
 
 
 @dataclass(frozen=True)
+class Litter:
+    """What is no run and nobody needs any more."""
+
+    name: str
+    """Path relative to the runs folder."""
+    title: str
+    paths: tuple[Path, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What would go, and what matches but stays."""
 
@@ -101,11 +120,18 @@ class Plan:
     """(run, why it stays) of those that the policy would take."""
     leftovers: tuple[Path, ...]
     """What an earlier removal that was killed left behind."""
+    litter: tuple[Litter, ...] = ()
 
     @property
     def bytes(self) -> int:
         """Bytes that would be free."""
-        return sum(removal.bytes for removal in self.removals) + sum(size_of(path) for path in self.leftovers)
+        known = [removal.bytes for removal in self.removals] + [one.bytes for one in self.litter]
+        return sum(known) + sum(size_of(path) for path in self.leftovers)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would go."""
+        return not (self.removals or self.leftovers or self.litter)
 
 
 def plan_pruning(runs: str | Path, policy: Policy, moment: datetime | None = None) -> Plan:
@@ -145,7 +171,9 @@ def plan_pruning(runs: str | Path, policy: Policy, moment: datetime | None = Non
                     row.run, row.state, row.title, paths, sum(map(size_of, paths)), row.finished or row.started or row.created
                 )
             )
-    return Plan(root, policy.what, tuple(removals), tuple(kept), tuple(_leftovers(root)))
+    whole = policy.what == "all" and not policy.experiment
+    litter = tuple(_litter(root, policy.older_than, moment)) if whole else ()
+    return Plan(root, policy.what, tuple(removals), tuple(kept), tuple(_leftovers(root)), litter)
 
 
 def prune(plan: Plan, why: str) -> tuple[int, list[tuple[str, str]]]:
@@ -162,6 +190,14 @@ def prune(plan: Plan, why: str) -> tuple[int, list[tuple[str, str]]]:
     for path in plan.leftovers:
         with contextlib.suppress(OSError):
             _delete(path)
+    for one in plan.litter:
+        try:
+            for path in one.paths:
+                _delete(path)
+            _note(plan, {"path": one.name, "what": one.title, "files": len(one.paths), "bytes": one.bytes, "why": why})
+            freed += one.bytes
+        except OSError as error:
+            stayed.append((one.name, str(error)))
     for removal in plan.removals:
         try:
             _remove(plan, removal, why)
@@ -186,17 +222,21 @@ def _remove(plan: Plan, removal: Removal, why: str) -> None:
     with run.locked():
         if run.effective_state() != removal.state or _lives(run):
             raise RunError(f"is {run.effective_state()} now")
-        line = {"time": now(), "run": removal.run, "what": plan.what, "state": removal.state, "bytes": removal.bytes,
+        line = {"run": removal.run, "what": plan.what, "state": removal.state, "bytes": removal.bytes,
                 "method": run.spec["method"], "parameters": run.spec["parameters"], "why": why}  # fmt: skip
         trash = [path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}") for path in removal.paths]
         for path, hidden in zip(removal.paths, trash, strict=True):
             path.rename(hidden)
     if run.folder not in removal.paths:
         forget(run.folder, *removal.paths, reason="runs prune")  # its other files stay on record
-    with (plan.runs / LOG_NAME).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line, ensure_ascii=False) + "\n")
+    _note(plan, line)
     for hidden in trash:
         _delete(hidden)
+
+
+def _note(plan: Plan, line: dict[str, Any]) -> None:
+    with (plan.runs / LOG_NAME).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"time": now(), **line}, ensure_ascii=False) + "\n")
 
 
 def _delete(path: Path) -> None:
@@ -231,6 +271,30 @@ def _paths(folder: Path, state: str, what: What) -> Iterator[Path]:
 def _leftovers(root: Path) -> list[Path]:
     found = [path for pattern in ("*", "*/*", "*/*/checkpoints") for path in sorted(root.glob(f"{pattern}/{TRASH}*"))]
     return [path for path in found if not any(part.is_symlink() for part in (path, *path.parents) if part.is_relative_to(root))]
+
+
+def _litter(root: Path, older_than: timedelta | None, moment: datetime) -> Iterator[Litter]:
+    before = (moment - max(older_than or UNTOUCHED, UNTOUCHED)).timestamp()
+    for folder in sorted(root.glob(f"{VERIFY}*")):
+        if not folder.is_symlink() and _written(folder) < before:
+            yield Litter(folder.name, "rerun of a `workbench verify` that was killed", (folder,), size_of(folder))
+    if older_than is None:  # a log is not worth less because a run has failed: only its age counts
+        return
+    working = [claim for name in (root / SCHEDULES / ".claims").glob("*") for claim in known_history(root, name.name)[1]]
+    written = {Path(claim.facts.get("log", "")).name for claim in working}
+    logs = [path for path in sorted((root / SCHEDULES / ".logs").glob("*.log")) if path.lstat().st_mtime < before]
+    logs = [path for path in logs if path.name not in written and not (working and path.name.startswith("tick-"))]
+    if logs:
+        title = f"{len(logs)} log{'s' * (len(logs) != 1)} of schedules"
+        yield Litter(f"{SCHEDULES}/.logs", title, tuple(logs), sum(map(size_of, logs)))
+
+
+def _written(folder: Path) -> float:
+    """When anything in a folder was last written; infinite where a file vanishes meanwhile: it is in use."""
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        return math.inf
 
 
 def _ended(row: RunRow) -> datetime | None:
