@@ -54,7 +54,12 @@ def test_runs_are_found_by_the_first_letters_of_their_id(sweep_runs: Path, runs:
     review = CompareReview(sweep_runs, f"{first.split('/')[1][:9]}, {second}", outcomes="dice", resamples=20)
     assert [row.run for row in review.rows] == [first, second]
     assert review.deltas.family == 5
-    assert "same cases" not in review.curves("idh").figures[0].texts[0].get_text()
+    title = review.curves("idh").figures[0].texts[0].get_text()
+    assert "same cases" not in title
+    assert "pooled" not in title
+    name, table = next(iter(review.markers.items()))
+    review.markers[name] = table.assign(fold=table.groupby(["marker", "class"]).cumcount() % 2)
+    assert "pooled folds" in review.curves("idh").figures[0].texts[0].get_text()
 
 
 def test_without_a_choice_the_newest_of_each_method(sweep_runs: Path) -> None:

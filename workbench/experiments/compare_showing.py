@@ -129,6 +129,8 @@ class CompareReview:
             return Markdown(f"*None of these runs predicts {marker} on the {self.split} split.*")
         cases = {frozenset(rows.loc[rows["truth"].notna(), "case"]) for rows in found.values()}
         caution = "" if len(cases) == 1 else "\nnot the same cases: do not compare these curves"
+        if any(rows["fold"].nunique() > 1 for rows in found.values()):
+            caution += "\npooled folds: curves and AUC over all their models; the table counts pairs within a fold"
         shown = marker_title(name, chosen) if name == "grade" else marker_title(name, "")
         title = f"{shown}: {self.cohort}, {self.split} split{caution}"
         return Gallery([overlay_still(found, title=title, resamples=self._resamples)])
@@ -154,7 +156,7 @@ def _find(rows: list[RunRow], name: str) -> RunRow:
 
 
 def _latest(rows: list[RunRow]) -> list[RunRow]:
-    """The newest completed run of each method that was evaluated."""
+    """The newest completed run of each method."""
     latest: dict[str, RunRow] = {}
     for row in rows:
         if row.state == "completed":
