@@ -20,7 +20,7 @@ from workbench.experiments.opening import describe_run
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.sweep_file import TooManyRuns, plan_sweep
 from workbench.experiments.sweep_overrides import Overrides
-from workbench.records.sweeps import SweepPlan
+from workbench.records.sweeps import SweepPlan, read_plan, write_plan
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +219,10 @@ def test_an_overridden_value_reaches_every_run_and_makes_a_plan_and_an_experimen
 
 
 def test_the_same_overrides_join_the_same_plan_however_they_are_written(plan, tmp_path: Path) -> None:
-    one = plan(FILE, overrides=given(learning_rate="1e-3", clip="2"))
-    assert one == plan(FILE, overrides=given(clip="2.0", learning_rate="0.001"))
-    assert one.name == "made-clip-2.0-learning_rate-0.001"
+    one = plan(FILE, overrides=given(spacing="3", clip="2"))
+    assert one == plan(FILE, overrides=given(clip="2.0", spacing="3.0"))
+    assert one.name == "made-clip-2.0-spacing-3.0"
+    assert one.given == "-p clip=2.0 -p spacing=3.0"
     assert len({plan(FILE, overrides=given(modalities=text)).name for text in ("t1,t1c", "t1,t1c", "t1,t2", "t1")}) == 3
     assert plan(FILE, overrides=Overrides({"spacing": "1"}, "all", "1,0")) == plan(FILE)  # what the file says anyway
     (tmp_path / "w.safetensors").write_bytes(b"w")
@@ -233,12 +234,23 @@ def test_the_same_overrides_join_the_same_plan_however_they_are_written(plan, tm
 
 def test_fewer_folds_seeds_and_conditions_are_the_files_own_runs_in_a_plan_of_their_own(plan) -> None:
     whole = plan(FILE)
+    assert plan(FILE, overrides=Overrides(folds="2,0", seeds="1")).name == "made-folds-0.2-seeds-1"
     fewer = plan(FILE, overrides=Overrides(folds="2,0", seeds="1", without=("longer", "a")))
     assert table(fewer) == [one for one in table(whole) if one[1] in ("baseline", "b", "narrow") and one[2:] in ((0, 1), (2, 1))]
     assert {cell.run for cell in fewer.cells} < {cell.run for cell in whole.cells}
-    assert (fewer.name, fewer.all_folds) == ("made-folds-0.2-seeds-1-without-a.longer", False)
+    assert not fewer.all_folds
+    assert fewer.given == "--folds 0,2 --seeds 1 --without a --without longer"
     assert plan(FILE, overrides=Overrides({"size": "demo"}, "0")).name == "made-size-demo-folds-0"
     assert plan(HEAD, overrides=Overrides(folds="all")).all_folds
+
+
+def test_what_was_pooled_of_other_runs_is_forgotten(plan, tmp_path: Path) -> None:
+    made = plan(FILE)
+    write_plan(tmp_path, made.model_copy(update={"pooled": ("e/pooled",)}))
+    write_plan(tmp_path, made)
+    assert read_plan(tmp_path, "made").pooled == ("e/pooled",)
+    write_plan(tmp_path, plan(FILE.replace("epochs: 30", "epochs: 31")))
+    assert read_plan(tmp_path, "made").pooled == ()
 
 
 CROSSED = HEAD + "parameters: {width: [4, 8]}\nzip: {epochs: [1, 2]}\nexclude: [{width: 4, epochs: 1}]\n"

@@ -30,7 +30,7 @@ def ablation(
     if as_json:
         print_value(review.as_document())
     else:
-        say(f"{review.plan.name}, {review.cohort}, {split} split: {completeness(review.cells)}")
+        say(f"{review.plan.name}{review.given}, {review.cohort}, {split} split: {completeness(review.cells)}")
         for line in [*failures(review.cells), *review.problems]:
             say(line)
         found = [metric for metric in review.outcomes if (review.deltas.table["metric"] == metric).any()]

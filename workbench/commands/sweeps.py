@@ -201,7 +201,7 @@ def _print_plan(plan: SweepPlan, runs: Path, slots: int, threads: int, *, as_jso
         folder = os.path.normpath(runs / plan.cohort.path)
         print_value(f"first the embedded phantom is made, in {folder}; the runs have no names before")
     title = f"{plan.name}: {len(plan.cells)} runs on cohort {plan.cohort.name}{' (phantom)' if plan.cohort.phantom else ''}"
-    print_value(f"{title}, {len(missing)} to run")
+    print_value(f"{title}, {len(missing)} to run{f'; {plan.given}' if plan.given else ''}")
     print_value(_estimate_text(found, at_once))
 
 

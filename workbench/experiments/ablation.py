@@ -61,13 +61,14 @@ class AblationReview:
         tables, self.problems = comparable(runs, self.cells)
         self.deltas = ablation_deltas(tables, reference=self.against, split=split, outcomes=self.outcomes, resamples=resamples)
         self.cohort = cohort_title(self.plan.cohort.name, self.plan.cohort.phantom)
+        self.given = f" ({self.plan.given})" if self.plan.given else ""
 
     def __repr__(self) -> str:
         return f"AblationReview({self.plan.name}: {completeness(self.cells)}, {self.cohort})"
 
     def overview(self) -> Any:
         """How many runs are finished, every cell, and why those that failed did."""
-        lines = [f"**{self.plan.name}**, {self.cohort}, {self.deltas.split} split: {completeness(self.cells)}"]
+        lines = [f"**{self.plan.name}**{self.given}, {self.cohort}, {self.deltas.split} split: {completeness(self.cells)}"]
         lines += [f"- {line}" for line in [*failures(self.cells), *self.problems]]
         matrices = [
             cell_matrix([cell for cell in self.cells if cell.block == block], block=block, name="light")

@@ -137,14 +137,15 @@ def plan_sweep(
     sweep = read_sweep(path)
     if overrides is None or overrides == Overrides():
         return _plan(sweep, path, sweep.name or path.stem, runs, cohort, experiment, sure=sure, make_phantom=make_phantom)
-    changed, other_values, fewer = override(sweep, path, overrides)
-    name = "-".join(filter(None, (sweep.name or path.stem, other_values, fewer)))
-    if other_values and not experiment:
-        changed = changed.model_copy(update={"experiment": f"{sweep.experiment}-{other_values}"})
+    found = override(sweep, path, overrides)
+    changed, name = found.sweep, "-".join(filter(None, (sweep.name or path.stem, found.values, found.fewer)))
+    if found.values and not experiment:
+        changed = changed.model_copy(update={"experiment": f"{sweep.experiment}-{found.values}"})
     try:
-        return _plan(changed, path, name, runs, cohort, experiment, sure=sure, make_phantom=make_phantom)
+        plan, where = _plan(changed, path, name, runs, cohort, experiment, sure=sure, make_phantom=make_phantom)
     except ParameterError as error:
         raise ParameterError(f"with {overrides}:\n{error}") from error
+    return plan.model_copy(update={"given": found.given}), where
 
 
 def _plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from workbench.files import value_digest
 
 _OPTION = {"cohort": "--cohort", "runs": "--runs", "experiment": "--experiment", "fold": "--folds", "seed": "--seeds"}
 _PLAIN = re.compile(r"[A-Za-z0-9._]+")
-_READABLE = 40
+_READABLE = 24
 """Letters that overrides may add to a name; longer ones are told by a digest."""
 
 
@@ -35,23 +36,29 @@ class Overrides:
     """Switches, or conditions of `include`, that are left out."""
 
     def __str__(self) -> str:
-        words = [f"-p {name}={value}" for name, value in self.parameters.items()]
-        words += [f"--folds {self.folds}"] * bool(self.folds) + [f"--seeds {self.seeds}"] * bool(self.seeds)
-        return " ".join([*words, *(f"--without {name!r}" for name in self.without)])
+        return _as_options(self.parameters, {"folds": self.folds, "seeds": self.seeds, "without": self.without})
 
 
-def override(sweep: SweepFile, path: Path, given: Overrides) -> tuple[SweepFile, str, str]:
+@dataclass(frozen=True)
+class Overridden:
+    """A sweep as the command line wants it. The texts are the same for the same values, however they are written."""
+
+    sweep: SweepFile
+    values: str
+    """What the names of experiment and plan get because runs have other parameters: 'size-demo'; empty: they have not."""
+    fewer: str
+    """What the name of the plan gets besides because there are other folds, seeds or conditions: 'folds-0'."""
+    given: str
+    """As options of the command line; what the file says anyway is left out."""
+
+
+def override(sweep: SweepFile, path: Path, given: Overrides) -> Overridden:
     """A sweep as the command line wants it.
 
     Args:
         sweep: as the file has it.
         path: the file.
         given: what the command line says.
-
-    Returns:
-        The sweep; what the names of its experiment and of its plan get because runs have other parameters ('size-demo'); what
-        the name of its plan gets besides because there are fewer runs ('folds-0'). Either is empty where nothing changed, and
-        the same for the same values however they are written.
 
     Raises:
         ParameterError: a name that the file varies, a condition that it has not, folds or seeds that are none.
@@ -66,12 +73,13 @@ def override(sweep: SweepFile, path: Path, given: Overrides) -> tuple[SweepFile,
     for key, text in (("folds", given.folds), ("seeds", given.seeds)):
         if text and (numbers := _numbers(key, text)) != _sorted(getattr(sweep, key)):
             fewer[key] = numbers
-    changed = changed.model_copy(update=fewer)
+    changed = changed.model_copy(update=dict(fewer))
     for condition in given.without:
         changed = _without(changed, path, condition)
     check_sweep(changed, path)
-    left_out = {"without": sorted(given.without)} if given.without else {}
-    return changed, _tag(values), _tag(fewer | left_out)
+    if given.without:
+        fewer["without"] = sorted(given.without)
+    return Overridden(changed, _tag(values), _tag(fewer), _as_options(dict(sorted(values.items())), fewer))
 
 
 def _typed(sweep: SweepFile, name: str, text: str) -> Any:
@@ -158,5 +166,14 @@ def _tag(values: Mapping[str, Any]) -> str:
     return value_digest({name: repr(value) for name, value in values.items()}, 8)
 
 
-def _word(value: Any) -> str:
-    return ".".join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else str(value)
+def _as_options(values: Mapping[str, Any], fewer: Mapping[str, Any]) -> str:
+    options = [("-p", f"{name}={_word(value)}") for name, value in values.items()]
+    options += [(f"--{key}", _word(value, ",")) for key, value in fewer.items() if key != "without" and value]
+    options += [("--without", name) for name in fewer.get("without", ())]
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value in options)
+
+
+def _word(value: Any, between: str = ".") -> str:
+    if isinstance(value, list):
+        return between.join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -59,6 +59,7 @@ class SweepPlan(BaseModel):
     schema_version: int = PLAN_VERSION
     name: str
     file: str = Field(description="the sweep file, relative to the runs folder")
+    given: str = Field("", description="options of the command line that changed what the file asks for")
     experiment: str
     cohort: PlannedCohort
     ablation: bool = False
@@ -88,7 +89,7 @@ def write_plan(runs: str | Path, plan: SweepPlan) -> None:
         raise RunError(
             f"a sweep named '{plan.name}' was made from {there.file} (relative to {runs}): give this one another `name:`"
         )
-    if there is not None:
+    if there is not None and {cell.run for cell in there.cells} == {cell.run for cell in plan.cells}:
         plan = plan.model_copy(update={"pooled": plan.pooled or there.pooled})
     if there != plan:
         write_json(path, plan.model_dump(mode="json"))
