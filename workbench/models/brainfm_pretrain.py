@@ -179,24 +179,26 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
     def diagram(self) -> str:
         """Tokens, mask, encoder, decoder, and what is compared."""
         o = self.options
-        masked, seen = f"{100 * o.mask_ratio:g} % masked", f"{100 * (1 - o.mask_ratio):g} % visible"
         decoder = ("cross-attention" if o.decoder == "published" else "self-attention", f"{o.decoder_layers} layers")
         boxes = [
             Box("input", input_lines(self.modalities, o), 0, 1),
-            Box("text", self.modality_embedding.legend, 0, 0, "third"),
+            Box("text", self.modality_embedding.legend, 1, 0, "third"),
             Box("tokens", (f"tokens of {o.token}³ voxels", "+ sequence + place"), 1, 1, "first"),
-            Box("mask", (masked, "one bucket per count"), 2, 1, "third"),
+            Box("mask", (f"{100 * o.mask_ratio:g} % masked", "visible ones are read"), 2, 1, "third"),
             Box("encoder", (f"{o.depth} layers of {o.width}", NORMS[o.norm]), 3, 1, "first"),
             Box("regular", ("variance, covariance", o.regularisation), 4, 0, "fourth"),
             Box("decoder", decoder, 4, 1, "second"),
             Box("loss", ("squared error", "of masked voxels"), 4, 2, "fourth"),
-            Box("wanted", ("z-scored images",), 3, 2),
+            Box("wanted", ("z-scored images",), 0, 2),
         ]
         arrows = [
-            ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "mask", ""), ("mask", "encoder", seen),
+            ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "mask", ""), ("mask", "encoder", ""),
             ("encoder", "regular", ""), ("encoder", "decoder", ""), ("decoder", "loss", ""), ("input", "wanted", ""),
-            ("wanted", "loss", ""), *([("text", "encoder", "condition")] if o.norm == "conditional" else []),
+            ("wanted", "loss", ""),
         ]  # fmt: skip
+        if o.norm == "conditional":
+            boxes.append(Box("condition", ("scale and shift", "of every layer norm"), 2, 0, "third"))
+            arrows += [("text", "condition", ""), ("condition", "encoder", "")]
         return draw(boxes, arrows, "BrainFM-MRI pretraining")
 
 
