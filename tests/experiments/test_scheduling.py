@@ -190,7 +190,9 @@ def test_from_the_command_line(tiny_cohort: Cohort, home: Path) -> None:
     assert listed[2].startswith("n ")
     shown = json.loads(cli("show", "n", "--json")[1])
     assert len(shown["times"]) == 5
-    assert "run unet" in cli("show", "n")[1]
+    shown = cli("show", "n")[1]
+    assert "run unet" in shown
+    assert "timeout: none" in shown
     assert json.loads(cli("history", "n", "--json")[1]) == []
     assert cli("remove", "broken")[0] == 0
     assert cli("remove", "n")[0] == 0

@@ -18,7 +18,7 @@ from workbench.errors import ParameterError
 from workbench.records import pruning
 from workbench.records.index import list_runs
 from workbench.records.occurrences import claim
-from workbench.records.pruning import LOG_NAME, Policy, plan_pruning, prune, size_of
+from workbench.records.pruning import LOG_NAME, Policy, describe, plan_pruning, prune, size_of
 from workbench.records.run_folder import RunFolder
 
 COHORT = {"name": "demo", "fingerprint": "f"}
@@ -71,6 +71,8 @@ def test_age_counts_from_the_end(tmp_path: Path) -> None:
     for days in (1, 29, 31):
         make(tmp_path, f"d{days}", "failed", days=days, parameters={"seed": days})
     assert names(tmp_path, Policy(older_than=timedelta(days=30))) == ["d31"]
+    assert describe(Policy(("failed",), timedelta(days=30))) == "failed, older than 30 days"
+    assert describe(Policy(("failed",), timedelta(hours=1))) == "failed, older than 1 h"
 
 
 def test_the_newest_of_equal_runs_stay_and_other_seeds_do_not_count(tmp_path: Path) -> None:

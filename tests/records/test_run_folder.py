@@ -77,6 +77,12 @@ def test_a_damaged_spec_says_what_is_wrong(run: RunFolder, content: str, reason:
         RunFolder.open(run.folder)
 
 
+def test_a_run_named_as_in_the_list_is_pointed_at(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.folder.parents[2])
+    with pytest.raises(RunError, match=r"run folder demo/abc123 is not there; did you mean runs/demo/abc123\?"):
+        RunFolder.open("demo/abc123")
+
+
 def test_newer_schema_is_refused(run: RunFolder) -> None:
     spec = json.loads((run.folder / "spec.json").read_text())
     (run.folder / "spec.json").write_text(json.dumps(spec | {"schema_version": 99}))

@@ -96,7 +96,10 @@ def cancel(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     from workbench.records.processes import cancel as cancel_run
     from workbench.records.run_folder import RunFolder
 
-    print_value(cancel_run(RunFolder.open(folder)))
+    run = RunFolder.open(folder)
+    if (state := cancel_run(run)) == "running":  # not to be reached from here
+        say(f"it runs on {run.status.get('host')} and was asked to stop; look again with `workbench runs`")
+    print_value(state)
 
 
 @runs_app.command()

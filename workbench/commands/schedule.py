@@ -172,6 +172,7 @@ def schedule_show(name: Name, runs: Runs = Path("runs"), as_json: Json = False) 
         return
     for key in ("what", "when", "state"):
         print_value(f"{key}: {row[key]}")
+    document["timeout"] = f"{schedule.timeout:g} minutes" if schedule.timeout else "none"
     for key in ("catch_up", "grace", "skip_unchanged", "timeout", "created", "since"):
         print_value(f"{key.replace('_', ' ')}: {document[key]}")
     if schedule.notify.command or schedule.notify.webhook:
@@ -213,7 +214,9 @@ def schedule_pause(name: Name, runs: Runs = Path("runs")) -> None:
     """Keep a schedule from being due; what is running goes on."""
     from workbench.records.schedules import pause
 
-    print_value(pause(runs, name).name)
+    paused = pause(runs, name)
+    say(f"paused until `workbench schedule resume {name}`; what is running goes on")
+    print_value(paused.name)
 
 
 @schedule_app.command("resume")
@@ -382,7 +385,8 @@ def _in_zone(moment: datetime | None, zone: str) -> str:
 
 
 def _both(moment: datetime, zone: str) -> str:
-    return f"{_in_zone(moment, zone)} ({moment:%Y-%m-%d %H:%M}Z)"
+    there = _in_zone(moment, zone)
+    return there if there.endswith(" UTC") else f"{there} ({moment:%Y-%m-%d %H:%M}Z)"
 
 
 def _next(schedule: Schedule) -> str:

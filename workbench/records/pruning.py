@@ -307,11 +307,16 @@ def _ended(row: RunRow) -> datetime | None:
     return None
 
 
+def _long(age: timedelta) -> str:
+    hours = age / timedelta(hours=1)
+    return f"{hours:g} h" if hours < 48 else f"{hours / 24:g} days"
+
+
 def describe(policy: Policy) -> str:
     """The policy in words."""
     parts: Sequence[Any] = [
         "/".join(policy.chosen),
-        f"older than {policy.older_than}" if policy.older_than else "",
+        f"older than {_long(policy.older_than)}" if policy.older_than else "",
         f"all but the newest {policy.keep_last} of the same method, cohort and parameters"
         if policy.keep_last is not None
         else "",

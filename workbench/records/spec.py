@@ -99,7 +99,9 @@ def read_spec(folder: Path) -> dict[str, Any]:
     """
     if not (folder / SPEC_FILE).exists():
         state = "is not there" if not folder.exists() else f"has no {SPEC_FILE} (half-copied?)"
-        raise RunError(f"run folder {folder} {state}")
+        listed = Path("runs") / folder  # as `workbench runs` names it: relative to the folder of all runs
+        meant = f"; did you mean {listed}?" if not folder.exists() and (listed / SPEC_FILE).exists() else ""
+        raise RunError(f"run folder {folder} {state}{meant}")
     try:
         spec = check_spec(read_json(folder / SPEC_FILE))
     except WorkbenchError as error:
