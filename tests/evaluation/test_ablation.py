@@ -224,6 +224,7 @@ def test_few_cases_of_a_class_are_not_estimable(cells: list[Cell]) -> None:
         line = row(found, "wider", metric)
         assert not line["estimable"]
         assert "6 positive and 36 negative cases" in line["remark"]
+        assert (line["n"], line["n_subjects"], line["n_positive"]) == (42, 42, 6)
         assert np.isnan(line["difference"])
     assert found.family == 4
 

@@ -133,8 +133,9 @@ def auc_difference(scores: list[Scores], *, resamples: int = RESAMPLES, seed: in
     nan = float("nan")
     if min(positives, n - positives) < MIN_PER_CLASS:
         known = [entries[0].positive for entries in strata.values()]
-        every = sum(side.size for side in known)
-        return AucDifference(nan, nan, Interval.unknown(every), nan, sum(int(side.sum()) for side in known), left_out)
+        people = {subject for entries in strata.values() for subject in entries[0].subjects.tolist()}
+        unknown = Interval.unknown(sum(side.size for side in known), len(people))
+        return AucDifference(nan, nan, unknown, nan, sum(int(side.sum()) for side in known), left_out)
     subjects = np.concatenate([entries[0].subjects for entries in usable])
     edges = np.cumsum([0, *(entries[0].positive.size for entries in usable)])
     parts = [slice(low, high) for low, high in itertools.pairwise(edges)]
