@@ -72,7 +72,7 @@ def test_age_counts_from_the_end(tmp_path: Path) -> None:
         make(tmp_path, f"d{days}", "failed", days=days, parameters={"seed": days})
     assert names(tmp_path, Policy(older_than=timedelta(days=30))) == ["d31"]
     assert describe(Policy(("failed",), timedelta(days=30))) == "failed, older than 30 days"
-    assert describe(Policy(("failed",), timedelta(hours=1))) == "failed, older than 1 h"
+    assert describe(Policy(("failed",), timedelta(hours=6))) == "failed, older than 6 h"
 
 
 def test_the_newest_of_equal_runs_stay_and_other_seeds_do_not_count(tmp_path: Path) -> None:

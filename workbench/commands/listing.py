@@ -107,7 +107,7 @@ def prune(
     if plan.leftovers:
         say(f"left behind by an earlier removal: {len(plan.leftovers)}")
     count = f"{len(plan.removals)} run{'s' * (len(plan.removals) != 1)}"
-    say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}: {size_text(plan.bytes)}")
+    say(f"{count if what == 'all' else f'{what} of {count}'} ({describe(policy)}) in {folder}; {size_text(plan.bytes)} in all")
     if dry_run or plan.empty or not (yes or _confirmed()):
         print_value(document if as_json else "nothing was removed")
         raise typer.Exit(0 if dry_run or plan.empty else 1)

@@ -309,7 +309,7 @@ def _ended(row: RunRow) -> datetime | None:
 
 def _long(age: timedelta) -> str:
     hours = age / timedelta(hours=1)
-    return f"{hours:g} h" if hours < 48 else f"{hours / 24:g} days"
+    return f"{60 * hours:g} min" if hours < 2 else f"{hours:g} h" if hours < 48 else f"{hours / 24:g} days"
 
 
 def describe(policy: Policy) -> str:
