@@ -33,11 +33,18 @@ def test_the_newest_sweep_is_reviewed_and_says_how_far_it_is(review: AblationRev
 
 def test_tables_have_a_row_per_switch_and_block(review: AblationReview) -> None:
     table = review.table("dice")
-    assert list(table.index) == [("unet", "no_attention"), ("unet", "single_branch"), ("unet", "no_dropout"), ("unet", "wider"),
-                                 ("mts_unet", "no_attention")]  # fmt: skip
+    switches = ["no_attention", "single_branch", "no_dropout", "wider"]
+    assert list(table.loc["unet"].index) == ["baseline", *switches]
+    assert list(table.loc["mts_unet"].index) == ["baseline", "no_attention"]
     assert list(table.columns) == ["runs", "WT", "TC", "ET", "ED", "NCR"]
     assert table.loc[("unet", "wider"), "runs"] == "2/4"
     assert "n\u00a060" in table.loc[("unet", "wider"), "WT"]
+    line = review.deltas.table.set_index(["block", "arm", "metric", "of"]).loc["unet", "wider", "dice", "WT"]
+    levels = table.loc[("unet", "baseline"), "WT"].split("\u00a0to\u00a0")
+    assert float(levels[0]) <= round(line["value_reference"], 3) <= float(levels[-1])
+    assert line["value"] - line["value_reference"] == pytest.approx(line["difference"])
+    assert table.loc[("mts_unet", "baseline"), "runs"] == ""
+    assert "Not all runs are finished" in review.notes("dice").data
     assert "IDH mutation" in review.table("auc").columns
     assert "No finished pair of runs was judged by brier" in review.table("brier").data
     assert "over all 54 tests" in review.notes("auc").data, "five switches x five regions, and 29 AUCs: one is not estimable"
@@ -103,7 +110,9 @@ def test_a_refused_switch_ends_the_command_with_1_and_stands_in_the_table(small_
     words = ["ablation", "attention", "--runs", str(small_sweep), "--outcomes", "dice"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0
-    assert "Dice, mts_unet" in done.stdout
+    assert "Dice, mts_unet\n  baseline: WT 0." in done.stdout
+    assert "\n  no_attention against baseline, 2/2 runs\n    WT   " in done.stdout
+    assert "Not all runs are finished" not in done.stderr
     assert "4 of 4" in done.stderr
     assert "4 of 4" not in done.stdout
     path = small_sweep / read_plan(small_sweep, "attention").cells[2].run / "metrics.parquet"

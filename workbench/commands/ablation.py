@@ -36,7 +36,17 @@ def ablation(
         found = [metric for metric in review.outcomes if (review.deltas.table["metric"] == metric).any()]
         for metric in found:
             for block in dict.fromkeys(review.deltas.arms["block"]):
-                print_value(f"{metric_title(metric)}, {block}\n{delta_table(review.deltas, block, metric).to_string()}\n")
+                print_value(f"{metric_title(metric)}, {block}")
+                for arm, row in delta_table(review.deltas, block, metric).iterrows():
+                    texts, runs = row.drop("runs"), row["runs"]
+                    if not runs:
+                        print_value(f"  {arm}: {', '.join(f'{of} {text}' for of, text in texts.items())}")
+                    elif texts.nunique() == 1 and len(texts) > 1:  # nothing finished yet, or refused
+                        print_value(f"  {arm} against {review.against}, {runs} runs: {texts.iloc[0]}")
+                    else:
+                        print_value(f"  {arm} against {review.against}, {runs} runs")
+                        print_value("\n".join(f"    {of:<{max(map(len, texts.index))}}  {text}" for of, text in texts.items()))
+                print_value("")
         for note in dict.fromkeys(note for metric in found for note in delta_notes(review.deltas, metric)):
             say(note)
         if not found:

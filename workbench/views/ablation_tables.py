@@ -72,6 +72,9 @@ def outcome_options(deltas: Deltas, outcomes: Sequence[str]) -> dict[str, str]:
 def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
     """Rows: the arms of a block; columns: finished pairs of runs, and the delta of each region or marker with interval and p.
 
+    First comes what the reference itself reaches: a difference means little where both are poor. Where there is no block every
+    arm is a pair with a reference of its own, and there is no such row.
+
     Args:
         deltas: of `evaluation.ablation`.
         block: whose arms.
@@ -81,6 +84,9 @@ def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
     rows = deltas.table[(deltas.table["block"] == block) & (deltas.table["metric"] == metric)]
     titles = {of: outcome_title(metric, of).partition(", ")[2] for of in dict.fromkeys(rows["of"])}
     records = []
+    if block and titles:
+        levels = {title: _level(rows[rows["of"] == of]) for of, title in titles.items()}
+        records.append({f"against {deltas.reference}": deltas.reference, "runs": "", **levels})
     for _, arm in arms.iterrows():
         record = {f"against {deltas.reference}": arm["arm"], "runs": f"{arm['cells']}/{arm['planned']}"}
         mine = rows[rows["arm"] == arm["arm"]].set_index("of")
@@ -92,6 +98,13 @@ def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
                 record[title] = f"{delta_text(line)}{tested}, n {int(line['n'])}"
         records.append(record)
     return pd.DataFrame(records).set_index(f"against {deltas.reference}") if records else pd.DataFrame()
+
+
+def _level(rows: pd.DataFrame) -> str:
+    """'0.412', or '0.398 to 0.412' where arms are not paired with the same runs of the reference."""
+    known = rows["value_reference"].dropna()
+    texts = [signed(value, rows["metric"].iloc[0]) for value in (known.min(), known.max())] if len(known) else ["–"]
+    return " to ".join(dict.fromkeys(texts))
 
 
 def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str]:
@@ -128,6 +141,8 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
         for _, row in deltas.arms.iterrows()
         if row["remark"]
     )
+    if not pairs and (deltas.arms["cells"] < deltas.arms["planned"]).any():
+        notes.append("Not all runs are finished: differences will still move, and p with the number of tests.")
     return [*notes, *remarks, *(f"Refused: {line}" for line in deltas.refused)]
 
 

@@ -123,5 +123,5 @@ def forest_figure(
         width=_PLOT + _TEXT + 24, height=max(96, 34 * len(table) + 50), legend=None, xlabel="", ylabel="",
         xlim=(low, high + (24 + _TEXT) * per_pixel), xticks=axis_ticks(low, high), ylim=(-0.8, len(table) + 0.35),
         yticks=[(place, str(label)) for place, label in zip(y, table["label"], strict=True)],
-        fontsize={"title": 15, "labels": 13, "xticks": 12, "yticks": 14}, toolbar=None,
+        fontsize={"title": 15, "labels": "13px", "xticks": "13px", "yticks": "14px"}, toolbar=None,
     )  # fmt: skip
