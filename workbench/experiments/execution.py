@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -108,8 +109,12 @@ def run_notebook(
     with follow(run, progress=progress), run.beating():
         _execute(path, run, parameters, timeout)
     if report:
-        with suppress(Exception):  # the report is a convenience: the run stands without it, and the log says what went wrong
+        from workbench.experiments.report import write_report
+
+        try:
             write_report(run)
+        except Exception as error:  # the report is a convenience: the run stands without it
+            warnings.warn(f"{run.folder}: report.html was not written: {type(error).__name__}: {error}", stacklevel=2)
     with suppress(WorkbenchError, OSError):  # on a full disk, say: `workbench provenance RUN --record` does it later
         write_artefacts(run)
     return run
@@ -177,21 +182,6 @@ def _run_cells(path: Path, partial: Path, parameters: ExperimentParameters, kern
     finally:
         kernel.close()
     return None
-
-
-def write_report(run: RunFolder) -> Path:
-    """Write `report.html` from the executed notebook: one file, no code cells, nothing loaded from another host."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    from workbench.files import write_text
-
-    exporter = HTMLExporter(exclude_input=True, require_js_url="", mathjax_url="", jquery_url="", mermaid_js_url="")
-    notebook = nbformat.read(run.path("notebook.ipynb"), as_version=4)
-    notebook.metadata["title"] = f"{run.spec['method']} · {run.spec['cohort']['name']} · {run.spec['run']}"
-    body, _ = exporter.from_notebook_node(notebook)
-    write_text(run.path("report.html"), body)
-    return run.path("report.html")
 
 
 if sys.platform == "win32":  # pragma: no cover
