@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +14,7 @@ from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
 from workbench.errors import WorkbenchError
-from workbench.evaluation.ablation import OUTCOMES, Deltas, ablation_deltas
+from workbench.evaluation.ablation import OUTCOMES, Deltas, ablation_deltas, join_deltas
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
 from workbench.records.sweep_cells import SweepCell, comparable, sweep_cells
 from workbench.records.sweeps import SweepPlan, list_plans, read_plan
@@ -30,6 +32,10 @@ from workbench.views.theme import cohort_title
 
 REFRESH_MS = 10_000
 """Time between two looks at the runs of the sweep."""
+POLL_MS = 1000
+"""Time between two looks while differences are being computed."""
+FEW_FAILURES = 5
+"""Cells that ended badly and are listed; the others are folded away."""
 JUDGED_SPLITS = ("test", "external")
 NO_SWEEP = (
     "There is no sweep in <code>{folder}</code> yet. A file that names a baseline and switches makes one: "
@@ -56,8 +62,13 @@ class AblationsPage(pn.viewable.Viewer):
         self.state, self.store = state, store
         self._shown: Any = None
         self._following = False
+        self._remarks: list[str] = []
+        self._last: tuple[Any, list[Any], Deltas | None] = (None, [], None)
+        document = pn.state.curdoc
+        self._document = document if document is not None and document.session_context is not None else None
+        self._polling = False
         narrow = {"margin": (0, 16, 0, 0)}
-        self.sweep = pn.widgets.Select(label="Sweep", options=[], width=240, **narrow)
+        self.sweep = pn.widgets.Select(label="Sweep", options=[], width=340, **narrow)
         self.judged = pn.widgets.Select(label="Outcome", options={}, width=280, **narrow)
         self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=120, **narrow)
         self.against = pn.widgets.Select(label="Compared with", options=[], width=200, **narrow)
@@ -75,7 +86,8 @@ class AblationsPage(pn.viewable.Viewer):
         for name in ("sweep", "judged", "split", "against", "order"):
             getattr(self, name).param.watch(lambda event, name=name: self._write(name, event.new), "value")
         state.param.watch(self.refresh, ["sweep", "judged", "split", "against", "order", "page"])
-        if pn.state.curdoc is not None and pn.state.curdoc.session_context is not None:
+        if self._document is not None:
+            pn.state.onload(self.refresh)
             pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
         self.refresh()
 
@@ -105,17 +117,17 @@ class AblationsPage(pn.viewable.Viewer):
         arms = list(dict.fromkeys(cell.arm for cell in cells))
         against = self.state.against if self.state.against in arms else plan.baseline if plan.baseline in arms else arms[0]
         split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
-        deltas, problems = self._deltas(plan, cells, split, against)
-        options = outcome_options(deltas, OUTCOMES)
+        deltas, notes = self._deltas(plan, cells, split, against)
+        options = outcome_options(deltas, OUTCOMES) if deltas is not None else {}
         judged = self.state.judged if self.state.judged in options.values() else next(iter(options.values()), "")
         self._follow(names, name, options, judged, split, arms, against)
         stamps = tuple((cell.planned.run, cell.state, cell.progress, cell.row.reason) for cell in cells)
-        shown = (plan, stamps, id(deltas), judged, self.state.order, self.state.theme, missing)
-        if shown == self._shown:
-            return
-        self._shown = shown
+        shown = (plan, stamps, id(deltas), judged, self.state.order, self.state.theme)
         with pn.io.hold():
-            self._draw(plan, cells, deltas, judged, [*([missing] if missing else []), *problems])
+            if shown != self._shown:
+                self._shown = shown
+                self._remarks = self._draw(plan, cells, deltas, judged)
+            self._say([*([missing] if missing else []), *notes, *self._remarks])
 
     def _show_nothing(self, names: list[str], name: str, text: str) -> None:
         self._follow(names, name, {}, "", "test", [], "")
@@ -124,19 +136,55 @@ class AblationsPage(pn.viewable.Viewer):
         self.matrix.object = self.notes.object = ""
         self.blocks[:] = []
 
-    def _deltas(self, plan: SweepPlan, cells: list[SweepCell], split: str, against: str) -> tuple[Deltas, list[str]]:
-        """The paired differences, kept for as long as no run of the sweep changes."""
-        stamps = tuple(
-            (c.planned.run, c.state, *(self.store.stamp(c.planned.run, name) for name in (METRICS_FILE, MARKERS_FILE)))
-            for c in cells
-        )
-        read = {METRICS_FILE: self.store.metrics, MARKERS_FILE: self.store.markers}
+    def _deltas(self, plan: SweepPlan, cells: list[SweepCell], split: str, against: str) -> tuple[Deltas | None, list[str]]:
+        """The paired differences, None before all are there; and what belongs beside them.
 
-        def make() -> tuple[Deltas, list[str]]:
-            tables, problems = comparable(self.store.folder, cells, lambda run, name: read[name](run))
-            return ablation_deltas(tables, reference=against, split=split), problems
+        Switch by switch, each kept for as long as no run of its own or of the reference changes. In a session they are computed
+        in the background, and the last ones that were whole stand until then.
+        """
+        pairs = {}
+        for arm in dict.fromkeys((cell.block, cell.arm) for cell in cells):
+            pairs[arm] = [cell for cell in cells if cell.block == arm[0] and cell.arm in (arm[1], against)]
+        several = {arm: own for arm, own in pairs.items() if arm[1] != against} or pairs
+        compute: Callable[..., Any] = self.store.cached if self._document is None else self.store.later
+        if self._document is not None and not pn.state.loaded:
+            compute = _not_yet  # the page first
+        found = {}
+        for arm, own in several.items():
+            stamps = tuple(
+                (c.planned.run, c.state, *(self.store.stamp(c.planned.run, name) for name in (METRICS_FILE, MARKERS_FILE)))
+                for c in own
+            )
+            found[arm] = compute(
+                ("ablation", plan.name, split, against, *arm), stamps, partial(self._compare, own, split, against)
+            )
+        wrong = {", ".join(arm): part for arm, part in found.items() if isinstance(part, Exception)}
+        whole = [part for part in found.values() if part is not None and not isinstance(part, Exception)]
+        notes = [f"{arm} cannot be compared: {error}" for arm, error in wrong.items()]
+        notes += dict.fromkeys(problem for _, problems in whole for problem in problems)
+        waiting = len(found) - len(whole) - len(wrong)
+        sort = (plan.name, split, against)
+        if self._last[0] != sort:
+            self._last = (sort, [], None)
+        if waiting:
+            self._look_again()
+            return self._last[2], [*notes, f"Comparing with {against}: {len(whole)} of {len(found)} conditions are done."]
+        if len(whole) != len(self._last[1]) or any(a is not b for a, b in zip(whole, self._last[1], strict=True)):
+            self._last = (sort, whole, join_deltas([deltas for deltas, _ in whole]) if whole else None)
+        return self._last[2], notes
 
-        return self.store.cached(("ablation", plan.name, split, against), stamps, make)
+    def _look_again(self) -> None:
+        def look() -> None:
+            self._polling = False
+            self.refresh()
+
+        if self._document is not None and not self._polling:
+            self._polling = True
+            self._document.add_timeout_callback(look, POLL_MS)
+
+    def _compare(self, cells: list[SweepCell], split: str, against: str) -> tuple[Deltas, list[str]]:
+        tables, problems = comparable(self.store.folder, cells)  # hundreds of tables would push all others out of the cache
+        return ablation_deltas(tables, reference=against, split=split), problems
 
     def _follow(
         self, names: list[str], name: str, options: dict[str, str], judged: str, split: str, arms: list[str], against: str
@@ -157,23 +205,30 @@ class AblationsPage(pn.viewable.Viewer):
 
     # -- what is drawn -----------------------------------------------------------------------------------------------
 
-    def _draw(self, plan: SweepPlan, cells: list[SweepCell], deltas: Deltas, judged: str, notes: list[str]) -> None:
+    def _draw(self, plan: SweepPlan, cells: list[SweepCell], deltas: Deltas | None, judged: str) -> list[str]:
+        """Draw; returns what belongs beside it."""
         cohort = cohort_title(plan.cohort.name, plan.cohort.phantom)
-        self.title.object = _HEADING.format(f"{escape(plan.name)}: {escape(completeness(cells))}") + _small(cohort)
+        self.title.object = _HEADING.format(f"{escape(plan.name)}: {escape(completeness(cells))}") + _small(
+            "; ".join(filter(None, (cohort, plan.given)))
+        )
         blocks = list(dict.fromkeys(cell.block for cell in cells))
         own = {block: [cell for cell in cells if cell.block == block] for block in blocks}
         matrices = "".join(cell_matrix(own[b], name=self.state.theme, link=self._link, block=b) for b in blocks)
-        self.matrix.object = matrices + "".join(_small(line) for line in failures(cells))
+        ended = [_small(line) for line in failures(cells)]
+        more = f"<details><summary>{len(ended) - FEW_FAILURES} more</summary>{''.join(ended[FEW_FAILURES:])}</details>"
+        self.matrix.object = matrices + "".join(ended[:FEW_FAILURES]) + (more if len(ended) > FEW_FAILURES else "")
         metric, _, of = judged.partition(":")
+        if deltas is None:
+            self.blocks[:] = []
+            return []
         if not judged:
             self.blocks[:] = [pn.pane.HTML(_small(
                 "Nothing can be compared yet: a switch appears once it and the baseline have finished the same fold and seed."
             ))]  # fmt: skip
-            self._say([*notes, *(f"Refused: {line}" for line in deltas.refused)])
-            return
+            return [f"Refused: {line}" for line in deltas.refused]
         subtitle = f"{cohort}, {deltas.split} split; filled: p (Holm) < 0.05 and 0 outside the interval"
         self.blocks[:] = [self._block(block, own[block], deltas, (metric, of), subtitle) for block in blocks]
-        self._say([*notes, *delta_notes(deltas, metric)])
+        return delta_notes(deltas, metric)
 
     def _block(self, block: str, cells: list[SweepCell], deltas: Deltas, judged: tuple[str, str], subtitle: str) -> Any:
         """Heading, forest plot and table of one method."""
@@ -219,6 +274,10 @@ class AblationsPage(pn.viewable.Viewer):
 
     def _say(self, notes: list[str]) -> None:
         self.notes.object = "".join(f'<div style="margin:3px 0;max-width:110ch">{escape(note)}</div>' for note in notes)
+
+
+def _not_yet(*_: object) -> None:
+    return None
 
 
 def _small(text: str, *, raw: bool = False) -> str:

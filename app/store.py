@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import queue
 import threading
 import time
 from collections import OrderedDict
@@ -47,6 +49,9 @@ class Store:
         self.folder = Path(folder or os.environ.get("WORKBENCH_RUNS") or "runs").resolve()
         self._cache: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
         self._lock = threading.RLock()
+        self._orders: queue.SimpleQueue[tuple[Any, Any, Callable[[], Any]]] = queue.SimpleQueue()
+        self._awaited: set[Any] = set()
+        self._worker: threading.Thread | None = None
         self._rows: tuple[float, list[RunRow]] = (-1e9, [])
 
     def runs(self, max_age: float = 1.0) -> list[RunRow]:
@@ -117,6 +122,27 @@ class Store:
                 self._cache.popitem(last=False)
         return value
 
+    def later(self, key: Any, stamp: Any, make: Callable[[], Any]) -> Any:
+        """As `cached`, but computed in the background, one thing after the other: None until it is there; what `make` raised
+        is returned, not raised."""
+        with self._lock:
+            if self._cache.get(key, (None, None))[0] == stamp:
+                return self.cached(key, stamp, make)
+            if (key, stamp) not in self._awaited:
+                self._awaited.add((key, stamp))
+                self._orders.put((key, stamp, make))
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="store", daemon=True)
+                self._worker.start()
+        return None
+
+    def _work(self) -> None:
+        while True:
+            key, stamp, make = self._orders.get()
+            self.cached(key, stamp, functools.partial(_attempt, make))
+            with self._lock:
+                self._awaited.discard((key, stamp))
+
     def headline(self, run: str, split: str = "test", *, wait: bool = True) -> dict[str, Interval] | None:
         """The few numbers a list of runs shows; empty where there are no results or they cannot be read.
 
@@ -179,6 +205,14 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return state.st_mtime_ns, state.st_size
+
+
+def _attempt(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except Exception as error:  # the one thread must live on; whoever asked says what went wrong
+        logging.getLogger("app").exception("a computation in the background failed")
+        return error
 
 
 @functools.cache

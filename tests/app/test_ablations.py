@@ -14,7 +14,9 @@ import pytest
 from app.ablations import AblationsPage
 from app.state import AppState
 from app.store import Store
+from workbench.evaluation.ablation import ablation_deltas
 from workbench.files import write_json
+from workbench.records.sweep_cells import comparable, sweep_cells
 from workbench.records.sweeps import plan_path, read_plan
 
 pn.extension("tabulator", design="bootstrap")
@@ -49,6 +51,20 @@ def test_the_newest_sweep_is_shown_with_every_cell(page: AblationsPage) -> None:
     assert labels(page) == ["no_attention", "single_branch", "no_dropout", "wider"]
     assert "resample subjects and seeds" in page.notes.object
     assert "all 79 tests" in page.notes.object
+    root = page.store.folder
+    whole = ablation_deltas(comparable(root, sweep_cells(root, read_plan(root, "attention")))[0])
+    pd.testing.assert_frame_equal(page._last[2].table, whole.table, check_dtype=False)
+
+
+def test_many_cells_are_signs_with_a_legend(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.views.ablation_tables.WIDE", 2)
+    found = AblationsPage(AppState(page="ablations"), store).matrix.object
+    wide = found.partition("mts_unet<")[0]
+    assert "fold, seed" in wide
+    assert wide.count("✓</a>") == 16
+    assert wide.count("✓ completed") == 1, "in the legend"
+    assert "▶ 38 %" in wide
+    assert "✕ failed</span> 1" in wide
 
 
 def test_outcome_order_and_reference_follow_the_state_and_back(page: AblationsPage) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import holoviews as hv
@@ -34,6 +36,18 @@ def done(store: Store) -> dict[int, str]:
 
 def labels(pane: pn.pane.HoloViews) -> str:
     return " | ".join(element.label for element in pane.object) if pane.object is not None else ""
+
+
+def test_what_is_computed_later_is_there_in_the_end_and_an_error_is_handed_over(store: Store) -> None:
+    go = threading.Event()
+    wanted = {"a": lambda: go.wait(60) and 5, "b": lambda: 1 / 0}
+    assert [store.later(name, 1, make) for name, make in wanted.items()] == [None, None]
+    go.set()
+    deadline = time.monotonic() + 60
+    while (found := store.later("b", 1, wanted["b"])) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert isinstance(found, ZeroDivisionError)
+    assert store.later("a", 1, wanted["a"]) == 5
 
 
 def test_store_caches_by_time(store: Store, done: dict[int, str]) -> None:

@@ -17,6 +17,8 @@ from workbench.views.theme import STATE_SIGNS, state_colour, theme
 
 MINUS = "−"
 SIGNIFICANT = 0.05
+WIDE = 8
+"""Folds times seeds from which on a cell has room for its sign only."""
 _SIGNS = STATE_SIGNS | {"missing": "–"}
 
 
@@ -178,29 +180,41 @@ def cell_matrix(
     places = sorted({(cell.planned.fold, cell.planned.seed) for cell in cells})
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     there = {(cell.arm, cell.planned.fold, cell.planned.seed): cell for cell in cells}
-    look, folds = theme(name), [fold for fold, _ in places]
-    edge = f"border-bottom:1px solid {look.line};padding:4px 10px;text-align:left;font-weight:normal;white-space:nowrap"
+    look, folds, short = theme(name), [fold for fold, _ in places], len(places) > WIDE
+    corner, room = f"{escape(block)}<br>fold, seed" if short else escape(block), 7 if short else 10
+    edge = f"border-bottom:1px solid {look.line};padding:4px {room}px;text-align:left;font-weight:normal;white-space:nowrap"
     head = "".join(
         f'<th colspan="{folds.count(fold)}" style="{edge};border-left:1px solid {look.line}">fold {fold}</th>'
         for fold in dict.fromkeys(folds)
     )
-    seeds = "".join(f'<th style="{edge};color:{look.muted}">seed {seed}</th>' for _, seed in places)
+    seeds = "".join(f'<th style="{edge};color:{look.muted}">{"" if short else "seed "}{seed}</th>' for _, seed in places)
     body = ""
     for arm in arms:
-        line = "".join(_cell(there.get((arm, *place)), name, link, edge) for place in places)
+        line = "".join(_cell(there.get((arm, *place)), name, link, edge, short) for place in places)
         body += f'<tr><th scope="row" style="{edge};font-weight:600">{escape(arm)}</th>{line}</tr>'
     return (
         f'<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:13px;color:{look.text};margin:4px 0">'
-        f'<thead><tr><th rowspan="2" style="{edge}">{escape(block)}</th>{head}</tr><tr>{seeds}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<thead><tr><th rowspan="2" style="{edge}">{corner}</th>{head}</tr><tr>{seeds}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{_legend(cells, name) if short else ''}</div>"
     )
 
 
-def _cell(cell: SweepCell | None, name: str, link: Callable[[SweepCell], str] | None, edge: str) -> str:
+def _legend(cells: Sequence[SweepCell], name: str) -> str:
+    """What the signs of a table that has no room for words stand for, with how many there are."""
+    entries = ", ".join(
+        f'<span style="color:{state_colour(state, name)}">{_SIGNS.get(state, "")} {escape(state)}</span> {count}'
+        for state, count in counts(cells).items()
+    )
+    return f'<div style="font-size:13px;color:{theme(name).text};margin:2px 0 6px">{entries}</div>'
+
+
+def _cell(cell: SweepCell | None, name: str, link: Callable[[SweepCell], str] | None, edge: str, short: bool) -> str:
     if cell is None:
         return f'<td style="{edge}" title="not planned"></td>'
     words = cell.progress or cell.state
-    text = f"{_SIGNS.get(cell.state, '')} {escape(words)}"
+    if short:  # of a running cell how far it is, of others nothing: the sign and its colour say it
+        words = " ".join(words.split()[-2:]) if words.endswith("%") else ""
+    text = f"{_SIGNS.get(cell.state, '')} {escape(words)}".strip()
     if link is not None and cell.state != "missing":
         text = f'<a href="{escape(link(cell), quote=True)}" style="color:inherit">{text}</a>'
     said = escape(f"{cell.planned.run}: {cell.row.reason or cell.state}", quote=True)
