@@ -67,8 +67,7 @@ def sweep(
 ) -> None:
     """Run what a sweep file asks for and is not there yet; a second call on the same file joins in. Exit 0: all is completed.
 
-    To try a file in minutes: `-p size=demo --folds 0`. That is a plan of its own, `<name>-size-demo-folds-0`, which the same
-    options join again; what is left out or overridden is not in the real one's way.
+    To try a file in minutes: `-p size=demo --folds 0`. It is then a plan of its own, which the same options join again.
     """
     from workbench.experiments.sweep_file import TooManyRuns, plan_sweep
     from workbench.experiments.sweep_overrides import Overrides
