@@ -136,6 +136,7 @@ class ComparisonPanel(pn.viewable.Viewer):
             name=self.state.theme,
             width=600,
             height=300,
+            order=[row.title for row in rows],
         )
 
     def _draw_pairs(self, rows: list[RunRow], tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -181,6 +182,7 @@ class ComparisonPanel(pn.viewable.Viewer):
             reference=0.5,
             name=self.state.theme,
             width=400,
+            order=[row.title for row in rows],
         )
 
 

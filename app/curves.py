@@ -212,7 +212,8 @@ class CurvesPage(pn.viewable.Viewer):
         best = self._best(used, tables, chosen, notes)
         name = chosen.partition(":")[2]
         title, subtitle = marker_title(marker, name), f"{cohorts}, {state.split} split"
-        style: dict[str, Any] = {"subtitle": subtitle, "name": state.theme}
+        order = [titles[row.run] for row in rows]
+        style: dict[str, Any] = {"subtitle": subtitle, "name": state.theme, "order": order}
         finite = [value for value in youdens if np.isfinite(value)]
         self._first_youden = finite[0] if finite else float("nan")
         with pn.io.hold():
@@ -222,10 +223,12 @@ class CurvesPage(pn.viewable.Viewer):
             self.calibration.object = calibration_figure(runs, title="Calibration", **style)
             self.confusion[:] = [
                 figure_pane(
-                    confusion_figure(run, state.threshold, names=class_names(marker, name), index=index, name=state.theme),
+                    confusion_figure(
+                        run, state.threshold, names=class_names(marker, name), index=order.index(run.title), name=state.theme
+                    ),
                     margin=(8, 16, 0, 0),
                 )
-                for index, run in enumerate(runs)
+                for run in runs
             ]
             self.table.object = self._table(runs, subtitle)
             notes += self._draw_pairs(used, tables, chosen, subtitle)

@@ -173,7 +173,8 @@ class RobustnessPage(pn.viewable.Viewer):
         cohorts = dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in shown)
         subtitle = f"{', '.join(cohorts)}, {split} split, n up to {int(everything['n'].max())}"
         self._draw_heatmap(everything, columns, judged, heading, subtitle)
-        self._draw_numbers({titles[row.run]: tables[row.run] for row in shown}, judged, split, subtitle)
+        order = [titles.get(row.run, row.run) for row in rows]  # a run has its colour of the other pages
+        self._draw_numbers({titles[row.run]: tables[row.run] for row in shown}, judged, split, subtitle, order)
         notes = []
         if len({row.fingerprint for row in shown}) > 1:
             notes.append("These runs were made from different cohorts: their numbers are not comparable.")
@@ -194,7 +195,9 @@ class RobustnessPage(pn.viewable.Viewer):
         )  # fmt: skip
         self.heatmap.object = figure
 
-    def _draw_numbers(self, tables: dict[str, tuple[pd.DataFrame, pd.DataFrame]], judged: str, split: str, subtitle: str) -> None:
+    def _draw_numbers(
+        self, tables: dict[str, tuple[pd.DataFrame, pd.DataFrame]], judged: str, split: str, subtitle: str, order: list[str]
+    ) -> None:
         numbers, added = [], []
         for title, (metrics, markers) in tables.items():
             scores = scores_of(metrics, markers, judged, split)
@@ -209,14 +212,14 @@ class RobustnessPage(pn.viewable.Viewer):
         name = score_title(judged)
         number = number_figure(
             pd.concat(numbers), title="Mean by number of sequences", ylabel=name, subtitle=subtitle,
-            name=self.state.theme,
+            name=self.state.theme, order=order,
         )  # fmt: skip
         self.number.object = number
-        worse = pd.concat(added).sort_values(["label", "series"], kind="stable")
+        worse = pd.concat(added).sort_values("label", kind="stable")
         figure = forest(
             worse, title="Where one more sequence hurts",
             xlabel=f"share of pairs of subsets worse by more than {tolerance_of(judged.split(':')[0]):g}",
-            subtitle=subtitle, xlim=(0.0, 1.0), name=self.state.theme,
+            subtitle=subtitle, xlim=(0.0, 1.0), name=self.state.theme, order=order,
         ) if len(worse) else None  # fmt: skip
         self.added.object = figure
 

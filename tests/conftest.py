@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ import pytest
 
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.files import write_json
+from workbench.records.run_folder import RunFolder
 
 SHAPE = (36, 44, 30)
 SPACING = (4.0, 4.0, 5.0)
@@ -97,15 +99,32 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def fabricate() -> ModuleType:
-    """`tests/fabricate.py` as a module."""
-    spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).with_name("fabricate.py"))
+def load(name: str) -> ModuleType:
+    """`tests/<name>.py` as a module: tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def fabricate() -> ModuleType:
+    """`tests/fabricate.py` as a module."""
+    return load("fabricate")
+
+
+@pytest.fixture(scope="session")
+def make_case_run() -> Callable[[Cohort, Path], RunFolder]:
+    """Function that makes a run with predictions over the tiny cohort; see tests/case_run.py."""
+    return load("case_run").make_case_run
+
+
+@pytest.fixture(scope="session")
+def runs_folder(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight runs in the real format with random predictions; see tests/fabricate.py. Read-only."""
+    return fabricate.make_runs(tmp_path_factory.mktemp("fabricated"))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,17 +10,15 @@ from app.cases import CasesPage
 from app.state import AppState
 from app.store import Store
 from workbench.cohort.table import Cohort
+from workbench.records.run_folder import RunFolder
 
 RUN = "tiny/0123456789ab"
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = importlib.util.spec_from_file_location("case_run", Path(__file__).parents[1] / "case_run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def runs(tiny_cohort: Cohort, make_case_run: Callable[..., RunFolder], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    module.make_case_run(tiny_cohort, folder)
+    make_case_run(tiny_cohort, folder)
     return folder
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,24 +20,15 @@ from app.store import Store
 from workbench.cohort.table import Cohort
 from workbench.experiments.pooling import pool
 from workbench.files import read_json, write_json, write_parquet
+from workbench.records.run_folder import RunFolder
 
 pn.extension("tabulator", design="bootstrap")
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, str]:
+def runs(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, str]:
     """A pooled run of three folds, and the same tables as if they had been imported."""
     root = tmp_path_factory.mktemp("derived") / "runs"
-    fabricate = load("fabricate")
     pooled = pool(fabricate.make_fold_runs(root, cases=fabricate.fold_cases(subjects=75)))
     theirs = Path(shutil.copytree(pooled.folder, root / "cv" / "eeeeeeeeeeee"))
     spec = read_json(theirs / "spec.json")
@@ -91,9 +82,10 @@ def test_robustness_says_which_were_not_judged(runs: tuple[Store, str, str]) -> 
     assert "nnU-Net" in page.notes.object
 
 
-def test_a_pooled_case_shows_the_numbers_of_its_split(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    module = load("case_run")
-    module.make_case_run(tiny_cohort, tmp_path)
+def test_a_pooled_case_shows_the_numbers_of_its_split(
+    tiny_cohort: Cohort, make_case_run: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    make_case_run(tiny_cohort, tmp_path)
     folder = next(tmp_path.rglob("spec.json")).parent
     name = folder.relative_to(tmp_path).as_posix()
     spec = read_json(folder / "spec.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -134,17 +133,6 @@ def visit(chromium: Any) -> Iterator[Visit]:
     page.on("console", lambda message: result.complaints.append(message.text) if message.type == "error" else None)
     yield result
     page.close()
-
-
-@pytest.fixture(scope="session")
-def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight runs in the real format with random predictions; see tests/fabricate.py."""
-    spec = importlib.util.spec_from_file_location("fabricate", Path(__file__).parents[1] / "fabricate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.make_runs(tmp_path_factory.mktemp("fabricated"))
 
 
 @pytest.fixture(scope="session")

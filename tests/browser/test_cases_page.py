@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 from collections.abc import Callable
@@ -26,12 +25,12 @@ STATIC = Path(__file__).parents[2] / "app" / "static" / VIEWER_FILE
 
 
 @pytest.fixture(scope="module")
-def server(serve: Callable[..., Any], tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Any:
-    spec = importlib.util.spec_from_file_location("case_run", Path(__file__).parents[1] / "case_run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def server(
+    serve: Callable[..., Any], tiny_cohort: Cohort, make_case_run: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory, chromium: Any,
+) -> Any:  # fmt: skip
     runs = tmp_path_factory.mktemp("runs")
-    module.make_case_run(tiny_cohort, runs)
+    make_case_run(tiny_cohort, runs)
     started = serve(runs)
     urlopen(started.url, timeout=120).read()
     return started

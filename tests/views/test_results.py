@@ -25,7 +25,7 @@ from workbench.views.tables import (
     time_text,
     unequal_budgets,
 )
-from workbench.views.theme import STATE_SIGNS, THEMES, cohort_title
+from workbench.views.theme import STATE_SIGNS, THEMES, cohort_title, colour, places
 from workbench.views.training import thin, training_curves
 
 
@@ -168,3 +168,11 @@ def test_marker_table_has_counts_and_intervals() -> None:
     assert table.loc["Cases", "a"] == "n = 40: 20 positive, 20 negative"
     assert "(" in table.loc["AUC", "a"]
     assert table.loc["AUC", "b"] == "not estimable"
+
+
+def test_a_run_keeps_its_colour_on_a_figure_that_not_all_are_on() -> None:
+    assert places(["b", "c"], ["a", "b"]) == {"b": 1, "c": 2}
+    table = pd.DataFrame({"label": ["IDH"], "value": [0.8], "low": [0.7], "high": [0.9], "n": [60], "series": ["b"]})
+    for order, expected in (((), 0), (("a", "b"), 1)):
+        points = next(e for e in forest(table, title="t", xlabel="x", order=order) if isinstance(e, hv.Points))
+        assert points.opts.get("style").kwargs["color"] == colour(expected)

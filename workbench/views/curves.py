@@ -18,7 +18,7 @@ from workbench.evaluation import curves
 from workbench.evaluation.intervals import RESAMPLES, Interval
 from workbench.evaluation.markers import Sample, as_sample, auc_interval
 from workbench.views.tables import too_few_text
-from workbench.views.theme import colour, dash, estimate_text, finish, reference_line, shape, theme
+from workbench.views.theme import colour, dash, estimate_text, finish, places, reference_line, shape, theme
 
 BEST_REMARK = "A finite sample can exceed the best possible curve by chance."
 BEST_TITLE = "best possible"
@@ -95,6 +95,7 @@ def roc_figure(
     subtitle: str = "",
     name: str = "light",
     width: int = 360,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """ROC curves of several runs with their pointwise 95 % bootstrap bands, AUC and n in the legend.
 
@@ -106,16 +107,18 @@ def roc_figure(
         subtitle: cohort and split.
         name: 'light' or 'dark'.
         width: and height of the inner frame, pixels.
+        order: titles of all compared runs, for the colours; default: those shown.
     """
+    placed = _placed(runs, order)
     parts: list[Any] = [reference_line([(0, 0), (1, 1)], name)]
-    parts += [_area(run.roc_band, "fpr", index, name) for index, run in enumerate(runs)]
+    parts += [_area(run.roc_band, "fpr", index, name) for run, index in placed]
     if best is not None and len(best.roc):
         label = f"{BEST_TITLE}: AUC {_auc(best)}"
         parts.append(_line(best.roc[["fpr", "tpr"]], label, theme(name).text, "dashed"))
-    for index, run in enumerate(runs):
+    for run, index in placed:
         line = run.roc[["fpr", "tpr"]] if len(run.roc) else pd.DataFrame({"fpr": [np.nan], "tpr": [np.nan]})
         parts.append(_line(line, f"{run.title}: AUC {_auc(run)}", colour(index, name), dash(index)))
-    for index, run in enumerate(runs):
+    for run, index in placed:
         points = _rates(run, (marks or {}).get(run.title, ()))
         parts += _marked(points, ("fpr", "tpr"), index, name)
     return finish(
@@ -141,22 +144,24 @@ def precision_recall_figure(
     subtitle: str = "",
     name: str = "light",
     width: int = 360,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """Precision-recall curves with bands; dotted: the prevalence, what guessing would reach. Arguments as `roc_figure`."""
+    placed = _placed(runs, order)
     parts: list[Any] = []
     if runs and runs[0].n:
         share = runs[0].n_positive / runs[0].n
         parts.append(reference_line([(0, share), (1, share)], name))
-    parts += [_area(run.recall_band, "recall", index, name) for index, run in enumerate(runs)]
+    parts += [_area(run.recall_band, "recall", index, name) for run, index in placed]
     if best is not None and len(best.recall):
         line = best.recall[["recall", "precision"]]
         parts.append(_line(line, f"{BEST_TITLE}, {best.counts}", theme(name).text, "dashed"))
-    for index, run in enumerate(runs):
+    for run, index in placed:
         line = (
             run.recall[["recall", "precision"]] if len(run.recall) else pd.DataFrame({"recall": [np.nan], "precision": [np.nan]})
         )
         parts.append(_line(line, f"{run.title}: {run.too_few or run.counts}", colour(index, name), dash(index), "steps-pre"))
-    for index, run in enumerate(runs):
+    for run, index in placed:
         parts += _marked(_rates(run, (marks or {}).get(run.title, ())), ("tpr", "precision"), index, name)
     return finish(
         hv.Overlay(parts),
@@ -173,14 +178,21 @@ def precision_recall_figure(
 
 
 def calibration_figure(
-    runs: Sequence[CurveData], *, title: str = "Calibration", subtitle: str = "", name: str = "light", width: int = 360
+    runs: Sequence[CurveData],
+    *,
+    title: str = "Calibration",
+    subtitle: str = "",
+    name: str = "light",
+    width: int = 360,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """Observed frequency against predicted probability in bins of equal mass, with 95 % intervals and numbers of cases.
 
     Arguments as `roc_figure`. With fewer than ten cases of a class no bins are drawn.
     """
+    placed = _placed(runs, order)
     parts: list[Any] = [reference_line([(0, 0), (1, 1)], name)]
-    for index, run in enumerate(runs):
+    for run, index in placed:
         parts += _calibration(run, index, name, counts=len(runs) <= 2)
     remark = "numbers: cases per bin" if len(runs) <= 2 else "cases per bin: hover"
     return finish(
@@ -276,6 +288,12 @@ def _calibration(run: CurveData, index: int, name: str, *, counts: bool) -> list
 
 def _auc(run: CurveData) -> str:
     return run.too_few or f"{estimate_text(run.auc.value, run.auc.low, run.auc.high)}, {run.counts}"
+
+
+def _placed(runs: Sequence[CurveData], order: Sequence[str]) -> list[tuple[CurveData, int]]:
+    """The runs with their places among all that are compared."""
+    place = places([run.title for run in runs], order)
+    return [(run, place[run.title]) for run in runs]
 
 
 def _area(band: pd.DataFrame, x: str, index: int, name: str) -> hv.Area:

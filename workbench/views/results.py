@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from workbench.seeding import stream
-from workbench.views.theme import colour, finish, reference_line, shape, theme
+from workbench.views.theme import colour, finish, places, reference_line, shape, theme
 
 METRIC_TITLES = {
     "dice": "Dice",
@@ -57,6 +57,7 @@ def metric_distribution(
     name: str = "light",
     width: int = 560,
     height: int = 320,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """One metric per region: a point for each case, and the mean with its 95 % interval, runs beside each other.
 
@@ -69,9 +70,10 @@ def metric_distribution(
         name: 'light' or 'dark'.
         width: of the inner frame, pixels.
         height: of the inner frame, pixels.
+        order: titles of all compared runs, for the colours; default: those shown.
     """
     parts: list[Any] = []
-    count = max(1, len(cases))
+    count, place_of = max(1, len(cases)), places(cases, order)
     look = theme(name)
     means = []
     for index, (title, rows) in enumerate(cases.items()):
@@ -84,14 +86,19 @@ def metric_distribution(
         )
         parts.append(
             hv.Scatter(points, "x", ["value", "case", "run"], label=title).opts(
-                color=colour(index, name), alpha=0.45, size=4, marker=shape(index), tools=["hover"], backend="bokeh"
+                color=colour(place_of[title], name),
+                alpha=0.45,
+                size=4,
+                marker=shape(place_of[title]),
+                tools=["hover"],
+                backend="bokeh",
             )
         )
         table = summaries[title]
         table = table[table["region"].isin(regions) & table["value"].notna()]
         down, up = table["value"] - table["low"], table["high"] - table["value"]
         means.append(table.assign(x=table["region"].map(place), run=title, down=down.fillna(0), up=up.fillna(0)))
-    for index, table in enumerate(means):
+    for index, table in zip(place_of.values(), means, strict=True):
         parts.append(
             hv.ErrorBars(table, "x", ["value", "down", "up"]).opts(
                 line_color=look.text, line_width=2, lower_head=None, upper_head=None, backend="bokeh"
@@ -127,6 +134,7 @@ def forest(
     xlim: tuple[float, float] | None = None,
     name: str = "light",
     width: int = 420,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """Estimates with intervals as horizontal whiskers, one line each, the number written beside it.
 
@@ -140,6 +148,7 @@ def forest(
         xlim: range of the axis.
         name: 'light' or 'dark'.
         width: of the inner frame, pixels.
+        order: titles of all compared runs, for the colours; default: those shown.
     """
     look = theme(name)
     table = table.reset_index(drop=True)
@@ -150,7 +159,7 @@ def forest(
     parts: list[Any] = []
     if reference is not None:
         parts.append(reference_line([(reference, -0.7), (reference, len(table) - 0.3)], name))
-    for index, key in enumerate(series):
+    for key, index in places(series, order).items():
         chosen = (table["series"] == key).to_numpy() if "series" in table else np.ones(len(table), bool)
         rows = table[chosen].assign(y=y[chosen])
         known = rows[rows["value"].notna()]

@@ -15,7 +15,7 @@ from workbench.contracts import MARKER_TITLES, MODALITY_TITLES
 from workbench.evaluation.robustness import TRUE_CLASS, split_names
 from workbench.views.results import metric_title
 from workbench.views.tables import marker_title
-from workbench.views.theme import colour, dash, finish, shape, theme
+from workbench.views.theme import colour, dash, finish, places, shape, theme
 
 COLOURS = "cividis"
 """Perceptually even and readable without colour vision."""
@@ -134,7 +134,15 @@ def subset_heatmap(
 
 
 def number_figure(
-    table: pd.DataFrame, *, title: str, ylabel: str, subtitle: str = "", name: str = "light", width: int = 380, height: int = 330
+    table: pd.DataFrame,
+    *,
+    title: str,
+    ylabel: str,
+    subtitle: str = "",
+    name: str = "light",
+    width: int = 380,
+    height: int = 330,
+    order: Sequence[str] = (),
 ) -> hv.Overlay:
     """Mean over all subsets of 1, 2, 3, ... sequences with 95 % intervals, one line per series.
 
@@ -146,22 +154,24 @@ def number_figure(
         name: 'light' or 'dark'.
         width: of the inner frame, pixels.
         height: of the inner frame, pixels.
+        order: titles of all compared runs, for the colours; default: those shown.
     """
     parts: list[Any] = []
     series = list(dict.fromkeys(table["series"]))
     for index, key in enumerate(series):
+        place = places(series, order)[key]
         rows = table[(table["series"] == key) & table["mean"].notna()].sort_values("number")
         moved = rows.assign(x=rows["number"] + (index - (len(series) - 1) / 2) * 0.06)
         spread = moved.assign(down=(moved["mean"] - moved["low"]).fillna(0), up=(moved["high"] - moved["mean"]).fillna(0))
         parts += [
             hv.Curve(moved, "x", "mean", label=str(key)).opts(
-                color=colour(index, name), line_dash=dash(index), line_width=2, backend="bokeh"
+                color=colour(place, name), line_dash=dash(place), line_width=2, backend="bokeh"
             ),
             hv.ErrorBars(spread, "x", ["mean", "down", "up"]).opts(
-                line_color=colour(index, name), line_width=1.5, lower_head=None, upper_head=None, backend="bokeh"
+                line_color=colour(place, name), line_width=1.5, lower_head=None, upper_head=None, backend="bokeh"
             ),
             hv.Scatter(moved, "x", ["mean", "low", "high", "n"], label=str(key)).opts(
-                color=colour(index, name), marker=shape(index), size=9, tools=["hover"], backend="bokeh"
+                color=colour(place, name), marker=shape(place), size=9, tools=["hover"], backend="bokeh"
             ),
         ]
     numbers = sorted({int(number) for number in table["number"]})

@@ -6,7 +6,7 @@ universal design', without their yellow on white and their blue on black, where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,17 @@ def colour(index: int, name: str = "light") -> str:
     """Colour of the run at this place in the comparison."""
     colours = theme(name).colours
     return colours[index % len(colours)]
+
+
+def places(titles: Iterable[str], order: Sequence[str] = ()) -> dict[str, int]:
+    """Title -> its place, for `colour`, `dash` and `shape`.
+
+    Args:
+        titles: of the runs that a figure shows.
+        order: of all runs that are compared; a run keeps its colour on a figure that not all of them are on.
+    """
+    every = list(dict.fromkeys([*order, *titles]))
+    return {title: every.index(title) for title in titles}
 
 
 def dash(index: int) -> str:
