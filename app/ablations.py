@@ -237,6 +237,8 @@ class AblationsPage(pn.viewable.Viewer):
         heading = pn.pane.HTML(_HEADING.format(escape(block)), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
         if rows.empty:
             return pn.Column(heading, pn.pane.HTML(_small("Only one condition: nothing to compare.")), margin=0)
+        marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(["auc", "brier"]).any()
+        curves = self._curves(cells, deltas.reference) if marked else ""
         figure = forest_figure(
             rows, metric=metric, of=of, subtitle=subtitle, name=self.state.theme, against=deltas.reference
         )  # fmt: skip
@@ -249,7 +251,7 @@ class AblationsPage(pn.viewable.Viewer):
             heading,
             figure_box(figure_pane(figure)),
             pn.pane.HTML(html, stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
-            pn.pane.HTML(self._curves(cells, deltas.reference), margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
+            pn.pane.HTML(curves, margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 

@@ -80,6 +80,15 @@ def test_outcome_order_and_reference_follow_the_state_and_back(page: AblationsPa
     page.state.order = "declared"
 
 
+def test_without_markers_no_curves_are_offered(small_sweep: Path) -> None:
+    for path in small_sweep.rglob("markers.parquet"):
+        path.unlink()
+    blocks = AblationsPage(AppState(page="ablations"), Store(small_sweep)).blocks
+    said = "".join(pane.object for pane in blocks.select(pn.pane.HTML))
+    assert "no_attention" in said
+    assert "page=curves" not in said
+
+
 def test_cells_link_to_their_run_and_pairs_to_their_curves(page: AblationsPage, store: Store) -> None:
     plan = read_plan(store.folder, "attention")
     assert f'href="?page=overview&amp;run={plan.cells[0].run}"' in page.matrix.object
