@@ -65,6 +65,9 @@ def test_fewer_folds_seeds_and_conditions_are_the_files_own_runs_in_a_plan_of_th
     assert {cell.run for cell in fewer.cells} < {cell.run for cell in whole.cells}
     assert not fewer.all_folds
     assert fewer.given == "--folds 0,2 --seeds 1 --without a --without longer"
+    number = plan(FILE.replace("longer", "5"), overrides=Overrides(folds="0", without=("5", "a", "5")))
+    assert {cell.condition for cell in number.cells} == {"baseline", "b", "narrow"}
+    assert number.given == "--folds 0 --without 5 --without a"
     assert plan(FILE, overrides=Overrides({"size": "demo"}, "0")).name == "made-size-demo-folds-0"
     assert plan(HEAD, overrides=Overrides(folds="all")).all_folds
 

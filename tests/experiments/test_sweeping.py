@@ -20,6 +20,7 @@ import yaml
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError, RunHeldError
+from workbench.experiments.debug_executor import DebugExecutor
 from workbench.experiments.sweep_file import plan_sweep
 from workbench.experiments.sweeping import Sweep, SweepReport, job_of, pending
 from workbench.records.executors import Job, LocalExecutor, Ticket
@@ -107,6 +108,21 @@ def test_what_is_missing_is_run_and_what_is_done_is_skipped(planned: tuple[Sweep
     assert work(planned, again).completed
     assert again.jobs == []
     assert pending(*planned) == []
+
+
+def test_a_signal_to_a_run_of_the_debug_executor_ends_the_sweep(planned: tuple[SweepPlan, Path], monkeypatch) -> None:
+    def paused(method: str, values: dict, **_: object) -> None:
+        run = next(
+            RunFolder.open(planned[1] / cell.run) for cell in planned[0].cells if cell.parameters.items() <= values.items()
+        )
+        run.claim()
+        run.set_status("interrupted")
+        raise RunError("interrupted on request")
+
+    monkeypatch.setattr("workbench.experiments.debug_executor.run_notebook", paused)
+    with pytest.raises(KeyboardInterrupt):
+        work(planned, DebugExecutor())
+    assert sorted(states(planned).values()) == ["interrupted", "missing", "missing"]
 
 
 def test_threads_are_recorded_where_the_parameters_name_none(tiny_cohort: Cohort, tmp_path: Path) -> None:

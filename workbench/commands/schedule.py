@@ -370,7 +370,7 @@ def _row(runs: Path, row: ScheduleRow) -> dict[str, Any]:
         "name": row.name, "problem": "", "state": state, "paused": schedule.paused, "what": schedule.what, "when": schedule.when,
         "zone": schedule.zone, "next": coming.isoformat() if coming else None,
         "next_in_zone": _in_zone(coming, schedule.zone), "next_local": _in_zone(coming, here),
-        "last": next((record for record in reversed(records) if record.get("outcome") != "still-running"), None),
+        "last": next((one for one in reversed(records) if one.get("outcome", "still-running") != "still-running"), None),
     }  # fmt: skip
 
 

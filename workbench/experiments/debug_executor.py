@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from workbench.errors import WorkbenchError
 from workbench.experiments.execution import run_notebook
 from workbench.records.executors import Job, Ticket
+from workbench.records.run_folder import RunFolder
 
 
 class DebugExecutor:
@@ -22,7 +23,11 @@ class DebugExecutor:
         return 1
 
     def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
-        """Execute the first job to its end."""
+        """Execute the first job to its end.
+
+        Raises:
+            KeyboardInterrupt: a signal asked the run to save and stop: it was meant for the sweep, which is the same process.
+        """
         job = jobs[0]
         timeout = float(job.options[job.options.index("--timeout") + 1]) if "--timeout" in job.options else 0.0
         try:
@@ -30,6 +35,8 @@ class DebugExecutor:
                 job.method, {**job.parameters, "cohort": str(job.cohort), "runs": str(job.runs)}, timeout=timeout, progress=False
             )
         except WorkbenchError as error:  # the run folder says it too, unless the run did not get that far
+            if RunFolder.open(job.folder).state == "interrupted":
+                raise KeyboardInterrupt from error
             self.reasons[job.name] = str(error)
         return [Ticket(job, job.name)]
 

@@ -74,11 +74,12 @@ def override(sweep: SweepFile, path: Path, given: Overrides) -> Overridden:
         if text and (numbers := _numbers(key, text)) != _sorted(getattr(sweep, key)):
             fewer[key] = numbers
     changed = changed.model_copy(update=dict(fewer))
-    for condition in given.without:
+    without = sorted(set(given.without))
+    for condition in without:
         changed = _without(changed, path, condition)
     check_sweep(changed, path)
-    if given.without:
-        fewer["without"] = sorted(given.without)
+    if without:
+        fewer["without"] = without
     return Overridden(changed, _tag(values), _tag(fewer), _as_options(dict(sorted(values.items())), fewer))
 
 
@@ -147,7 +148,7 @@ def _without(sweep: SweepFile, path: Path, condition: str) -> SweepFile:
     if condition not in {*switches, *named}:
         known = ", ".join(dict.fromkeys([*switches, *named])) or "none that has a name"
         raise ParameterError(f"--without {condition}: sweep file {path} has no such switch or condition; there are: {known}")
-    include = [extra for extra in sweep.include if extra.get("condition") != condition]
+    include = [extra for extra in sweep.include if "condition" not in extra or str(extra["condition"]) != condition]
     ablation = sweep.ablation
     if ablation:
         rest = {name: changes for name, changes in switches.items() if name != condition}

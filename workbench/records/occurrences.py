@@ -260,8 +260,17 @@ def read_claims(runs: str | Path, name: str) -> list[Claim]:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             document = {}
-        found.append(Claim(path, scheduled, document if isinstance(document, dict) else {}))
+        found.append(Claim(path, scheduled, document if _sound(document) else {}))
     return found
+
+
+def _sound(document: Any) -> bool:
+    """Whether the document of a claim has what `claim` and `noted` write."""
+    if not isinstance(document, dict):
+        return False
+    texts = [document.get(key) or "" for key in ("host", "pid_scope", "at", "experiment", "log", "method")]
+    numbers = [document.get(key) or 0 for key in ("pid", "created", "job_pid", "job_created")]
+    return all(isinstance(text, str) for text in texts) and all(isinstance(n, int | float) and n >= 0 for n in numbers)
 
 
 def prune_claims(claims: Sequence[Claim], working: Collection[Claim]) -> None:
