@@ -300,7 +300,7 @@ def test_a_claim_of_another_machine_lives_while_it_is_touched(tmp_path: Path) ->
 def test_an_unreadable_claim_is_a_claim(tmp_path: Path) -> None:
     mine = claim(tmp_path, "n", at(1))
     assert mine is not None
-    for text in ("", "[]", '{"host": 5, "log": 3}', '{"pid": -1}', '{"job_pid": "x"}'):
+    for text in ("", "[]", '{"host": 5}', '{"log": null}', '{"pid": -1}', '{"job_pid": "x"}'):
         mine.path.write_text(text)
         assert [(known.scheduled, known.document) for known in read_claims(tmp_path, "n")] == [(at(1), {})]
 

@@ -268,7 +268,7 @@ def _sound(document: Any) -> bool:
     """Whether the document of a claim has what `claim` and `noted` write."""
     if not isinstance(document, dict):
         return False
-    texts = [document.get(key) or "" for key in ("host", "pid_scope", "at", "experiment", "log", "method")]
+    texts = [document.get(key, "") for key in ("host", "at", "experiment", "log", "method")]
     numbers = [document.get(key) or 0 for key in ("pid", "created", "job_pid", "job_created")]
     return all(isinstance(text, str) for text in texts) and all(isinstance(n, int | float) and n >= 0 for n in numbers)
 
