@@ -108,6 +108,18 @@ def test_a_sweep_is_checked_fingerprinted_and_started_with_an_experiment_of_its_
         make_schedule("n", runs="runs", sweep="s.yaml", every="6h", zone="UTC")
 
 
+def test_fewer_folds_of_a_sweep_are_checked_and_fingerprinted(tiny_cohort: Cohort, home: Path) -> None:
+    write_sweep(Path("s.yaml"), tiny_cohort.folder)
+    found = []
+    for folds in ("0", "0,1"):
+        schedule = make_schedule("n", runs="runs", sweep="s.yaml", every="1d", arguments=("--folds", folds, "--yes"))
+        found.append(fingerprint(schedule, "runs")["sweep"])
+    assert found[0] != found[1]
+    with pytest.raises(ParameterError, match="fold 9: cohort tiny has folds 0 to 4"):
+        make_schedule("n", runs="runs", sweep="s.yaml", every="1d", arguments=("--folds=9",))
+    assert "-psize=demo cannot be passed on" in cli("add", "n", "--sweep", "s.yaml", "--every", "1d", "--", "-psize=demo")[1]
+
+
 def test_a_renamed_sweep_file_is_named_and_the_schedule_stays(tiny_cohort: Cohort, home: Path) -> None:
     file = write_sweep(home / "s.yaml", tiny_cohort.folder)
     runs = home / "runs"

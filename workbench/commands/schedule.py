@@ -113,7 +113,7 @@ def _check_arguments(kind: str, arguments: list[str]) -> None:
     from workbench.commands.runs import runs_app
     from workbench.commands.sweeps import sweeps_app
 
-    if ours := [word for word in arguments if word.partition("=")[0] in _OURS]:
+    if ours := [word for word in arguments if word.partition("=")[0] in _OURS or word.startswith("-p")]:
         raise ParameterError(f"{ours[0]} cannot be passed on to `workbench {kind}`: see the options of `workbench schedule add`")
     command = get_group(sweeps_app if kind == "sweep" else runs_app).commands[kind]
     try:

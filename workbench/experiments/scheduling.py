@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shlex
@@ -136,6 +137,7 @@ def _of_run(schedule: Schedule, root: Path) -> dict[str, str]:
 
 def _of_sweep(schedule: Schedule, root: Path) -> dict[str, str]:
     from workbench.experiments.sweep_file import plan_sweep
+    from workbench.experiments.sweep_overrides import Overrides
 
     path = sweep_path(schedule, root)
     if not path.is_file():
@@ -143,7 +145,13 @@ def _of_sweep(schedule: Schedule, root: Path) -> dict[str, str]:
             f"schedule {schedule.name}: its sweep file {path} is not there; if it was renamed or moved, "
             "`workbench schedule add` the schedule again with --replace, else remove the schedule"
         )
-    plan, _ = plan_sweep(path, runs=root, sure="--yes" in schedule.arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--folds", "--seeds"):
+        parser.add_argument(option, default="")
+    parser.add_argument("--without", action="append", default=[])
+    given, _ = parser.parse_known_args(schedule.arguments)  # the others change no result
+    overrides = Overrides(folds=given.folds, seeds=given.seeds, without=tuple(given.without))
+    plan, _ = plan_sweep(path, runs=root, overrides=overrides, sure="--yes" in schedule.arguments)
     cells = [[cell.method, cell.run.partition("/")[2], cell.parameters] for cell in plan.cells]
     return {
         "cohort": plan.cohort.fingerprint,
