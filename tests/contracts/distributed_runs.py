@@ -74,3 +74,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for chosen in json.loads(sys.argv[2]):
         run(chosen, Path(sys.argv[1]) / chosen, 1)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # its threads would abort an interpreter that ends before them

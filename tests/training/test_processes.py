@@ -60,7 +60,10 @@ def run(folder: Path, accumulate: int) -> None:
 def test_two_processes_equal_two_accumulated_batches(tmp_path: Path) -> None:
     run(tmp_path / "one", accumulate=2)
     script = tmp_path / "script.py"
-    script.write_text("import sys; from pathlib import Path; from test_processes import run; run(Path(sys.argv[1]), 1)\n")
+    script.write_text(
+        "import sys; from pathlib import Path; from torch.distributed import destroy_process_group; "
+        "from test_processes import run; run(Path(sys.argv[1]), 1); destroy_process_group()\n"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
