@@ -16,9 +16,9 @@ from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
 from workbench.experiments import application, fold_models
 from workbench.experiments.application import predict_cohort
-from workbench.experiments.collapse import collapse_report
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.pretraining_showing import collapse_report
 from workbench.experiments.renaming import renamed_sequences
 from workbench.models.modality_embedding import HEADER
 from workbench.models.modality_text import PHRASES

@@ -17,9 +17,10 @@ import torch
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
-from workbench.experiments.distributed import check_devices
+from workbench.experiments.devices import check_devices
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.setup_notes import note_setup
 from workbench.files import read_json
 from workbench.records.processes import processes_of
 from workbench.records.run_folder import RunFolder
@@ -185,5 +186,5 @@ def test_batch_normalisation_of_several_processes_is_said(
 ) -> None:
     values = {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path), "size": "demo", "width": 4, "processes": 2, "threads": 1}
     experiment = Experiment(ExperimentParameters.build(method, values), progress=False)
-    _ = experiment.model
+    note_setup(experiment)
     assert any("batch normalisation" in note for note in experiment.notes) == said

@@ -65,10 +65,12 @@ def explained(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> 
 
     torch.manual_seed(0)
     prepared = prepare_cohort(tiny_cohort, PrepareSettings(spacing=3.0), progress=False)
+    model = Spotter()
     experiment = SimpleNamespace(
         parameters=SimpleNamespace(method="mts_unet", maps=2, cam="both", sampling="whole"), markers=("idh",),
         modalities=MODALITIES, cohort=tiny_cohort,
-        model=Spotter(), device="cpu", patch=(64, 64, 48), prepared=prepared, run=SimpleNamespace(folder=folder, path=path),
+        model=model, trained_model=lambda: model, device="cpu", patch=(64, 64, 48), prepared=prepared,
+        run=SimpleNamespace(folder=folder, path=path),
         progress=SimpleNamespace(over=over), cases_by_split={"test": tiny_cohort.cases.head(2)},
     )  # fmt: skip
     explain_all(experiment)  # type: ignore[arg-type]

@@ -62,13 +62,15 @@ def experiment(tiny_cohort: Cohort, tmp_path: Path) -> Any:
 
     cases = tiny_cohort.cases.head(5)
     splits = {"validation": cases.iloc[:2], "test": cases.iloc[2:4], "external": cases.iloc[4:]}
-    return SimpleNamespace(
+    setup = SimpleNamespace(
         parameters=SimpleNamespace(method="masm", sampling="whole", precision="no"), modalities=MODALITIES, cohort=tiny_cohort,
-        model=Featured(), device="cpu", patch=(64, 64, 64), trained=True, pretraining=False, notes=[], predict=lambda: None,
+        model=Featured(), device="cpu", patch=(64, 64, 64), trained=True, pretraining=False, notes=[],
         prepared=prepare_cohort(tiny_cohort, PrepareSettings(spacing=4.0), progress=False),
         run=SimpleNamespace(folder=tmp_path, path=path), progress=SimpleNamespace(over=over), cases_by_split=splits,
         split={row["case"]: name for name, rows in splits.items() for _, row in rows.iterrows()},
+        trained_model=lambda: setup.model,
     )  # fmt: skip
+    return setup
 
 
 def test_each_sequence_alone_and_all_together(experiment: Any) -> None:

@@ -12,8 +12,9 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.contracts import Batch
-from workbench.experiments.failing import LINES, failure_of, how_it_ended, last_lines
+from workbench.experiments.failing import failure_of
 from workbench.experiments.kernel import first_line
+from workbench.records.processes import LINES, how_it_ended, last_lines
 from workbench.records.run_folder import RunFolder
 from workbench.training.feeding import numbered_batches
 

@@ -15,6 +15,7 @@ from workbench.errors import InputError, ParameterError, RunError
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
+from workbench.experiments.starting import start
 from workbench.models.seen import Seen, subject_digest
 from workbench.records.index import list_runs
 from workbench.records.pretrained import read_pretrained_record
@@ -77,7 +78,7 @@ def test_a_run_starts_from_the_encoder_and_is_marked_where_folds_differ(
 ) -> None:
     values: dict[str, Any] = {"cmd_channels": 4, "markers": "idh", "pretrained": str(pretrained.encoder)}
     same = experiment("mts_unet", tiny_cohort, tmp_path, **values)
-    _ = same.model
+    start(same, same.model)
     record = read_pretrained_record(same.run.folder)
     assert record.verdict == "clean", "pretrained on the training subjects of the same fold"
     assert record.document is not None

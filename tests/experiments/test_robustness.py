@@ -18,8 +18,8 @@ from workbench.experiments import robustness
 from workbench.experiments.collapse import measure_collapse
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.reopening import reopen
-from workbench.experiments.robustness import robustness_of, shown_sets, subset_results, untrained_subsets
+from workbench.experiments.reopening import reopen, robustness_of
+from workbench.experiments.robustness import shown_sets, subset_results, untrained_subsets
 from workbench.files import read_json, write_json
 from workbench.inference.export import load_logits
 from workbench.inference.predict import predict_case
@@ -89,7 +89,7 @@ def test_validation_cases_do_not_show_it_either_when_they_are_predicted(judged: 
     shown = {split: set("+".join(rows["present"]).split("+")) for split, rows in table.groupby("split")}
     assert "flair" in shown["test"]
     assert "flair" not in shown["validation"]
-    case, model = judged.prepared.case(name), judged.model.eval()
+    case, model = judged.prepared.case(name), judged.trained_model()
     alone = predict_case(model, case, modalities=judged.modalities, patch=judged.patch, present=("t1", "t1c", "t2"))
     stored = load_logits(judged.run.folder / "predictions" / f"{name}.logits.b2nd")
     np.testing.assert_allclose(stored, alone.logits, rtol=1e-2, atol=1e-2)

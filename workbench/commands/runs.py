@@ -134,7 +134,7 @@ def robustness(
     as_json: Json = False,
 ) -> None:
     """Judge runs under every subset of their cases' sequences, where that is not done yet; print the means."""
-    from workbench.experiments.robustness import robustness_of
+    from workbench.experiments.reopening import robustness_of
 
     table = robustness_of(folders, split=split)
     if table.empty and not as_json:

@@ -23,59 +23,38 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.errors import ParameterError, RunError, WorkbenchError
+from workbench.experiments.devices import check_devices
+from workbench.experiments.learning import learn
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.progress import Progress, follow
+from workbench.experiments.run_setup import RunSetup
+from workbench.experiments.starting import start
 from workbench.files import read_json, write_json
-from workbench.records.processes import RUN_VARIABLE
+from workbench.records.processes import RUN_VARIABLE, how_it_ended, last_lines
 from workbench.records.status import is_alive, process_created
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 TASK_FILE, ENDED_FILE = "task.json", "ended.json"
 LAST_LINES = 5
 """Lines of a failed process' log that go into the message where it could not say what was wrong; `run.log` has them all."""
 
 
-def check_devices(parameters: ExperimentParameters) -> None:
-    """Refuse more processes than there are devices, before anything starts.
-
-    Raises:
-        ParameterError: this machine, or what this process may see of it, has too few GPUs.
-    """
-    wanted, device = parameters.processes, parameters.device
-    if wanted == 1:
-        return
-    import torch
-
-    if device == "mps":
-        raise ParameterError(f"parameter 'processes' = {wanted}: Apple's MPS is one device; use processes=1, or device=cpu")
-    there = torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
-    if there < wanted and (there or device == "cuda"):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        hidden = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
-        raise ParameterError(
-            f"parameter 'processes' = {wanted}: each process needs a GPU of its own, and there are {there} here{hidden}; "
-            f"use processes={max(there, 1)}, or device=cpu"
-        )
-
-
 # -- in the process of the run -----------------------------------------------------------------------------------------
 
 
-def learn_together(experiment: Experiment) -> None:
+def learn_together(setup: RunSetup) -> None:
     """Train in as many processes as `processes` says; returns when all have ended well, cancelled or not.
 
     Raises:
         ParameterError: too few devices.
         RunError: a process failed; the message says which, and why.
     """
-    parameters, run = experiment.parameters, experiment.run
+    parameters, run = setup.parameters, setup.run
     check_devices(parameters)
-    _ = experiment.prepared, experiment.model  # once, and what does not fit is said before anything starts
+    _ = setup.prepared
+    start(setup, setup.model)  # once, and what does not fit is said before anything starts
     with tempfile.TemporaryDirectory(prefix="wb-") as name:
         folder = Path(name)
         write_json(
@@ -88,8 +67,8 @@ def learn_together(experiment: Experiment) -> None:
             },
         )
         command = [sys.executable, "-m", "workbench.experiments.distributed", "launch", name]
-        environment = _environment(experiment, read_json(folder / TASK_FILE)["threads"])
-        with run.beating(), follow(run, progress=experiment.progress.bars):
+        environment = _environment(setup, read_json(folder / TASK_FILE)["threads"])
+        with run.beating(), follow(run, progress=setup.progress.bars):
             process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
             try:
                 while process.poll() is None:
@@ -100,11 +79,11 @@ def learn_together(experiment: Experiment) -> None:
             raise _failure(folder, parameters.processes, process.returncode)
 
 
-def _environment(experiment: Experiment, threads: int) -> dict[str, str]:
+def _environment(setup: RunSetup, threads: int) -> dict[str, str]:
     """What the processes find: their run, their threads, and the loopback interface as the only one to talk over."""
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     fixed = {
-        RUN_VARIABLE: str(experiment.run.folder.resolve()),
+        RUN_VARIABLE: str(setup.run.folder.resolve()),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0",  # 1 looks for a free port and takes it later: a race
@@ -126,8 +105,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(folder: Path, processes: int, code: int) -> WorkbenchError:
     """What went wrong first: a process killed from outside takes the others' connections with it, as does one that raised."""
-    from workbench.experiments.failing import how_it_ended, last_lines
-
     ended: list[dict[str, Any]] = []
     with suppress(WorkbenchError):
         ended = read_json(folder / ENDED_FILE)
@@ -175,7 +152,7 @@ def launch(folder: Path) -> int:
 # -- in each training process ------------------------------------------------------------------------------------------
 
 
-class _Silence(Progress):
+class _NoProgress(Progress):
     """The progress of a process that is not the main one: nothing is said twice."""
 
     def say(self, activity: str, done: int = 0, total: int = 0, detail: str = "") -> None:
@@ -199,15 +176,12 @@ def learn_as_one(folder: Path) -> int:
 def _learn(task: Mapping[str, Any], rank: int) -> None:
     import torch
 
-    from workbench.experiments.experiment import Experiment
-    from workbench.experiments.learning import learn
-
-    experiment = Experiment(ExperimentParameters.build(task["method"], task["parameters"]), progress=False)
-    experiment.main = rank == 0
-    if not experiment.main:
-        experiment.progress = _Silence(experiment.run, bars=False)
+    setup = RunSetup(ExperimentParameters.build(task["method"], task["parameters"]), progress=False)
+    setup.main = rank == 0
+    if not setup.main:
+        setup.progress = _NoProgress(setup.run, bars=False)
     torch.set_num_threads(task["threads"])
-    learn(experiment)
+    learn(setup)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

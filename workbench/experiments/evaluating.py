@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,66 +12,64 @@ import pandas as pd
 from workbench.contracts import MARKER_POSITIVE
 from workbench.evaluation.segmentation import case_metrics
 from workbench.experiments.predicting import held_out, marker_file, segmentation_file
+from workbench.experiments.run_setup import RunSetup
 from workbench.files import read_json
 from workbench.geometry import Grid
 from workbench.labels import LABEL_SET_CLASSES
 from workbench.labels import judged_regions as regions_told_apart
 from workbench.prepare.images import native_brain, native_labels
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
-
 _WHO = ["case", "subject", "site", "fold", "split", "present"]
 METRIC_COLUMNS = [*_WHO, "region", "metric", "value", "n_truth", "n_prediction", "dataset", "lesion"]
 MARKER_COLUMNS = [*_WHO, "marker", "class", "truth", "logit", "probability", "dataset", "lesion"]
 
 
-def metrics_table(experiment: Experiment) -> pd.DataFrame:
+def metrics_table(setup: RunSetup) -> pd.DataFrame:
     """One row per case, region and metric, on the native grid; regions that the case's annotators could draw."""
     tables = []
-    rows = [row for row in held_out(experiment) if segmentation_file(experiment.run, row["case"]).is_file()]
-    for row in experiment.progress.over(rows, "measuring", len(rows)):
-        truth = native_labels(experiment.cohort, row["case"])
+    rows = [row for row in held_out(setup) if segmentation_file(setup.run, row["case"]).is_file()]
+    for row in setup.progress.over(rows, "measuring", len(rows)):
+        truth = native_labels(setup.cohort, row["case"])
         if truth is None:
             continue
-        image = nib.Nifti1Image.from_filename(segmentation_file(experiment.run, row["case"]))
+        image = nib.Nifti1Image.from_filename(segmentation_file(setup.run, row["case"]))
         table = case_metrics(
             np.asarray(image.dataobj).astype(np.uint8),
             truth,
-            native_brain(experiment.cohort, row["case"]),
+            native_brain(setup.cohort, row["case"]),
             Grid.of(image),
-            judged_regions(experiment, row),
+            judged_regions(setup, row),
         )
-        tables.append(table.assign(**who(experiment, row)))
+        tables.append(table.assign(**who(setup, row)))
     return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
-def judged_regions(experiment: Experiment, row: pd.Series) -> list[str]:
+def judged_regions(setup: RunSetup, row: pd.Series) -> list[str]:
     """The regions that the case's annotators could draw and the run's model can tell apart."""
-    classes = max((LABEL_SET_CLASSES[name] for name in experiment.label_sets), default=2)
+    classes = max((LABEL_SET_CLASSES[name] for name in setup.label_sets), default=2)
     return regions_told_apart(str(row["labels"]), classes)
 
 
-def markers_table(experiment: Experiment, kind: str = "markers") -> pd.DataFrame:
+def markers_table(setup: RunSetup, kind: str = "markers") -> pd.DataFrame:
     """One row per case, marker and class, with the truth (NaN unknown), the logit and the uncalibrated probability.
 
     `kind` names the logits in each case's file: the run's own, or another set kept beside them.
     """
     tables = []
-    for row in held_out(experiment):
-        path = marker_file(experiment.run, row["case"])
+    for row in held_out(setup):
+        path = marker_file(setup.run, row["case"])
         if not path.is_file():
             continue
-        found = marker_rows(experiment, row, read_json(path)[kind])
+        found = marker_rows(setup, row, read_json(path)[kind])
         if len(found):
             tables.append(found)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MARKER_COLUMNS)
 
 
-def marker_rows(experiment: Experiment, row: pd.Series, markers: Mapping[str, Any]) -> pd.DataFrame:
+def marker_rows(setup: RunSetup, row: pd.Series, markers: Mapping[str, Any]) -> pd.DataFrame:
     """One case's rows of markers.parquet from its logits (1,) or (classes,) per marker."""
     rows = [
-        who(experiment, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
+        who(setup, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
         for marker, logits in markers.items()
         for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float))
     ]
@@ -97,15 +95,15 @@ def class_rows(marker: str, value: Any, logits: np.ndarray) -> list[tuple[str, f
     ]
 
 
-def who(experiment: Experiment, row: pd.Series) -> dict[str, Any]:
+def who(setup: RunSetup, row: pd.Series) -> dict[str, Any]:
     """The columns that say which case a row of a long table is about."""
-    split = experiment.split[row["case"]]
+    split = setup.split[row["case"]]
     return {
         "case": row["case"],
         "subject": row["subject"],
         "site": row["site"],
         **{name: None if pd.isna(row[name]) else str(row[name]) for name in ("dataset", "lesion")},
-        "fold": experiment.parameters.fold,
+        "fold": setup.parameters.fold,
         "split": split,
-        "present": "+".join(name for name in experiment.shown_in(split) if not pd.isna(row[name])),
+        "present": "+".join(name for name in setup.shown_in(split) if not pd.isna(row[name])),
     }

@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from workbench.errors import ParameterError, RunError, WorkbenchError
-from workbench.experiments.distributed import check_devices
+from workbench.experiments.devices import check_devices
 from workbench.experiments.failing import failure_of
 from workbench.experiments.kernel import Kernel
 from workbench.experiments.opening import open_run

@@ -22,7 +22,7 @@ from workbench.experiments.export_csv import write_csv
 from workbench.experiments.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder
 from workbench.files import atomic_path, read_json, write_json, write_text
 from workbench.labels import LABEL_NAMES, LABEL_SET_CLASSES, convention
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import IMPORTED, POOLED, run_name
 
 BIDS_VERSION = "1.10.0"
@@ -167,7 +167,7 @@ def mask_label_set(run: RunFolder, cohort: Cohort, case: str) -> str:
         return drawn if drawn in _SINGLE else own
     trained = run.folder.parent / derived["parents"][0] if derived.get("kind") == POOLED else run.folder
     known = list(cohort.cases["labels"].dropna())
-    if (said := trained / "training.json").is_file():
+    if (said := trained / TRAINING_FILE).is_file():
         classes = int(read_json(said)["model"]["classes"])
     else:  # pooled, and its folds are gone: what a training on this cohort tells apart
         classes = max((LABEL_SET_CLASSES[name] for name in known), default=2)

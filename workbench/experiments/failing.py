@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,15 @@ import nbformat
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 from workbench.experiments.kernel import Kernel, first_line
+from workbench.records.processes import LINES, OUT_OF_MEMORY, how_it_ended, last_lines
 from workbench.records.run_folder import LOG_FILE, RunFolder
 
-LINES = 20
-"""Last lines of traceback and log that are kept in `status.json`; all of them are in `notebook.ipynb` and `run.log`."""
 SENTENCE = 600
 """Longest sentence, in characters."""
 
 _CONTEXT = re.compile(r"\s*(\d+|\(\.\.\.\)\s+\d+)(\s|$)")
 """The source around the line of each frame, numbered, as IPython shows it: the notebook has it."""
 _EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception|Interrupt)): (.*)")
-_MEMORY = "probably out of memory; a smaller batch_size or patch, or fewer workers, takes less"
 _WORKER = re.compile(r"Caught (\w+) in DataLoader worker process (\d+)\.\n(.*)", re.DOTALL)
 _KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (?:is killed by signal: (.*?)\.|exited unexpectedly)(.*)", re.DOTALL
@@ -73,39 +70,6 @@ def failure_of(run: RunFolder, error: BaseException, kernel: Kernel, notebook: P
     return _shortened(f"{place}: {shown}"), details
 
 
-def how_it_ended(exit_code: int) -> str:
-    """'was killed by SIGKILL: ...' or 'ended with exit code 3'.
-
-    Args:
-        exit_code: as `subprocess.Popen.returncode`: negative for a signal.
-    """
-    if exit_code >= 0:
-        return f"ended by itself with exit code {exit_code}"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    why = {
-        "SIGKILL": f": {_MEMORY}; or somebody killed it",
-        "SIGTERM": ": somebody, or the machine's shutdown, ended it",
-        "SIGSEGV": ": a fault in a compiled library",
-        "SIGBUS": ": probably /dev/shm or the disk of a mapped file is full; workers=0 needs no shared memory",
-        "SIGABRT": ": a compiled library gave up; the log says more",
-    }
-    return f"was killed by {name}{why.get(name, '')}"
-
-
-def last_lines(path: Path, lines: int = LINES) -> list[str]:
-    """The last lines of a text file, without colours and empty lines; none where it cannot be read."""
-    try:
-        with path.open("rb") as handle:
-            handle.seek(max(0, handle.seek(0, os.SEEK_END) - 16_384))
-            text = handle.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    return [line[:300] for line in strip_color(text.replace("\r", "\n")).splitlines() if line.strip()][-lines:]
-
-
 def disk_full(folder: Path) -> str:
     """The sentence for a disk without room, with what is left on it."""
     free = shutil.disk_usage(folder).free / 1e6
@@ -145,7 +109,9 @@ def _message(name: str, text: str, run: RunFolder, number: int | None = None) ->
     if found := _KILLED.search(text):
         how = f"was killed by the signal '{found[2]}'" if found[2] else "ended unexpectedly"
         memory = " (/dev/shm, the shared memory, is full: workers=0 needs none)" if "shared memory" in found[3] else ""
-        return f"data loading process {found[1].strip()} {how}{memory or f': {_MEMORY}'}; run the same command again to resume"
+        return (
+            f"data loading process {found[1].strip()} {how}{memory or f': {OUT_OF_MEMORY}'}; run the same command again to resume"
+        )
     return text
 
 

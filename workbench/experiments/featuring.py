@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,20 +12,18 @@ import torch
 from workbench.errors import RunError
 from workbench.experiments.marker_window import marker_window
 from workbench.experiments.predicting import held_out
+from workbench.experiments.run_setup import RunSetup
 from workbench.files import write_parquet
 from workbench.inference.predict import evaluating
 from workbench.models.method import MethodModule
 from workbench.records.provenance import register
 from workbench.views.feature_plot import FEATURES_FILE
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
-
 WHO = ("case", "subject", "site", "split", "dataset", "lesion", "present")
 _UNDER_WAY = "features"
 
 
-def write_features(experiment: Experiment) -> None:
+def write_features(setup: RunSetup) -> None:
     """Write `features.parquet`: `WHO` and f0 ... fD of every validation, test and external case, each of its sequences shown
     alone, and all of them (`present`: names joined by '+').
 
@@ -35,26 +33,22 @@ def write_features(experiment: Experiment) -> None:
     Raises:
         RunError: the run is not trained yet.
     """
-    run = experiment.run
+    run = setup.run
     if (run.folder / FEATURES_FILE).is_file():
         return
-    method = experiment.parameters.method
-    if not experiment.trained:
+    method = setup.parameters.method
+    if not setup.trained:
         raise RunError(f"run {run.folder} is not trained yet: call .train() before its features are read")
-    model = experiment.model.to(experiment.device)
-    if not has_features(model) or experiment.pretraining:
-        experiment.notes.append(f"{method} has no pooled features: there is no feature plot")
+    if not has_features(setup.model) or setup.pretraining:
+        setup.notes.append(f"{method} has no pooled features: there is no feature plot")
         return
-    experiment.predict()  # tells where to look
-    rows = held_out(experiment)
-    for row in experiment.progress.over(rows, "reading features", len(rows)):
-        if not _kept(experiment, row).is_file():
-            write_parquet(_kept(experiment, row), _case_features(experiment, model, row))
-    write_parquet(
-        run.path(FEATURES_FILE), pd.concat([pd.read_parquet(_kept(experiment, row)) for row in rows], ignore_index=True)
-    )
+    model, rows = setup.trained_model(), held_out(setup)
+    for row in setup.progress.over(rows, "reading features", len(rows)):
+        if not _kept(setup, row).is_file():
+            write_parquet(_kept(setup, row), _case_features(setup, model, row))
+    write_parquet(run.path(FEATURES_FILE), pd.concat([pd.read_parquet(_kept(setup, row)) for row in rows], ignore_index=True))
     for row in rows:
-        _kept(experiment, row).unlink()
+        _kept(setup, row).unlink()
     (run.folder / _UNDER_WAY).rmdir()
     register(run.folder, FEATURES_FILE)
 
@@ -69,27 +63,27 @@ def shown_sets(there: list[str]) -> list[tuple[str, ...]]:
     return [(name,) for name in there] + ([tuple(there)] if len(there) > 1 else [])
 
 
-def _case_features(experiment: Experiment, model: MethodModule, row: pd.Series) -> pd.DataFrame:
-    modalities = experiment.modalities
-    window = marker_window(experiment, experiment.prepared.case(row["case"]))
+def _case_features(setup: RunSetup, model: MethodModule, row: pd.Series) -> pd.DataFrame:
+    modalities = setup.modalities
+    window = marker_window(setup, setup.prepared.case(row["case"]))
     sets = shown_sets([name for name, there in zip(modalities, window.present[0].tolist(), strict=True) if there])
     found = []
-    with evaluating(model, window.images.device, experiment.parameters.precision):
+    with evaluating(model, window.images.device, setup.parameters.precision):
         for names in sets:
             present = torch.tensor([[name in names for name in modalities]], device=window.images.device)
             vector = model.pooled_features(*model.arrange(window.images, present, modalities))
             if vector is None:  # by its options
                 raise RunError(f"{model.name} has features, but none as it was built for this run")
             found.append(np.asarray(vector[0].float().cpu(), np.float32))
-    table = pd.DataFrame([_who(experiment, row, names) for names in sets], columns=list(WHO)).astype("string")
+    table = pd.DataFrame([_who(setup, row, names) for names in sets], columns=list(WHO)).astype("string")
     values = np.stack(found)
     return table.join(pd.DataFrame(values, columns=[f"f{index}" for index in range(values.shape[1])]))
 
 
-def _who(experiment: Experiment, row: pd.Series, names: tuple[str, ...]) -> dict[str, Any]:
+def _who(setup: RunSetup, row: pd.Series, names: tuple[str, ...]) -> dict[str, Any]:
     known = {column: row[column] for column in ("case", "subject", "site", "dataset", "lesion") if column in row.index}
-    return known | {"split": experiment.split[row["case"]], "present": "+".join(names)}
+    return known | {"split": setup.split[row["case"]], "present": "+".join(names)}
 
 
-def _kept(experiment: Experiment, row: pd.Series) -> Path:
-    return experiment.run.path(_UNDER_WAY, f"{row['case']}.parquet")
+def _kept(setup: RunSetup, row: pd.Series) -> Path:
+    return setup.run.path(_UNDER_WAY, f"{row['case']}.parquet")

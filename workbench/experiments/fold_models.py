@@ -10,7 +10,6 @@ import torch
 
 from workbench.contracts import PRETRAINING
 from workbench.errors import RunError
-from workbench.experiments.learning import TRAINING_FILE
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.files import read_json
 from workbench.inference.ensemble import average_predictions
@@ -19,7 +18,7 @@ from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
 from workbench.prepare.store import PreparedCase
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import IMPORTED, POOLED
 from workbench.training.checkpoints import load_weights
 

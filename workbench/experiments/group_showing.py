@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from IPython.display import Markdown
 
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
+from workbench.experiments.run_setup import RunSetup
 from workbench.views.results import metric_title
 from workbench.views.theme import estimate_text
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 _SHOWN = ("dice", "hd95", "volume_error", "auc")
 _ROWS = ["grouping", "group", "split", "judged"]
 
 
-def group_results(experiment: Experiment) -> dict[str, pd.DataFrame]:
+def group_results(setup: RunSetup) -> dict[str, pd.DataFrame]:
     """The tables of `evaluation.groups` for this run: 'segmentation' and 'markers'; empty where nothing was judged."""
-    run, resamples = experiment.run, experiment.parameters.resamples
-    metrics, markers, sites = run.metrics(), run.markers(), trained_sites(experiment)
+    run, resamples = setup.run, setup.parameters.resamples
+    metrics, markers, sites = run.metrics(), run.markers(), trained_sites(setup)
     return {
         "segmentation": pd.DataFrame() if metrics is None else segmentation_by_group(metrics, sites, resamples=resamples),
         "markers": pd.DataFrame() if markers is None else markers_by_group(markers, sites, resamples=resamples),
     }
 
 
-def trained_sites(experiment: Experiment) -> set[str]:
+def trained_sites(setup: RunSetup) -> set[str]:
     """The sites of the training cases."""
-    return set(map(str, experiment.cases_by_split["train"]["site"]))
+    return set(map(str, setup.cases_by_split["train"]["site"]))
 
 
-def only_one_group(experiment: Experiment) -> Markdown | None:
+def only_one_group(setup: RunSetup) -> Markdown | None:
     """A sentence where the tested cases form one group, however they are grouped; None where there is something to tell apart."""
     found: dict[str, set[str]] = {name: set() for name in GROUPINGS}
     cases: set[str] = set()
-    for table in (experiment.run.metrics(), experiment.run.markers()):
+    for table in (setup.run.metrics(), setup.run.markers()):
         if table is not None:
             cases |= set(table.loc[table["split"].isin(["test", "external"]), "case"])
-            for name, groups in groups_of(table, trained_sites(experiment)).items():
+            for name, groups in groups_of(table, trained_sites(setup)).items():
                 found[name] |= set(groups)
     if any(len(groups) > 1 for groups in found.values()):
         return None
@@ -51,13 +47,13 @@ def only_one_group(experiment: Experiment) -> Markdown | None:
     return Markdown(f"*There is only one group: the {len(cases)} judged cases are of {' and '.join(parts) or 'no split'}.{rest}*")
 
 
-def group_table(experiment: Experiment) -> pd.DataFrame:
+def group_table(setup: RunSetup) -> pd.DataFrame:
     """Rows grouping, group, split, and the region or marker judged; mean (95 % interval) per metric and n.
 
     Only groupings with more than one group are listed.
     """
     parts = []
-    for name, table in group_results(experiment).items():
+    for name, table in group_results(setup).items():
         if table.empty:
             continue
         value = "mean" if name == "segmentation" else "value"

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.evaluation.summaries import summarise_segmentation, with_available
+from workbench.experiments.run_setup import RunSetup
 from workbench.views.feature_plot import feature_figure
 from workbench.views.results import metric_distribution
 from workbench.views.theme import cohort_title
 from workbench.views.training import training_curves
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
-
-def run_figures(experiment: Experiment) -> dict[str, Any]:
+def run_figures(setup: RunSetup) -> dict[str, Any]:
     """'loss' and 'score' of the training and, once evaluated, 'dice' of the test cases and the linked plot of 'features'."""
-    run, info = experiment.run, experiment.cohort.info
-    subtitle = f"{cohort_title(info.name, info.phantom)}, fold {experiment.parameters.fold}"
-    figures: dict[str, Any] = training_curves(run.events(), title=experiment.parameters.method, subtitle=subtitle)
+    run, info = setup.run, setup.cohort.info
+    subtitle = f"{cohort_title(info.name, info.phantom)}, fold {setup.parameters.fold}"
+    figures: dict[str, Any] = training_curves(run.events(), title=setup.parameters.method, subtitle=subtitle)
     metrics = run.metrics()
     if metrics is not None and len(metrics):
         test = with_available(metrics[metrics["split"] == "test"])
-        name = f"{experiment.parameters.method} {run.folder.name[:6]}"
+        name = f"{setup.parameters.method} {run.folder.name[:6]}"
         dice = test[test["metric"] == "dice"]
-        summary = summarise_segmentation(dice, by_present=False, resamples=experiment.parameters.resamples)
+        summary = summarise_segmentation(dice, by_present=False, resamples=setup.parameters.resamples)
         figures["dice"] = metric_distribution(
             {name: dice},
             {name: summary.rename(columns={"mean": "value"})},

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.experiments.predicting import marker_file
+from workbench.experiments.run_setup import RunSetup
 from workbench.files import read_json
 from workbench.inference.windows import centred_start, crop, whole_shape
 from workbench.prepare.store import PreparedCase
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -31,24 +28,24 @@ class MarkerWindow:
     shape: tuple[int, int, int]
 
 
-def marker_window(experiment: Experiment, case: PreparedCase) -> MarkerWindow:
+def marker_window(setup: RunSetup, case: PreparedCase) -> MarkerWindow:
     """The window around the predicted tumour, or the whole brain where the experiment works on whole brains."""
-    model = experiment.model
-    images, present = case_tensors(experiment, case)
-    if experiment.parameters.sampling == "whole":
-        shape = whole_shape(case.shape, experiment.patch, model.divisor, model.minimum)
+    model = setup.model
+    images, present = case_tensors(setup, case)
+    if setup.parameters.sampling == "whole":
+        shape = whole_shape(case.shape, setup.patch, model.divisor, model.minimum)
         start = centred_start(case.shape, shape)
     else:
-        shape = experiment.patch
-        centre = read_json(marker_file(experiment.run, case.name)).get("centre") or case.brain_centre
+        shape = setup.patch
+        centre = read_json(marker_file(setup.run, case.name)).get("centre") or case.brain_centre
         x, y, z = (c - w // 2 for c, w in zip(centre, shape, strict=True))
         start = (x, y, z)
     return MarkerWindow(crop(images, start, shape), present, start, shape)
 
 
-def case_tensors(experiment: Experiment, case: PreparedCase) -> tuple[Tensor, Tensor]:
+def case_tensors(setup: RunSetup, case: PreparedCase) -> tuple[Tensor, Tensor]:
     """A prepared case as the experiment's model takes it: images (1, M, X, Y, Z) and present (1, M), on its device."""
-    modalities = experiment.modalities
-    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(experiment.device)
+    modalities = setup.modalities
+    images = torch.from_numpy(case.images(modalities=modalities).astype(np.float32))[None].to(setup.device)
     acquired = dict(zip(case.modalities, case.present, strict=True))
-    return images, torch.tensor([[acquired.get(name, False) for name in modalities]], device=experiment.device)
+    return images, torch.tensor([[acquired.get(name, False) for name in modalities]], device=setup.device)

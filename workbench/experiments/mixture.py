@@ -6,7 +6,7 @@ curriculum is against that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from workbench.evaluation.intervals import mean_intervals
 from workbench.experiments.cost import Cost, measured_cost, planned_cost
 from workbench.experiments.evaluating import judged_regions
 from workbench.experiments.robustness import judged_cases
+from workbench.experiments.run_setup import RunSetup
 from workbench.experiments.validation import region_dice
 from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
@@ -25,15 +26,12 @@ from workbench.records.provenance import register
 from workbench.sampling.batches import datasets
 from workbench.views.theme import cohort_title, estimate_text
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
-
 EXPERTS_FILE = "experts.parquet"
 COLUMNS = ["case", "subject", "site", "split", "sequence", "region", "alone", "fused"]
 GIB = 2**30
 
 
-def expert_scores(experiment: Experiment) -> pd.DataFrame:
+def expert_scores(setup: RunSetup) -> pd.DataFrame:
     """Dice of each expert alone and of the fused output, both from one image of the expert's own sequence.
 
     On the test and external cases (six with `subsets=few`), for regions that the truth has, on the working grid. Written to
@@ -42,48 +40,48 @@ def expert_scores(experiment: Experiment) -> pd.DataFrame:
     Returns:
         Columns case, subject, site, split, sequence, region, alone, fused.
     """
-    path = experiment.run.folder / EXPERTS_FILE
+    path = setup.run.folder / EXPERTS_FILE
     if path.is_file():
         return pd.read_parquet(path)
-    model = experiment.model.to(experiment.device).eval()
-    if not isinstance(model, MixtureMethod):
+    if not isinstance(setup.model, MixtureMethod):
         return pd.DataFrame(columns=COLUMNS)
-    _ = experiment.training  # raises where there is none
-    cases = judged_cases(experiment, "few" if experiment.parameters.subsets == "few" else "all")
+    model = setup.trained_model()
+    assert isinstance(model, MixtureMethod)
+    cases = judged_cases(setup, "few" if setup.parameters.subsets == "few" else "all")
     found: list[dict[str, Any]] = []
-    for row in experiment.progress.over(cases, "scoring experts", len(cases)):
-        kept = experiment.run.path("experts", f"{row['case']}.json")
+    for row in setup.progress.over(cases, "scoring experts", len(cases)):
+        kept = setup.run.path("experts", f"{row['case']}.json")
         if not kept.is_file():
-            write_json(kept, _scores(experiment, model, row))
+            write_json(kept, _scores(setup, model, row))
         found += read_json(kept)
     table = pd.DataFrame(found, columns=COLUMNS)
     write_parquet(path, table)
     for row in cases:
-        experiment.run.path("experts", f"{row['case']}.json").unlink()
-    (experiment.run.folder / "experts").rmdir()
-    register(experiment.run.folder, EXPERTS_FILE)
+        setup.run.path("experts", f"{row['case']}.json").unlink()
+    (setup.run.folder / "experts").rmdir()
+    register(setup.run.folder, EXPERTS_FILE)
     return table
 
 
-def _scores(experiment: Experiment, model: MixtureMethod, row: pd.Series) -> list[dict[str, Any]]:
-    case = experiment.prepared.case(row["case"])
+def _scores(setup: RunSetup, model: MixtureMethod, row: pd.Series) -> list[dict[str, Any]]:
+    case = setup.prepared.case(row["case"])
     truth = case.labels()
     if truth is None:
         return []
     there = [name for name, has in zip(case.modalities, case.present, strict=True) if has and name in model.modalities]
-    regions = [name for name in judged_regions(experiment, row) if region_mask(truth, name).any()]
-    p, rows = experiment.parameters, []
+    regions = [name for name in judged_regions(setup, row) if region_mask(truth, name).any()]
+    p, rows = setup.parameters, []
     for sequence in there:
         dice = {}
         for way, network in (("alone", expert_alone(model, sequence)), ("fused", model)):
             predicted = predict_case(
-                network, case, modalities=network.modalities, present=(sequence,), patch=experiment.patch, overlap=p.overlap,
-                device=experiment.device, whole=p.sampling == "whole", precision=p.precision,
+                network, case, modalities=network.modalities, present=(sequence,), patch=setup.patch, overlap=p.overlap,
+                device=setup.device, whole=p.sampling == "whole", precision=p.precision,
             )  # fmt: skip
             labels = predicted.labels()
             assert labels is not None
             dice[way] = {region: region_dice(labels, truth, region) for region in regions}
-        who = {name: row[name] for name in ("case", "subject", "site")} | {"split": experiment.split[row["case"]]}
+        who = {name: row[name] for name in ("case", "subject", "site")} | {"split": setup.split[row["case"]]}
         rows += [
             who | {"sequence": sequence, "region": region, "alone": dice["alone"][region], "fused": dice["fused"][region]}
             for region in regions
@@ -91,27 +89,27 @@ def _scores(experiment: Experiment, model: MixtureMethod, row: pd.Series) -> lis
     return rows
 
 
-def expert_table(experiment: Experiment) -> pd.DataFrame | Markdown:
+def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
     """Per split, sequence and region: Dice of the expert alone, fused, and the paired difference, each with its interval."""
-    scores = expert_scores(experiment)
+    scores = expert_scores(setup)
     if scores.empty:
-        why = "has no experts" if not isinstance(experiment.model, MixtureMethod) else "has no test case with a mask"
-        return Markdown(f"*{experiment.parameters.method} {why}: there is nothing to compare.*")
-    place = {name: index for index, name in enumerate(experiment.modalities)}
+        why = "has no experts" if not isinstance(setup.model, MixtureMethod) else "has no test case with a mask"
+        return Markdown(f"*{setup.parameters.method} {why}: there is nothing to compare.*")
+    place = {name: index for index, name in enumerate(setup.modalities)}
     scores = scores.sort_values("sequence", key=lambda names: names.map(place), kind="stable").sort_values(
         "split", key=lambda names: names != "test", kind="stable"
     )
     rows = {}
     for key, group in scores.groupby(["split", "sequence", "region"], sort=False):
         columns = np.column_stack([group["alone"], group["fused"], group["fused"] - group["alone"]])
-        found = mean_intervals(columns, group["subject"], resamples=experiment.parameters.resamples)
+        found = mean_intervals(columns, group["subject"], resamples=setup.parameters.resamples)
         rows[key] = {"n": len(group)} | {
             name: estimate_text(each.value, each.low, each.high)
             for name, each in zip(("Dice, expert alone", "Dice, fused", "fused - alone"), found, strict=True)
         }
     table = pd.DataFrame(rows).T
     table.index.names = ["split", "sequence read", "region"]
-    info = experiment.cohort.info
+    info = setup.cohort.info
     table.columns.name = f"{cohort_title(info.name, info.phantom)}, one image each, working grid"
     return table
 
@@ -170,11 +168,11 @@ def _cost_row(cost: Cost, networks: int, run: bool) -> dict[str, float]:
     return row
 
 
-def experiment_costs(experiment: Experiment) -> pd.DataFrame:
+def experiment_costs(setup: RunSetup) -> pd.DataFrame:
     """`cost_table` at the run's own plan, counted; the task-specific set is that of the cohort's data sets and sequences."""
-    networks = task_networks(experiment.cohort.cases, experiment.modalities)
-    plan = {name: getattr(experiment.model.options, name) for name in ("width", "levels")}
-    side = max(experiment.patch)
-    batch = experiment.parameters.batch_size
-    table = cost_table(experiment.modalities, experiment.model.classes, len(networks), options=plan, side=side, batch=batch)
+    networks = task_networks(setup.cohort.cases, setup.modalities)
+    plan = {name: getattr(setup.model.options, name) for name in ("width", "levels")}
+    side = max(setup.patch)
+    batch = setup.parameters.batch_size
+    table = cost_table(setup.modalities, setup.model.classes, len(networks), options=plan, side=side, batch=batch)
     return table.map(lambda value: f"{value:,.3g}")

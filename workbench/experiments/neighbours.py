@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
@@ -10,13 +10,11 @@ from IPython.display import Markdown
 from workbench.errors import WorkbenchError
 from workbench.evaluation.comparison import holm
 from workbench.experiments.comparison import compare
+from workbench.experiments.run_setup import RunSetup
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
 from workbench.views.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 
 def neighbours(run: RunFolder) -> list[RunFolder]:
@@ -38,16 +36,16 @@ def _question(run: RunFolder) -> tuple[str, str]:
     return str(run.spec["cohort"]["fingerprint"]), str(run.spec["parameters"].get("fold", 0))
 
 
-def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFrame | Markdown:
+def comparison_table(setup: RunSetup, split: str = "test") -> pd.DataFrame | Markdown:
     """This run minus each of its neighbours, on the same cases.
 
     Rows: the other run, region or marker, metric; the difference with its 95 % interval and the p value after Holm's correction
     over the whole table; one row for a marker that is not estimable. A sentence where there is nothing to compare with.
     """
-    others = neighbours(experiment.run)
-    info = experiment.cohort.info
+    others = neighbours(setup.run)
+    info = setup.cohort.info
     if not others:
-        where = f"experiment `{experiment.parameters.experiment}`, fold {experiment.parameters.fold}"
+        where = f"experiment `{setup.parameters.experiment}`, fold {setup.parameters.fold}"
         return Markdown(
             f"*No other evaluated run on {cohort_title(info.name, info.phantom)} in {where}: run another method with the same "
             "cohort, fold and experiment to compare.*"
@@ -55,7 +53,7 @@ def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFram
     tables, left_out = [], []
     for other in others:
         try:
-            tables.append(compare(experiment.run, other, split=split, resamples=experiment.parameters.resamples))
+            tables.append(compare(setup.run, other, split=split, resamples=setup.parameters.resamples))
         except WorkbenchError as error:
             left_out.append(f"{other.spec['method']} {other.folder.name}: {_reason(error)}")
     if not tables:
@@ -65,7 +63,7 @@ def comparison_table(experiment: Experiment, split: str = "test") -> pd.DataFram
     unknown = table["difference"].isna()
     rows = table[~unknown | ~table.duplicated(["second", "of"])]  # of what is not estimable, one row is enough
     result = pd.DataFrame([_row(row) for _, row in rows.iterrows()]).set_index(["minus", "of", "metric"])
-    result.columns.name = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, {split}"
+    result.columns.name = f"{setup.parameters.method} on {cohort_title(info.name, info.phantom)}, {split}"
     return result
 
 

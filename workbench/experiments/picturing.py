@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from IPython.display import Markdown, display
 
 from workbench.experiments.explaining import explained_cases
+from workbench.experiments.run_setup import RunSetup
 from workbench.experiments.showing import picture
 from workbench.views.case_view import open_case
 from workbench.views.map_stills import map_figure
 from workbench.views.map_tables import ATTRIBUTION_FILE, attribution_table, read_map_table
 from workbench.views.stills import figure_of
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 
 def ranked_cases(metrics: pd.DataFrame, split: str) -> pd.Series:
@@ -24,9 +20,9 @@ def ranked_cases(metrics: pd.DataFrame, split: str) -> pd.Series:
     return rows.groupby("case")["value"].mean().sort_values(kind="stable")
 
 
-def case_pictures(experiment: Experiment, *, worst: int, best: int, split: str) -> None:
+def case_pictures(setup: RunSetup, *, worst: int, best: int, split: str) -> None:
     """Display the worst and best cases of a split, a row of sequences each."""
-    metrics = experiment.run.metrics()
+    metrics = setup.run.metrics()
     ranks = ranked_cases(metrics, split) if metrics is not None else pd.Series(dtype=float)
     if metrics is None or ranks.empty:
         display(Markdown(f"*No {split} case has both truth and prediction.*"))
@@ -37,16 +33,16 @@ def case_pictures(experiment: Experiment, *, worst: int, best: int, split: str) 
     for case, kind in chosen.items():
         rows = metrics[(metrics["case"] == case) & (metrics["metric"] == "dice")]
         scores = {f"Dice {row['region']}": float(row["value"]) for _, row in rows.iterrows()}
-        view = open_case(experiment.cohort, str(case), experiment.run.folder)
+        view = open_case(setup.cohort, str(case), setup.run.folder)
         display(Markdown(f"**{kind}**: mean Dice {ranks[case]:.2f} over the regions that the case has"))
-        display(picture(experiment.run, f"case_{kind}_{case}", figure_of(view, metrics=scores)))
+        display(picture(setup.run, f"case_{kind}_{case}", figure_of(view, metrics=scores)))
 
 
-def map_pictures(experiment: Experiment) -> pd.DataFrame | None:
+def map_pictures(setup: RunSetup) -> pd.DataFrame | None:
     """Display the maps of each explained case; the table is the mean share of each map inside the regions, beside chance."""
-    for case in explained_cases(experiment):
-        view = open_case(experiment.cohort, case, experiment.run.folder)
+    for case in explained_cases(setup):
+        view = open_case(setup.cohort, case, setup.run.folder)
         if view.maps:
-            display(picture(experiment.run, f"maps_{case}", map_figure(view)))
-    table = attribution_table(read_map_table(experiment.run.folder / ATTRIBUTION_FILE))
+            display(picture(setup.run, f"maps_{case}", map_figure(view)))
+    table = attribution_table(read_map_table(setup.run.folder / ATTRIBUTION_FILE))
     return None if table.empty else table

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.cohort.table import Cohort
+from workbench.experiments.run_setup import HELD_OUT, RunSetup
 from workbench.files import write_json
 from workbench.inference.export import export_labels, save_logits
 from workbench.inference.predict import CasePrediction, predict_case
 from workbench.prepare.store import PreparedCase
 from workbench.records.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 
 def segmentation_file(run: RunFolder, case: str) -> Path:
@@ -29,29 +27,29 @@ def marker_file(run: RunFolder, case: str) -> Path:
     return run.folder / "predictions" / f"{case}.json"
 
 
-def held_out(experiment: Experiment) -> list[pd.Series]:
+def held_out(setup: RunSetup) -> list[pd.Series]:
     """Rows of the cohort table that are predicted: validation, test, external."""
-    table = pd.concat([experiment.cases_by_split[name] for name in ("validation", "test", "external")])
+    table = pd.concat([setup.cases_by_split[name] for name in HELD_OUT])
     return [row for _, row in table.iterrows()]
 
 
-def predict_all(experiment: Experiment) -> None:
+def predict_all(setup: RunSetup) -> None:
     """Predict every held-out case that is not predicted yet; logits are kept for the validation cases."""
-    run = experiment.run
-    rows = [row for row in held_out(experiment) if not marker_file(run, row["case"]).is_file()]
+    run = setup.run
+    rows = [row for row in held_out(setup) if not marker_file(run, row["case"]).is_file()]
     if not rows:
         return
-    model = experiment.model.to(experiment.device).eval()
-    for row in experiment.progress.over(rows, "predicting", len(rows)):
-        case = experiment.prepared.case(row["case"])
+    model = setup.trained_model()
+    for row in setup.progress.over(rows, "predicting", len(rows)):
+        case = setup.prepared.case(row["case"])
         predicted = predict_case(
-            model, case, modalities=experiment.modalities, present=experiment.shown_in(experiment.split[case.name]),
-            patch=experiment.patch, overlap=experiment.parameters.overlap, device=experiment.device,
-            whole=experiment.parameters.sampling == "whole", precision=experiment.parameters.precision,
+            model, case, modalities=setup.modalities, present=setup.shown_in(setup.split[case.name]),
+            patch=setup.patch, overlap=setup.parameters.overlap, device=setup.device,
+            whole=setup.parameters.sampling == "whole", precision=setup.parameters.precision,
         )  # fmt: skip
-        if predicted.logits is not None and experiment.split[row["case"]] == "validation":
+        if predicted.logits is not None and setup.split[row["case"]] == "validation":
             save_logits(predicted, run.path("predictions", f"{case.name}.logits.b2nd"))
-        write_case(predicted, case, run.path("predictions"), reference_image(experiment.cohort, case.name))
+        write_case(predicted, case, run.path("predictions"), reference_image(setup.cohort, case.name))
 
 
 def reference_image(cohort: Cohort, case: str) -> Path | None:

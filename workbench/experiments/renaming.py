@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,24 +10,22 @@ import torch
 
 from workbench.errors import ParameterError
 from workbench.experiments.marker_window import case_tensors
+from workbench.experiments.run_setup import RunSetup
 from workbench.inference.windows import centred_start, crop, paste, whole_shape
 from workbench.labels import region_mask, regions_of
 from workbench.models.modality_text import similarity, text_vectors
 from workbench.models.open_channels import OpenChannels
 from workbench.views.theme import cohort_title
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
-
-def renamed_sequences(experiment: Experiment, names: Sequence[str], split: str = "test") -> pd.DataFrame:
+def renamed_sequences(setup: RunSetup, names: Sequence[str], split: str = "test") -> pd.DataFrame:
     """Mean Dice of single sequences that are shown under their own name, and under others.
 
     One window in the middle of each case with a mask, on the prepared grid, no intervals: a probe, not a result. If the text
     matters, a name of like meaning costs less than one of another meaning.
 
     Args:
-        experiment: a trained run of a method with `open_modalities`.
+        setup: a trained run of a method with `open_modalities`.
         names: the other names; none of them may be one of the experiment's sequences.
         split: whose cases.
 
@@ -39,23 +36,23 @@ def renamed_sequences(experiment: Experiment, names: Sequence[str], split: str =
     Raises:
         ParameterError: the method knows sequences by their channel, or a name is one of the experiment's sequences.
     """
-    model = experiment.model.to(experiment.device).eval()
+    model = setup.trained_model()
     if not isinstance(model, OpenChannels):
-        raise ParameterError(f"{experiment.parameters.method} takes only the sequences it was built for")
-    if taken := [name for name in names if name in experiment.modalities]:
+        raise ParameterError(f"{setup.parameters.method} takes only the sequences it was built for")
+    if taken := [name for name in names if name in setup.modalities]:
         raise ParameterError(f"{', '.join(taken)} is a sequence of this experiment: choose names that it has never seen")
     refused = model.refused(names)
     dice: dict[tuple[str, str], list[float]] = {}
-    for name in map(str, experiment.cases_by_split[split]["case"]):
-        case = experiment.prepared.case(name)
+    for name in map(str, setup.cases_by_split[split]["case"]):
+        case = setup.prepared.case(name)
         truth = case.labels()
         if truth is None:
             continue
         region = regions_of(case.label_set)[0]
-        images, present = case_tensors(experiment, case)
-        window = whole_shape(case.shape, experiment.patch, model.divisor, model.minimum)
+        images, present = case_tensors(setup, case)
+        window = whole_shape(case.shape, setup.patch, model.divisor, model.minimum)
         start = centred_start(case.shape, window)
-        for channel, own in enumerate(experiment.modalities):
+        for channel, own in enumerate(setup.modalities):
             if not bool(present[0, channel]):
                 continue
             seen = crop(images[:, [channel]], start, window)
@@ -79,7 +76,7 @@ def renamed_sequences(experiment: Experiment, names: Sequence[str], split: str =
     ]  # fmt: skip
     columns = ["sequence", "shown as", "similarity of the texts", "mean Dice", "cases"]
     table = pd.DataFrame(rows, columns=columns).set_index(["sequence", "shown as"]).round(3)
-    table.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    table.columns.name = cohort_title(setup.cohort.info.name, setup.cohort.info.phantom)
     return table
 
 

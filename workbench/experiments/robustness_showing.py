@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.evaluation.robustness import TOLERANCE, TRUE_CLASS, subset_order
 from workbench.experiments.robustness import subset_results, untrained_subsets
+from workbench.experiments.run_setup import RunSetup
 from workbench.labels import REGIONS
 from workbench.views.results import metric_title
 from workbench.views.robustness import subset_title
@@ -16,15 +15,12 @@ from workbench.views.robustness_stills import number_still, subset_still
 from workbench.views.tables import marker_title
 from workbench.views.theme import cohort_title, estimate_text
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
-
 SPLIT = "test"
 
 
-def subset_table(experiment: Experiment) -> pd.DataFrame:
+def subset_table(setup: RunSetup) -> pd.DataFrame:
     """Rows: subsets of the test split; columns: n, Dice of each region and AUC of each marker with intervals."""
-    found = subset_results(experiment)
+    found = subset_results(setup)
     columns: dict[str, pd.Series] = {}
     segmentation, markers = _of_split(found["segmentation"]), _of_split(found["markers"])
     counts = []
@@ -39,19 +35,19 @@ def subset_table(experiment: Experiment) -> pd.DataFrame:
             columns[f"AUC {marker_title(str(marker), str(name))}"] = _texts(part, "value")
     if not columns:
         return pd.DataFrame()
-    order = subset_order({p for column in columns.values() for p in column.index}, experiment.modalities)
+    order = subset_order({p for column in columns.values() for p in column.index}, setup.modalities)
     table = pd.DataFrame(columns).reindex(order).fillna("-")
     n = pd.concat(counts).groupby(level=0).max()
     table.insert(0, "n", n.reindex(order).astype(int))
-    untrained = untrained_subsets(experiment)
+    untrained = untrained_subsets(setup)
     table.index = pd.Index([subset_title(present, untrained) for present in order], name="shown")
-    table.columns.name = _title(experiment)
+    table.columns.name = _title(setup)
     return table
 
 
-def added_table(experiment: Experiment) -> pd.DataFrame:
+def added_table(setup: RunSetup) -> pd.DataFrame:
     """Rows: region or marker and the sequence that is added; columns: mean gain, share of cases made worse, pairs."""
-    added = _of_split(subset_results(experiment)["added"])
+    added = _of_split(subset_results(setup)["added"])
     if added.empty:
         return pd.DataFrame()
     rows = [
@@ -66,13 +62,13 @@ def added_table(experiment: Experiment) -> pd.DataFrame:
         for _, row in added.iterrows()
     ]
     table = pd.DataFrame(rows).set_index(["judged by", "added"])
-    table.columns.name = _title(experiment)
+    table.columns.name = _title(setup)
     return table
 
 
-def subset_figure(experiment: Experiment) -> Figure | None:
+def subset_figure(setup: RunSetup) -> Figure | None:
     """Heat map: Dice of each region and AUC of each marker under every subset; None where nothing was judged."""
-    found = subset_results(experiment)
+    found = subset_results(setup)
     segmentation, markers = _of_split(found["segmentation"]), _of_split(found["markers"])
     parts, columns = [], []
     if len(segmentation):
@@ -88,20 +84,20 @@ def subset_figure(experiment: Experiment) -> Figure | None:
         return None
     table = pd.concat([part[["present", "column", "value", "n"]] for part in parts], ignore_index=True)
     return subset_still(
-        table, subsets=subset_order(table["present"], experiment.modalities), modalities=experiment.modalities, columns=columns,
-        title=_heading(experiment), label="mean over test cases (n. e.: not estimable)", untrained=untrained_subsets(experiment),
+        table, subsets=subset_order(table["present"], setup.modalities), modalities=setup.modalities, columns=columns,
+        title=_heading(setup), label="mean over test cases (n. e.: not estimable)", untrained=untrained_subsets(setup),
     )  # fmt: skip
 
 
-def number_of_sequences_figure(experiment: Experiment) -> Figure | None:
+def number_of_sequences_figure(setup: RunSetup) -> Figure | None:
     """Mean Dice, or probability of the true class where the method does not segment, by the number of sequences shown."""
-    number = _of_split(subset_results(experiment)["number"])
+    number = _of_split(subset_results(setup)["number"])
     if number.empty:
         return None
     metric = "dice" if (number["metric"] == "dice").any() else TRUE_CLASS
     rows = number[number["metric"] == metric]
     return number_still(
-        rows.assign(series=rows["region"]), title=_heading(experiment), ylabel=f"{metric_title(metric)}, mean over subsets"
+        rows.assign(series=rows["region"]), title=_heading(setup), ylabel=f"{metric_title(metric)}, mean over subsets"
     )
 
 
@@ -118,11 +114,11 @@ def _judged_by(metric: str, region: str) -> str:
     return f"Dice {region}" if metric == "dice" else f"{metric}, {region}"
 
 
-def _title(experiment: Experiment) -> str:
-    info = experiment.cohort.info
-    few = ", few cases" if experiment.parameters.subsets == "few" else ""
+def _title(setup: RunSetup) -> str:
+    info = setup.cohort.info
+    few = ", few cases" if setup.parameters.subsets == "few" else ""
     return f"{cohort_title(info.name, info.phantom)}{few}"
 
 
-def _heading(experiment: Experiment) -> str:
-    return f"{experiment.parameters.method} on {_title(experiment)}, fold {experiment.parameters.fold}: test cases"
+def _heading(setup: RunSetup) -> str:
+    return f"{setup.parameters.method} on {_title(setup)}, fold {setup.parameters.fold}: test cases"

@@ -23,6 +23,7 @@ from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.summaries import AVAILABLE
 from workbench.experiments.evaluating import MARKER_COLUMNS, marker_rows
 from workbench.experiments.marker_window import MarkerWindow, marker_window
+from workbench.experiments.run_setup import RunSetup
 from workbench.files import write_parquet
 from workbench.inference.windows import crop
 from workbench.labels import REGIONS
@@ -32,7 +33,6 @@ from workbench.records.provenance import register
 from workbench.seeding import stream
 
 if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
     from workbench.models.method import MethodModule
 
 SENSITIVITY_FILE = "sensitivity.parquet"
@@ -65,29 +65,29 @@ DISTURBANCES = (
 )
 
 
-def sensitivity_rows(experiment: Experiment) -> pd.DataFrame:
+def sensitivity_rows(setup: RunSetup) -> pd.DataFrame:
     """Marker predictions of the test cases under each disturbance; kept in the run folder, made once.
 
     Returns:
         The columns of markers.parquet and `disturbance`. Disturbances of a gate are left out for a method without one, shifts
         of FLAIR for a case without it.
     """
-    path = experiment.run.folder / SENSITIVITY_FILE
+    path = setup.run.folder / SENSITIVITY_FILE
     if path.is_file():
         return pd.read_parquet(path)
-    model = experiment.model.to(experiment.device).eval()
-    held_out = experiment.cases_by_split["test"]
+    model = setup.trained_model()
+    held_out = setup.cases_by_split["test"]
     tables = []
-    for _, row in experiment.progress.over(held_out.iterrows(), "disturbing", len(held_out)) if experiment.markers else ():
-        case = experiment.prepared.case(row["case"])
-        window = marker_window(experiment, case)
+    for _, row in setup.progress.over(held_out.iterrows(), "disturbing", len(held_out)) if setup.markers else ():
+        case = setup.prepared.case(row["case"])
+        window = marker_window(setup, case)
         for disturbance in DISTURBANCES:
-            logits = disturbed_logits(model, experiment, case, window, disturbance)
+            logits = disturbed_logits(model, setup, case, window, disturbance)
             if logits:
-                tables.append(marker_rows(experiment, row, logits).assign(disturbance=disturbance.name))
+                tables.append(marker_rows(setup, row, logits).assign(disturbance=disturbance.name))
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*MARKER_COLUMNS, "disturbance"])
     write_parquet(path, table)
-    register(experiment.run.folder, SENSITIVITY_FILE)
+    register(setup.run.folder, SENSITIVITY_FILE)
     return table
 
 
@@ -131,24 +131,24 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
 
 
 def disturbed_logits(
-    model: MethodModule, experiment: Experiment, case: PreparedCase, window: MarkerWindow, disturbance: Disturbance
+    model: MethodModule, setup: RunSetup, case: PreparedCase, window: MarkerWindow, disturbance: Disturbance
 ) -> dict[str, np.ndarray]:
     """Marker logits under one disturbance; empty where it does not apply to this model or case."""
-    modalities, images = experiment.modalities, window.images
-    spacing = experiment.parameters.spacing
+    modalities, images = setup.modalities, window.images
+    spacing = setup.parameters.spacing
     if disturbance.shift:
         if "flair" not in modalities or not bool(window.present[0, modalities.index("flair")]):
             return {}
         images = images.clone()
         channel = modalities.index("flair")
-        offset = _direction(experiment, case) * disturbance.shift / spacing
+        offset = _direction(setup, case) * disturbance.shift / spacing
         moved = ndimage.shift(images[0, channel].cpu().numpy(), offset, order=1)
         images[0, channel] = torch.from_numpy(moved)
     change: Callable[[Tensor], Tensor] | None = None
     if disturbance.gate:
         if not model.gated:
             return {}
-        change = _gate_change(experiment, case, window, disturbance, spacing)
+        change = _gate_change(setup, case, window, disturbance, spacing)
         if change is None:
             return {}
     with torch.inference_mode(), changed_gate(model, change):
@@ -157,7 +157,7 @@ def disturbed_logits(
 
 
 def _gate_change(
-    experiment: Experiment, case: PreparedCase, window: MarkerWindow, disturbance: Disturbance, spacing: float
+    setup: RunSetup, case: PreparedCase, window: MarkerWindow, disturbance: Disturbance, spacing: float
 ) -> Callable[[Tensor], Tensor] | None:
     if disturbance.gate == "none":
         return torch.ones_like
@@ -165,12 +165,12 @@ def _gate_change(
         labels = case.labels()
         if labels is None:
             return None
-        mask = torch.from_numpy(np.isin(labels, REGIONS["WT"]).astype(np.float32))[None, None].to(experiment.device)
+        mask = torch.from_numpy(np.isin(labels, REGIONS["WT"]).astype(np.float32))[None, None].to(setup.device)
         truth = crop(mask, window.start, window.shape)
         return lambda gate: F.interpolate(truth, size=gate.shape[2:], mode="area").to(gate)
     if disturbance.gate == "eroded":
         return lambda gate: eroded(gate, disturbance.amount / (spacing * window.shape[0] / gate.shape[2]))
-    direction = _direction(experiment, case)
+    direction = _direction(setup, case)
     return lambda gate: shifted(gate, direction * disturbance.amount / (spacing * window.shape[0] / gate.shape[2]))
 
 
@@ -189,7 +189,7 @@ def shifted(gate: Tensor, offset: np.ndarray) -> Tensor:
     return crop(gate, [-int(step) for step in steps], gate.shape[2:])
 
 
-def _direction(experiment: Experiment, case: PreparedCase) -> np.ndarray:
+def _direction(setup: RunSetup, case: PreparedCase) -> np.ndarray:
     """A unit vector, the same for a case whatever is shifted."""
-    vector = stream(experiment.parameters.seed, "disturbance", case.name).normal(size=3)
+    vector = stream(setup.parameters.seed, "disturbance", case.name).normal(size=3)
     return np.asarray(vector / np.linalg.norm(vector))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,14 @@ from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.summaries import with_available
 from workbench.experiments.group_showing import group_table, only_one_group
+from workbench.experiments.results import results_of
 from workbench.experiments.robustness_showing import (
     added_table,
     number_of_sequences_figure,
     subset_figure,
     subset_table,
 )
+from workbench.experiments.run_setup import RunSetup
 from workbench.experiments.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
@@ -35,9 +37,6 @@ from workbench.views.printed import distribution_figure, marker_figure, training
 from workbench.views.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
-
 TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
 FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
 _SHOWN = {
@@ -47,46 +46,46 @@ _SHOWN = {
 """Metrics of the notebook's tables; `experiment.results` holds all."""
 
 
-def cohort_table(experiment: Experiment) -> pd.DataFrame:
+def cohort_table(setup: RunSetup) -> pd.DataFrame:
     """Per split: cases, subjects, sites, masks, and how many cases carry each marker."""
     rows = {}
-    for name, cases in experiment.cases_by_split.items():
+    for name, cases in setup.cases_by_split.items():
         row: dict[str, Any] = {
             "cases": len(cases),
             "subjects": cases["subject"].nunique(),
             "sites": ", ".join(f"{site} {n}" for site, n in cases["site"].value_counts().items()),
             "masks": int(cases["segmentation"].notna().sum()),
         }
-        for marker in experiment.markers:
+        for marker in setup.markers:
             counts = cases[marker].value_counts().sort_index()
             row[marker] = ", ".join(f"{value}: {n}" for value, n in counts.items()) or "unknown"
         rows[name] = row
     table = pd.DataFrame(rows).T
-    table.columns.name = cohort_title(experiment.cohort.info.name, experiment.cohort.info.phantom)
+    table.columns.name = cohort_title(setup.cohort.info.name, setup.cohort.info.phantom)
     return table
 
 
-def diagram(experiment: Experiment) -> SVG:
+def diagram(setup: RunSetup) -> SVG:
     """The model's diagram."""
-    return SVG(experiment.model.diagram())
+    return SVG(setup.model.diagram())
 
 
-def model_table(experiment: Experiment) -> pd.DataFrame:
+def model_table(setup: RunSetup) -> pd.DataFrame:
     """Parameters per component and in all."""
-    counts = experiment.model.parameters_by_component()
-    table = pd.DataFrame({"parameters": [*counts.values(), experiment.model.parameter_count()]}, index=[*counts, "in all"])
-    table.index.name = f"{experiment.parameters.method} ({experiment.parameters.size})"
+    counts = setup.model.parameters_by_component()
+    table = pd.DataFrame({"parameters": [*counts.values(), setup.model.parameter_count()]}, index=[*counts, "in all"])
+    table.index.name = f"{setup.parameters.method} ({setup.parameters.size})"
     return table.map(lambda count: f"{count:,}")
 
 
-def show(experiment: Experiment, name: str) -> Any:
+def show(setup: RunSetup, name: str) -> Any:
     """One of `FIGURES` as a picture.
 
     Raises:
         ParameterError: no such figure.
     """
-    run, info = experiment.run, experiment.cohort.info
-    title = f"{experiment.parameters.method} on {cohort_title(info.name, info.phantom)}, fold {experiment.parameters.fold}"
+    run, info = setup.run, setup.cohort.info
+    title = f"{setup.parameters.method} on {cohort_title(info.name, info.phantom)}, fold {setup.parameters.fold}"
     if name == "training":
         figure: Figure | None = training_figure(run.events(), title=title)
     elif name == "segmentation":
@@ -95,43 +94,43 @@ def show(experiment: Experiment, name: str) -> Any:
     elif name == "markers":
         markers = run.markers()
         rows = with_available(markers) if markers is not None else pd.DataFrame(columns=["split", "truth", "marker", "class"])
-        figure = marker_figure(rows, title=title, best=best_curves(experiment.cohort, rows))
+        figure = marker_figure(rows, title=title, best=best_curves(setup.cohort, rows))
     elif name == "attribution":
         figure = attribution_figure(read_map_table(run.folder / ATTRIBUTION_FILE), title=title)
     elif name == "modality_weights":
         figure = weight_figure(read_map_table(run.folder / WEIGHTS_FILE), title=title)
         if figure is None:
-            return Markdown(f"*{experiment.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
+            return Markdown(f"*{setup.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
     elif name == "subsets":
-        figure = subset_figure(experiment)
+        figure = subset_figure(setup)
     elif name == "subset_number":
-        figure = number_of_sequences_figure(experiment)
+        figure = number_of_sequences_figure(setup)
     elif name == "features":
         figure = feature_still_of(run.folder, title=title)
     else:
         raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
     if figure is None and name == "features":
-        return Markdown(f"*{experiment.parameters.method} does not say what it makes of its sequences: no features to place.*")
+        return Markdown(f"*{setup.parameters.method} does not say what it makes of its sequences: no features to place.*")
     return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
 
 
-def result_table(experiment: Experiment, kind: str) -> pd.DataFrame | Markdown:
+def result_table(setup: RunSetup, kind: str) -> pd.DataFrame | Markdown:
     """As `_result_table`; a sentence where there is nothing to tabulate, e.g. the markers of a method that only segments."""
-    if kind == "groups" and (sentence := only_one_group(experiment)) is not None:
+    if kind == "groups" and (sentence := only_one_group(setup)) is not None:
         return sentence
-    table = _result_table(experiment, kind)
+    table = _result_table(setup, kind)
     if not table.empty:
         return table
     if kind in ("subsets", "added_sequence"):
         return Markdown("*No subset was judged: `subsets` is `none`, or there is no test case with a mask or a known marker.*")
-    entry = card(experiment.parameters.method)
+    entry = card(setup.parameters.method)
     task = SEGMENTATION if kind == SEGMENTATION else MARKER_TASK
     if kind != "groups" and task not in entry.tasks:
         return Markdown(f"*{entry.title} predicts no {task}: there is no table of {kind}.*")
     return Markdown(f"*Nothing to tabulate for {kind}: no held-out case has both prediction and truth.*")
 
 
-def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
+def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
     """The results as a reader wants them: mean (95 % interval) and n per split, region or marker, a column per metric.
 
     `kind` is segmentation, markers, groups (both per dataset, kind of lesion, seen and unseen sites), decisions (thresholds
@@ -144,16 +143,16 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     if kind not in TABLES:
         raise ParameterError(f"there is no table '{kind}'; there are {', '.join(TABLES)}")
     if kind == "groups":
-        found = group_table(experiment)
-        found.columns.name = _tested_on(experiment)
+        found = group_table(setup)
+        found.columns.name = _tested_on(setup)
         return found
     if kind in ("decisions", "calibration"):
-        return _fitted_table(experiment, kind)
+        return _fitted_table(setup, kind)
     if kind == "sensitivity":
-        return _sensitivity_table(experiment)
+        return _sensitivity_table(setup)
     if kind in ("subsets", "added_sequence"):
-        return subset_table(experiment) if kind == "subsets" else added_table(experiment)
-    table = experiment.results[kind]
+        return subset_table(setup) if kind == "subsets" else added_table(setup)
+    table = results_of(setup.run, setup.parameters.resamples)[kind]
     if table.empty:
         return pd.DataFrame()
     value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
@@ -180,23 +179,23 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
         ]
     else:
         result.insert(1, "positive", counts["n_positive"].max())
-    result.columns.name = _tested_on(experiment)
+    result.columns.name = _tested_on(setup)
     return result
 
 
-def _tested_on(experiment: Experiment) -> str:
+def _tested_on(setup: RunSetup) -> str:
     """The head of every table of results: the cohort, and whether pretrained weights had seen its test subjects."""
-    info, mark = experiment.cohort.info, read_pretrained_record(experiment.run.folder).mark
+    info, mark = setup.cohort.info, read_pretrained_record(setup.run.folder).mark
     return cohort_title(info.name, info.phantom) + (f", {mark}" if mark else "")
 
 
-def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
+def _fitted_table(setup: RunSetup, kind: str) -> pd.DataFrame:
     """Rows split, marker, class and rule (or calibration); columns: what was fitted, on how many, and the metrics."""
-    markers = experiment.run.markers()
+    markers = setup.run.markers()
     if markers is None or markers.empty:
         return pd.DataFrame()
     make, name, fit = (decision_table, "rule", "threshold") if kind == "decisions" else (calibration_table, "calibration", "fit")
-    table = make(markers, resamples=experiment.parameters.resamples)
+    table = make(markers, resamples=setup.parameters.resamples)
     rows = ["split", "marker", "class", name]
     texts = [
         "not estimable" if pd.isna(row["value"]) else estimate_text(row["value"], row["low"], row["high"])
@@ -213,13 +212,13 @@ def _fitted_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     result.insert(0, fit, fitted)
     result.insert(1, "validation cases", first["n_validation"].astype(str) + trust)
     result.insert(2, "n", first["n"])
-    result.columns.name = _tested_on(experiment)
+    result.columns.name = _tested_on(setup)
     return result
 
 
-def _sensitivity_table(experiment: Experiment) -> pd.DataFrame:
+def _sensitivity_table(setup: RunSetup) -> pd.DataFrame:
     """Rows marker and disturbance; AUC beside that of the same cases left alone, change of the logit, flipped decisions."""
-    table = sensitivity_table(sensitivity_rows(experiment), resamples=experiment.parameters.resamples)
+    table = sensitivity_table(sensitivity_rows(setup), resamples=setup.parameters.resamples)
     if table.empty:
         return pd.DataFrame()
     rows = []
@@ -234,7 +233,7 @@ def _sensitivity_table(experiment: Experiment) -> pd.DataFrame:
             }
         )  # fmt: skip
     result = pd.DataFrame(rows).set_index(["marker", "class", "disturbance"])
-    result.columns.name = _tested_on(experiment)
+    result.columns.name = _tested_on(setup)
     return result
 
 
@@ -267,18 +266,18 @@ def picture(run: RunFolder, name: str, figure: Figure) -> Image:
     return Image(buffer.getvalue(), alt=name)
 
 
-def remarks(experiment: Experiment) -> Markdown:
+def remarks(setup: RunSetup) -> Markdown:
     """What belongs beside the results: notes, budget, phantom notice."""
-    training = experiment.training
+    training = setup.training
     budget = training["budget"]
     lines = [
         f"Best checkpoint: step {training['best_step']} of {training['steps']} ({training['score']}).",
         f"Budget: {budget['steps']} optimiser steps, {budget['samples']} samples, {budget['seconds']:.0f} s "
         f"on {budget['device']} with {budget['threads']} threads.",
-        *dict.fromkeys([*training["notes"], *experiment.notes]),
+        *dict.fromkeys([*training["notes"], *setup.notes]),
     ]
-    if experiment.cohort.info.phantom:
+    if setup.cohort.info.phantom:
         lines.append("Phantom results: synthetic images, never clinical evidence.")
-    if experiment.parameters.size == "demo":
+    if setup.parameters.size == "demo":
         lines.append("Demo size: a small network trained briefly; it shows that everything works, not how good the method is.")
     return Markdown("\n".join(f"- {line}" for line in lines))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from workbench.contracts import SEGMENTATION
+from workbench.experiments.run_setup import RunSetup
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask, regions_of
 from workbench.models.catalogue import card
-
-if TYPE_CHECKING:
-    from workbench.experiments.experiment import Experiment
 
 
 class Validation:
@@ -25,11 +23,11 @@ class Validation:
     a marker method whose validation cases are all of one class, its length is 0 and the last checkpoint is taken.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        rows = experiment.cases_by_split["validation"]
-        self.segments = SEGMENTATION in card(experiment.parameters.method).tasks
-        both = any(_positive(rows[name], name).nunique() == 2 for name in experiment.markers)
+    def __init__(self, setup: RunSetup) -> None:
+        self.setup = setup
+        rows = setup.cases_by_split["validation"]
+        self.segments = SEGMENTATION in card(setup.parameters.method).tasks
+        both = any(_positive(rows[name], name).nunique() == 2 for name in setup.markers)
         self.rows = rows if both or (self.segments and rows["segmentation"].notna().any()) else rows.iloc[:0]
 
     def __len__(self) -> int:
@@ -38,22 +36,22 @@ class Validation:
     @property
     def name(self) -> str:
         """Name of the score."""
-        parts = ["mean Dice"] * self.segments + ["mean AUC"] * bool(self.experiment.markers)
+        parts = ["mean Dice"] * self.segments + ["mean AUC"] * bool(self.setup.markers)
         return " + ".join(parts)
 
     def __call__(self, model: Any) -> float:
         """The score; higher is better."""
-        experiment = self.experiment
+        setup = self.setup
         dice: list[float] = []
-        logits: dict[str, list[tuple[float, float]]] = {name: [] for name in experiment.markers}
+        logits: dict[str, list[tuple[float, float]]] = {name: [] for name in setup.markers}
         for _, row in self.rows.iterrows():
-            experiment.run.raise_on_stop()
-            case = experiment.prepared.case(row["case"])
-            shown = [name for name in experiment.learned_modalities if name in case.modalities]
+            setup.run.raise_on_stop()
+            case = setup.prepared.case(row["case"])
+            shown = [name for name in setup.learned_modalities if name in case.modalities]
             predicted = predict_case(
-                model, case, modalities=experiment.modalities, present=shown, patch=experiment.patch, overlap=0.25,
-                device=experiment.device, whole=experiment.parameters.sampling == "whole",
-                precision=experiment.parameters.precision,
+                model, case, modalities=setup.modalities, present=shown, patch=setup.patch, overlap=0.25,
+                device=setup.device, whole=setup.parameters.sampling == "whole",
+                precision=setup.parameters.precision,
             )  # fmt: skip
             truth = case.labels()
             if truth is not None and predicted.logits is not None:
@@ -63,7 +61,7 @@ class Validation:
                     for region in regions_of(case.label_set)
                     if region_mask(truth, region).any()
                 ]
-            for name in experiment.markers:
+            for name in setup.markers:
                 value = row[name]
                 if name in predicted.markers and not pd.isna(value):
                     positive = float(value == 4) if name == "grade" else float(value)

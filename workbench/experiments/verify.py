@@ -20,7 +20,7 @@ from workbench.experiments.rerun import WHERE, rerun
 from workbench.files import read_json
 from workbench.records.environment import differences, read_environments
 from workbench.records.pruning import VERIFY
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import TRAINING_FILE, RunFolder
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 NOT_COMPARABLE, NOT_JUDGED = "not comparable", "not judged"
@@ -264,7 +264,7 @@ def _names(run: RunFolder, artefact: _Artefact) -> set[str]:
     pattern = artefact.pattern
     if "{checkpoint}" in pattern:
         try:
-            pattern = pattern.format(checkpoint=read_json(run.folder / "training.json")["checkpoint"])
+            pattern = pattern.format(checkpoint=read_json(run.folder / TRAINING_FILE)["checkpoint"])
         except (WorkbenchError, KeyError):
             return set()  # a method without weights
     found = {path.relative_to(run.folder).as_posix() for path in run.folder.glob(pattern) if not path.name.startswith(".")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.text import Text
 
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder
@@ -25,6 +26,10 @@ RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
 """Environment variable that names the run folder: in the kernel and in every process that descends from it."""
 QUEUED_VARIABLE = "WORKBENCH_QUEUED"
 """Environment variable, set by who queued a run: `workbench run` then leaves a run alone that was cancelled meanwhile."""
+
+LINES = 20
+"""Last lines of traceback and log that are kept in `status.json`; all of them are in `notebook.ipynb` and `run.log`."""
+OUT_OF_MEMORY = "probably out of memory; a smaller batch_size or patch, or fewer workers, takes less"
 
 _ENDED = ("completed", "failed", "cancelled", "interrupted")
 
@@ -237,3 +242,36 @@ def _wait(done: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+def how_it_ended(exit_code: int) -> str:
+    """'was killed by SIGKILL: ...' or 'ended with exit code 3'.
+
+    Args:
+        exit_code: as `subprocess.Popen.returncode`: negative for a signal.
+    """
+    if exit_code >= 0:
+        return f"ended by itself with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    why = {
+        "SIGKILL": f": {OUT_OF_MEMORY}; or somebody killed it",
+        "SIGTERM": ": somebody, or the machine's shutdown, ended it",
+        "SIGSEGV": ": a fault in a compiled library",
+        "SIGBUS": ": probably /dev/shm or the disk of a mapped file is full; workers=0 needs no shared memory",
+        "SIGABRT": ": a compiled library gave up; the log says more",
+    }
+    return f"was killed by {name}{why.get(name, '')}"
+
+
+def last_lines(path: Path, lines: int = LINES) -> list[str]:
+    """The last lines of a text file, without colours and empty lines; none where it cannot be read."""
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - 16_384))
+            text = handle.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line[:300] for line in Text.from_ansi(text.replace("\r", "\n")).plain.splitlines() if line.strip()][-lines:]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.experiments.starting import fallbacks
+from workbench.experiments.setup_notes import fallback_notes
 from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
 
@@ -23,7 +23,7 @@ def found(model: MethodModule, t2: str, flair: str) -> list[str]:
         cases_by_split=rows,
         modalities=model.modalities,
     )
-    return fallbacks(run, model)
+    return fallback_notes(run, model)
 
 
 def test_cases_that_are_read_without_cmd_are_counted() -> None:
