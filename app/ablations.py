@@ -13,11 +13,12 @@ import panel as pn
 from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.evaluation.ablation import OUTCOMES, Deltas, ablation_deltas, join_deltas
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
 from workbench.records.sweep_cells import SweepCell, comparable, sweep_cells
-from workbench.records.sweeps import SweepPlan, list_plans, read_plan
+from workbench.records.sweep_plan import SweepPlan, list_plans, read_plan
 from workbench.views.ablation_tables import (
     cell_matrix,
     completeness,
@@ -28,7 +29,6 @@ from workbench.views.ablation_tables import (
     outcome_title,
 )
 from workbench.views.forest import ORDERS, forest_figure, forest_rows
-from workbench.views.theme import cohort_title
 
 REFRESH_MS = 10_000
 """Time between two looks at the runs of the sweep."""

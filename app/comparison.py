@@ -12,13 +12,13 @@ from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
 from workbench.views.results import METRIC_TITLES, forest, metric_distribution
 from workbench.views.tables import cautions, headline_title, unequal_budgets
-from workbench.views.theme import cohort_title
 
 SEGMENTATION_METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
 

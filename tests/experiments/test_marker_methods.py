@@ -16,11 +16,11 @@ from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.application import PREDICTED_BY_FILE, predict_cohort
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.neighbours import neighbours
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.setup_notes import marker_notes, note_setup
-from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json
+from workbench.reports.neighbours import neighbours
+from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.setup_notes import marker_notes, note_setup
+from workbench.steps.validation_score import Validation
 
 SMALL = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,

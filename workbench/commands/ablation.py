@@ -22,7 +22,7 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Print what each switch of a sweep changes: paired deltas, intervals, tests. Exit 1: something was refused."""
-    from workbench.experiments.ablation import AblationReview
+    from workbench.reports.ablation_review import AblationReview
     from workbench.views.ablation_tables import completeness, delta_notes, delta_table, failures
     from workbench.views.results import metric_title
 

@@ -16,11 +16,6 @@ from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError
 from workbench.evaluation.markers import log_odds
-from workbench.experiments.contamination import judge
-from workbench.experiments.evaluating import class_rows
-from workbench.experiments.fold_models import load_members, member_runs, predict_together
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.predicting import reference_image, write_case
 from workbench.experiments.radiomics_features import MaskSource, measure, predicted_masks
 from workbench.experiments.radiomics_refit import refit
 from workbench.files import atomic_path, read_json, write_json
@@ -31,6 +26,11 @@ from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
+from workbench.setup.contamination import judge
+from workbench.setup.parameters import ExperimentParameters
+from workbench.steps.fold_models import load_members, member_runs, predict_together
+from workbench.steps.long_tables import class_rows
+from workbench.steps.prediction import reference_image, write_case
 
 PREDICTED_BY_FILE = "predicted_by.json"
 """Says in a folder of predictions which run made them, on which cohort."""

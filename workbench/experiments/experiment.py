@@ -15,29 +15,21 @@ import pandas as pd
 
 from workbench.errors import RunError
 from workbench.evaluation.decisions import fitted_artefact
-from workbench.experiments import (
-    distributed,
-    evaluating,
-    explaining,
-    mixture,
-    picturing,
-    predicting,
-    pretraining,
-    pretraining_showing,
-    showing,
-)
-from workbench.experiments.featuring import write_features
-from workbench.experiments.headlines import HEADLINE_FILE, write_headline
-from workbench.experiments.inheriting import take_up_parent
-from workbench.experiments.learning import learn, steps_done
-from workbench.experiments.neighbours import comparison_table
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.results import results_of
-from workbench.experiments.robustness import evaluate_subsets
-from workbench.experiments.run_setup import RunSetup
 from workbench.files import write_json, write_parquet
 from workbench.records.environment import note_environment
 from workbench.records.provenance import write_artefacts
+from workbench.reports import case_pictures, expert_tables, pretraining, run_report
+from workbench.reports.neighbours import comparison_table
+from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.run_setup import RunSetup
+from workbench.steps import explanation, long_tables, prediction, training_processes
+from workbench.steps.features import write_features
+from workbench.steps.headline import HEADLINE_FILE, write_headline
+from workbench.steps.inheritance import take_up_parent
+from workbench.steps.pretraining import encoder_file, evaluate_pretraining
+from workbench.steps.results import results_of
+from workbench.steps.subsets import evaluate_subsets
+from workbench.steps.training import learn, steps_done
 from workbench.training.devices import computing
 
 FITTED_FILE = "fitted.json"
@@ -66,7 +58,7 @@ class Experiment(RunSetup):
             return self
         self._begin()
         if self.parameters.processes > 1:
-            distributed.learn_together(self)
+            training_processes.learn_together(self)
         else:
             learn(self)
         if not self.trained:
@@ -80,19 +72,19 @@ class Experiment(RunSetup):
         if self.pretraining:
             return self
         if self.run.status["state"] != "completed":
-            predicting.predict_all(self)
+            prediction.predict_all(self)
         return self
 
     def evaluate(self) -> Experiment:
         """Write the long tables `metrics.parquet` and `markers.parquet`; of pretraining also the encoder."""
         if self.run.metrics() is None and self.pretraining:
-            pretraining.evaluate(self)
+            evaluate_pretraining(self)
         if self.run.metrics() is None:
             self.predict()
-            markers = evaluating.markers_table(self)
+            markers = long_tables.markers_table(self)
             write_parquet(self.run.path("markers.parquet"), markers)
             write_json(self.run.path(FITTED_FILE), fitted_artefact(markers, self.run.spec["run"]))
-            write_parquet(self.run.path("metrics.parquet"), evaluating.metrics_table(self))
+            write_parquet(self.run.path("metrics.parquet"), long_tables.metrics_table(self))
         if not (self.run.folder / HEADLINE_FILE).is_file():
             write_headline(self.run, self.parameters.resamples)
         if not self.driven and self.run.status["state"] == "running":
@@ -117,7 +109,7 @@ class Experiment(RunSetup):
     def explain(self) -> Experiment:
         """Write explanation maps of the first `maps` test cases."""
         if not self.pretraining:
-            explaining.explain_all(self)
+            explanation.explain_all(self)
         return self
 
     def _begin(self) -> None:
@@ -137,7 +129,7 @@ class Experiment(RunSetup):
         Raises:
             RunError: there is none (yet).
         """
-        if not (path := pretraining.encoder_file(self.run)).is_file():
+        if not (path := encoder_file(self.run)).is_file():
             raise RunError(f"run {self.run.folder} has no encoder: only pretraining leaves one, after .train() and .evaluate()")
         return path
 
@@ -150,21 +142,21 @@ class Experiment(RunSetup):
     def figures(self) -> dict[str, Any]:
         """HoloViews objects for JupyterLab (after `holoviews.extension('bokeh')`): the training curves and, once evaluated,
         the distribution of Dice. `show` gives stills."""
-        from workbench.experiments.interactive import run_figures  # HoloViews takes seconds
+        from workbench.reports.run_figures import run_figures  # HoloViews takes seconds
 
         return run_figures(self)
 
     def show(self, name: str) -> Any:
         """A still picture for the notebook: 'training', 'segmentation' or 'markers'; also kept under `figures`."""
-        return showing.show(self, name)
+        return run_report.show(self, name)
 
     def result_table(self, kind: str) -> Any:
-        """The results as text for a reader: one of `showing.TABLES`, 'experts' or 'pretraining'; `results` holds numbers."""
+        """The results as text for a reader: one of `run_report.TABLES`, 'experts' or 'pretraining'; `results` holds numbers."""
         if kind == "pretraining":
-            return pretraining_showing.result_table(self)
+            return pretraining.pretraining_table(self)
         if kind == "experts":
-            return mixture.expert_table(self)
-        return showing.result_table(self, kind)
+            return expert_tables.expert_table(self)
+        return run_report.result_table(self, kind)
 
     def comparison(self, split: str = "test") -> Any:
         """This run beside the other evaluated runs of its experiment, cohort and fold: paired differences on the same cases."""
@@ -172,31 +164,31 @@ class Experiment(RunSetup):
 
     def cohort_table(self) -> pd.DataFrame:
         """Who trains, validates and tests."""
-        return showing.cohort_table(self)
+        return run_report.cohort_table(self)
 
     def diagram(self) -> Any:
         """The model as a drawing."""
-        return showing.diagram(self)
+        return run_report.diagram(self)
 
     def model_table(self) -> pd.DataFrame:
         """Parameters of the model by component."""
-        return showing.model_table(self)
+        return run_report.model_table(self)
 
     def remarks(self) -> Any:
         """What belongs beside the results: budget, notes, and that a phantom is a phantom."""
-        return showing.remarks(self)
+        return run_report.remarks(self)
 
     def case_pictures(self, worst: int = 2, best: int = 2, split: str = "test") -> Any:
         """Worst and best cases by mean Dice: sequences with truth and prediction outlined."""
-        return picturing.case_pictures(self, worst=worst, best=best, split=split)
+        return case_pictures.case_pictures(self, worst=worst, best=best, split=split)
 
     def reconstruction_pictures(self) -> Any:
         """What a pretraining method was shown of the first test cases, what came back, and what was wanted."""
-        return pretraining_showing.reconstruction_pictures(self)
+        return pretraining.reconstruction_pictures(self)
 
     def map_pictures(self) -> Any:
         """The explanation maps of the explained cases."""
-        return picturing.map_pictures(self)
+        return case_pictures.map_pictures(self)
 
     def cases(self) -> Any:
         """A browser of the cases with truth and prediction (ipywidgets), for JupyterLab."""

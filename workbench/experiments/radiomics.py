@@ -17,27 +17,28 @@ import pandas as pd
 import sklearn
 from IPython.display import Markdown
 
+from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.run_comparison import compare_markers
 from workbench.evaluation.summaries import with_available
-from workbench.experiments import evaluating
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.predicting import held_out, marker_file
 from workbench.experiments.radiomics_features import MaskSource, mask_source, measure
 from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE, refit
-from workbench.experiments.run_setup import HELD_OUT
-from workbench.experiments.setup_notes import case_notes, marker_notes
-from workbench.experiments.showing import picture
-from workbench.experiments.starting import seen_by
 from workbench.files import write_json, write_parquet
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
 from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import TRAINING_FILE, read_table
+from workbench.reports.run_report import picture
+from workbench.setup.run_setup import HELD_OUT
+from workbench.setup.setup_notes import case_notes, marker_notes
+from workbench.setup.starting_weights import seen_by
+from workbench.steps import long_tables
+from workbench.steps.prediction import held_out, marker_file
 from workbench.views.importance import importance_figure
-from workbench.views.theme import cohort_title, estimate_text
+from workbench.views.theme import estimate_text
 
 AGE_ONLY_FILE, IMPORTANCE_FILE = "age_only.parquet", "importance.parquet"
 AGE_ONLY = "age_only"
@@ -228,7 +229,7 @@ class RadiomicsExperiment(Experiment):
         """Write the long tables, and `age_only.parquet`: the same table of logistic regression on age (and sex) alone."""
         if self.run.metrics() is None:
             self.predict()
-            write_parquet(self.run.path(AGE_ONLY_FILE), evaluating.markers_table(self, AGE_ONLY))
+            write_parquet(self.run.path(AGE_ONLY_FILE), long_tables.markers_table(self, AGE_ONLY))
         super().evaluate()
         return self
 

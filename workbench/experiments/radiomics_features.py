@@ -10,7 +10,6 @@ import pandas as pd
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
-from workbench.experiments.progress import Progress
 from workbench.files import file_digest, read_json, value_digest, write_json
 from workbench.models.radiomics.classifiers import AGE, FEMALE
 from workbench.models.radiomics.features import case_features
@@ -19,6 +18,7 @@ from workbench.prepare.resampling import resample_labels
 from workbench.prepare.store import PreparedCase, PreparedCohort
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import EXTERNAL
+from workbench.setup.progress import Progress
 
 ALGORITHM = 1
 """Part of every cached case's name: raise it when `models.radiomics.features` gives other numbers for the same arrays."""

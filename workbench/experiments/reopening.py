@@ -12,11 +12,11 @@ from workbench.contracts import PRETRAINING
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.evaluation.robustness import markers_by_subset, segmentation_by_subset
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.robustness import evaluate_subsets
 from workbench.models.catalogue import CARDS, card
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import IMPORTED, POOLED, run_name
+from workbench.setup.parameters import ExperimentParameters
+from workbench.steps.subsets import evaluate_subsets
 
 
 def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.cohort.table import Cohort
+from workbench.cohort.table import Cohort, cohort_title
 from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES
 from workbench.views.case_view import CaseView
 from workbench.views.map_tables import attribution_table, weight_table
-from workbench.views.theme import cohort_title
 
 METRIC_TITLES = {
     "dice": "Dice", "hd95": "HD95", "iou": "IoU", "sensitivity": "Sensitivity", "specificity": "Specificity",

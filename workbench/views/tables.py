@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from workbench.cohort.table import cohort_title
 from workbench.contracts import MARKER_TITLES
 from workbench.evaluation.intervals import Interval
 from workbench.records.index import RunRow
 from workbench.views.results import metric_title
-from workbench.views.theme import STATE_SIGNS, cohort_title, estimate_text, state_colour
+from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
 HEADLINES = (
     "dice WT", "dice lesion", "dice TC", "dice ET", "auc idh", "auc codel", "auc tert", "auc mgmt", "auc grade 4",
