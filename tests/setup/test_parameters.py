@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
+import papermill
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 
 from workbench.errors import ParameterError
+from workbench.models.catalogue import list_models
+from workbench.models.options import demo_options, options_class
 from workbench.setup.parameters import UNSET, ExperimentParameters, cell_source
 
 METHODS = ("unet", "mts_unet")
@@ -52,6 +57,52 @@ def test_size_fills_in_what_is_unset_and_nothing_else() -> None:
     assert (demo.spacing, demo.patch, demo.backbones) == (3.0, 64, 1)
     paper = ExperimentParameters.build("mts_unet", {}).resolve()
     assert (paper.spacing, paper.patch, paper.backbones, paper.feature_size) == (1.0, 96, 2, 48)
+
+
+REPLACED = [(entry.name, name) for entry in list_models() if entry.status == "available" for name in demo_options(entry.name)]
+"""Every option that `size=demo` changes."""
+
+
+def executed(method: str, cells: list[str]) -> ExperimentParameters:
+    """The parameters that a kernel reads after these cells."""
+    shell = InteractiveShell()
+    for cell in cells:
+        shell.run_cell(cell, store_history=True).raise_error()
+    return ExperimentParameters.from_namespace(method, shell.user_ns)
+
+
+@pytest.mark.parametrize(("method", "name"), REPLACED)
+def test_what_was_given_decides_also_where_it_is_the_default(method: str, name: str) -> None:
+    """-1 and '' are values like others: they stand for the published one."""
+    default = options_class(method).model_fields[name].default
+    demo = ExperimentParameters.build(method, {"size": "demo"}).resolve()
+    kept = ExperimentParameters.build(method, {"size": "demo", name: str(default)}).resolve()
+    published = options_class(method).paper.get(name, default) if default == UNSET else default
+    assert getattr(kept, name) == published
+    assert getattr(demo, name) == demo_options(method)[name]
+    assert (kept.identity() == demo.identity()) == (published == demo_options(method)[name])
+    assert ExperimentParameters.from_namespace(method, {"size": "demo", name: default}).resolve() == kept
+    assert kept.resolve() == kept
+
+
+@pytest.mark.parametrize(("method", "name"), [("mts_unet", "backbones"), ("mome", "expert_share"), ("m4oe", "checkpointing")])
+def test_a_notebook_tells_a_given_default_from_a_declared_one(method: str, name: str, tmp_path: Path) -> None:
+    """Papermill assigns what it was given in a cell of its own, after the one that declares the defaults."""
+    default = options_class(method).model_fields[name].default
+    path, out = (str(tmp_path / f"{name}.ipynb") for name in ("given", "executed"))
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    cell = nbformat.v4.new_code_cell(cell_source(method), metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+    cells = {}
+    for values in ({"size": "demo"}, {"size": "demo", name: default}):
+        made = papermill.execute_notebook(path, out, values, prepare_only=True)
+        cells[name in values] = [cell.source for cell in made.cells]
+    assert (
+        executed(method, cells[True]).resolve() == ExperimentParameters.build(method, {"size": "demo", name: default}).resolve()
+    )
+    unsaid = ExperimentParameters.build(method, {"size": "demo"}).resolve()
+    assert executed(method, cells[False]).resolve() == unsaid
+    assert executed(method, [*cells[True], *cells[False]]).resolve() == unsaid, "the cell was executed again since"
 
 
 @pytest.mark.parametrize("method", METHODS)

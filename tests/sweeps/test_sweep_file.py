@@ -364,3 +364,12 @@ def test_the_embedded_phantom_is_that_of_the_size(plan, cohort: Path, monkeypatc
     plan(HEAD + "ablation: {baseline: {size: demo}, switches: {a: {width: 4}}}\n", given=False)
     plan(HEAD, given=False)
     assert asked == ["demo", "paper"]
+
+
+def test_a_value_that_a_sweep_names_counts_under_size_demo_too(plan) -> None:
+    """Two backbones are the paper's: named in the file or on the command line they stay two, and one is what demo makes of it."""
+    head = "experiment: e\nmethods: [mts_unet]\n"
+    unsaid = plan(head + "parameters: {size: demo}\n").cells[0].run
+    crossed = plan(head + "parameters: {size: demo, backbones: [1, 2]}\n")
+    assert [cell.run for cell in crossed.cells][0] == unsaid
+    assert len({cell.run for cell in crossed.cells}) == 2

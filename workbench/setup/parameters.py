@@ -7,8 +7,10 @@ steps and epochs down together, so that every notebook runs in about a minute on
 
 from __future__ import annotations
 
+import ast
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -161,19 +163,27 @@ class ExperimentParameters(BaseModel):
 
     @classmethod
     def from_namespace(cls, method: str, namespace: Mapping[str, Any]) -> Self:
-        """Read a notebook's parameters cell: of all names in `namespace` those that are fields."""
-        known = applicable(method)
-        return cls.build(method, {name: namespace[name] for name in known if name in namespace and name != "method"})
+        """Read a notebook's parameters cell: of all names in `namespace` those that are fields.
+
+        What still stands as the cell declares it was not given. What a later cell assigns (Papermill's) was, whatever its value;
+        so was everything in a mapping in which no code ran.
+        """
+        values = {name: namespace[name] for name in applicable(method) if name in namespace and name != "method"}
+        if "__builtins__" in namespace:
+            fields, assigned = cls.for_method(method).model_fields, _assigned(namespace.get("In", ()))
+            values = {name: value for name, value in values.items() if name in assigned or value != fields[name].default}
+        return cls.build(method, values)
 
     def resolve(self) -> Self:
-        """The same parameters with everything unset replaced by what `size` and the method say."""
+        """The same parameters with everything unset replaced by what `size` and the method say.
+
+        An option that was given stays as given, also where its value is the paper's and `size` is demo.
+        """
         values = self.model_dump()
         resolved = values | {k: v for k, v in size_defaults(self.method, self.size).items() if _unset(values.get(k))}
         if self.size == "demo":
-            options = {name: field.default for name, field in options_class(self.method).model_fields.items()}
-            for name, value in demo_options(self.method).items():
-                if values.get(name) == options.get(name):  # an option the user did not touch
-                    resolved[name] = value
+            given = self.model_fields_set
+            resolved |= {name: value for name, value in demo_options(self.method).items() if name not in given}
         resolved |= {name: value for name, value in options_class(self.method).paper.items() if _unset(resolved[name])}
         if not resolved["cohort"]:
             resolved["cohort"] = DEFAULT_COHORT[self.size]
@@ -282,6 +292,19 @@ def _explain(item: Any) -> str:
     if not item["loc"]:  # a rule of the whole model names its parameter itself
         return f"parameter {item['msg'].removeprefix('Value error, ')}"
     return f"parameter '{'.'.join(map(str, item['loc']))}' = {item['input']!r}: {item['msg']}"
+
+
+def _assigned(cells: Sequence[str]) -> set[str]:
+    """The names that executed cells assign without declaring them: a parameters cell declares (`name: type = value`)."""
+    found: set[str] = set()
+    for source in cells:
+        with suppress(SyntaxError):
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    found.discard(node.target.id)
+                elif isinstance(node, ast.Assign):
+                    found |= {part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return found
 
 
 def _names(text: str) -> tuple[str, ...]:
