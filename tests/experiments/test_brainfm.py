@@ -20,8 +20,8 @@ from workbench.experiments.collapse import collapse_report
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.renaming import renamed_sequences
-from workbench.models.modality_embedding import HEADER
-from workbench.models.modality_text import PHRASES
+from workbench.models.brainfm.modality_embedding import HEADER
+from workbench.models.brainfm.modality_text import PHRASES
 from workbench.models.registry import create_model
 
 SMALL: dict[str, Any] = {

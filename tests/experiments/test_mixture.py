@@ -13,8 +13,8 @@ import pytest
 
 from workbench.experiments import mixture
 from workbench.experiments.mixture import EXPERTS_FILE, expert_scores, expert_table
+from workbench.models.mome.single_image_unet import PooledUNet
 from workbench.models.registry import create_model
-from workbench.models.single_image_unet import PooledUNet
 
 TRUTH = np.zeros((4, 4, 4), np.uint8)
 TRUTH[:2, 0, 0] = 1  # two voxels

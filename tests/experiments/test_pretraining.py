@@ -15,7 +15,7 @@ from workbench.errors import InputError, ParameterError, RunError
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.experiment import Experiment
 from workbench.experiments.parameters import ExperimentParameters
-from workbench.models.seen import Seen, subject_digest
+from workbench.models.pretrained.seen import Seen, subject_digest
 from workbench.records.index import list_runs
 from workbench.records.pretrained import read_pretrained_record
 from workbench.training.checkpoints import load_checkpoint

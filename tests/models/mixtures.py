@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
+from workbench.models.mome.single_image_unet import PooledUNet
 from workbench.models.registry import create_model
-from workbench.models.single_image_unet import PooledUNet
 
 FIVE = ("t1", "t1c", "t2", "flair", "dwi")
 FOUR = FIVE[:4]

@@ -18,14 +18,14 @@ from workbench.contracts import SEGMENTATION, Batch
 from workbench.errors import InputError, ParameterError
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.explain.gradcam import gradcam
-from workbench.models.brainfm import BrainFM
-from workbench.models.brainfm_encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
-from workbench.models.brainfm_pretrain import BrainFMPretrain
-from workbench.models.modality_embedding import HEADER
-from workbench.models.modality_text import PHRASES
-from workbench.models.pretrained_file import save_encoder
+from workbench.models.brainfm.brainfm import BrainFM
+from workbench.models.brainfm.brainfm_pretrain import BrainFMPretrain
+from workbench.models.brainfm.encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
+from workbench.models.brainfm.modality_embedding import HEADER
+from workbench.models.brainfm.modality_text import PHRASES
+from workbench.models.pretrained.file import save_encoder
+from workbench.models.pretrained.seen import Seen
 from workbench.models.registry import create_model, flops
-from workbench.models.seen import Seen
 from workbench.training.schedule import set_trainable
 
 GIVEN = ("t1", "t1c", "t2", "flair")

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from workbench.contracts import Batch, Prediction
 from workbench.errors import ParameterError
 from workbench.evaluation.collapse import effective_rank
-from workbench.models.brainfm_pretext import (
+from workbench.models.brainfm.brainfm_pretrain import BrainFMPretrain
+from workbench.models.brainfm.pretext import (
     covariance_term,
     draw_visible,
     keep_count,
     regularisation_weights,
     variance_term,
 )
-from workbench.models.brainfm_pretrain import BrainFMPretrain
 from workbench.models.options import build_options
 from workbench.models.registry import create_model
 

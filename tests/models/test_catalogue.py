@@ -10,9 +10,9 @@ import torch
 from workbench.errors import ParameterError
 from workbench.experiments import parameters as experiment_parameters
 from workbench.models import catalogue
-from workbench.models.catalogue import ModelCard, card, list_models
+from workbench.models.catalogue import card, list_models
+from workbench.models.method_facts import ModelCard
 from workbench.models.options import OPTIONS, build_options, demo_options, options_class
-from workbench.models.options_networks import nnunet_levels
 from workbench.models.registry import create_model, flops, model_options
 
 DESIGN_NAMES = [
@@ -85,8 +85,3 @@ def test_a_method_that_is_only_named_says_so(monkeypatch: pytest.MonkeyPatch) ->
         create_model("later", modalities=("t1",))
     with pytest.raises(ParameterError, match="planned"):
         options_class("later")
-
-
-def test_depth_follows_nnunets_rule() -> None:
-    assert [nnunet_levels((side,) * 3) for side in (128, 96, 64, 32)] == [6, 5, 5, 4]
-    assert nnunet_levels((128, 128, 32)) == 4

@@ -13,8 +13,8 @@ from workbench.contracts import Batch
 from workbench.errors import ParameterError
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.losses import segmentation_loss
-from workbench.models.m4oe import M4oE
-from workbench.models.m4oe_blocks import Expand, ExpertBlock, Experts, ExpertStage
+from workbench.models.m4oe.blocks import Expand, ExpertBlock, Experts, ExpertStage
+from workbench.models.m4oe.m4oe import M4oE
 from workbench.models.registry import create_model
 
 GIVEN = ("t1", "t1c", "t2", "flair")

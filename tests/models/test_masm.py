@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from workbench.contracts import Batch
 from workbench.errors import ParameterError
-from workbench.models import masm
 from workbench.models.catalogue import card
-from workbench.models.masm import Masm
-from workbench.models.masm_blocks import (
+from workbench.models.masm import masm
+from workbench.models.masm.blocks import (
     Join,
     KeepDecision,
     MaskedAttention,
@@ -26,6 +25,7 @@ from workbench.models.masm_blocks import (
     spread,
     tokenise,
 )
+from workbench.models.masm.masm import Masm
 from workbench.models.registry import create_model
 
 GIVEN = ("t1", "t1c", "t2", "flair")

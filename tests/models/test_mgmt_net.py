@@ -11,9 +11,9 @@ from torch import Tensor
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction
 from workbench.explain.gradcam import gradcam
+from workbench.models.glioma.mgmt_blocks import CrossModalityAttentionFusion, GatedPooling, SwinBranch
+from workbench.models.glioma.mgmt_net import MgmtNet, log_gate, tumour_gate
 from workbench.models.losses import segmentation_loss
-from workbench.models.mgmt_blocks import CrossModalityAttentionFusion, GatedPooling, SwinBranch
-from workbench.models.mgmt_net import MgmtNet, log_gate, tumour_gate
 from workbench.models.registry import create_model
 
 GIVEN = ("t1", "t1c", "t2", "flair")

@@ -13,8 +13,8 @@ from workbench.contracts import Batch
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
-from workbench.models.mmformer import MMFormer
-from workbench.models.mmformer_blocks import Encoder, Transformer, tokens_read, tokens_to_volume, upsample
+from workbench.models.mmformer.blocks import Encoder, Transformer, tokens_read, tokens_to_volume, upsample
+from workbench.models.mmformer.mmformer import MMFormer
 from workbench.models.registry import create_model, flops, paper_model
 
 GIVEN = ("flair", "t1c", "t1", "t2")

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from workbench.cli import app
 from workbench.errors import InputError, ParameterError
-from workbench.models.modality_embedding import HEADER, ModalityEmbedding, read_embeddings, write_embeddings
-from workbench.models.modality_text import (
+from workbench.models.brainfm.modality_embedding import HEADER, ModalityEmbedding, read_embeddings, write_embeddings
+from workbench.models.brainfm.modality_text import (
     ALIASES,
     DIMENSIONS,
     PHRASES,

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from workbench.contracts import Batch
 from workbench.errors import ParameterError
-from workbench.models.mome import MoME, expert_alone
-from workbench.models.mome_blocks import (
+from workbench.models.mome.blocks import (
     EXPERTS,
     PlainUNet,
     blend,
@@ -22,8 +21,9 @@ from workbench.models.mome_blocks import (
     joint_progress,
     level_weights,
 )
+from workbench.models.mome.mome import MoME, expert_alone
+from workbench.models.mome.single_image_unet import PooledUNet, draw_image
 from workbench.models.registry import create_model
-from workbench.models.single_image_unet import PooledUNet, draw_image
 from workbench.sampling.dropout import subsets
 from workbench.training.schedule import set_trainable, span_at, stage_spans
 

@@ -8,8 +8,8 @@ from mixtures import FOUR, batch, build, counted, trained_pass
 from torch import nn
 
 from workbench.contracts import Batch
-from workbench.models.mome_blocks import EXPERTS, deep_loss
-from workbench.models.mome_plus import EPSILON, Dispatch, MoMEPlus
+from workbench.models.mome.blocks import EXPERTS, deep_loss
+from workbench.models.mome.mome_plus import EPSILON, Dispatch, MoMEPlus
 from workbench.models.registry import create_model
 from workbench.sampling.dropout import subsets
 

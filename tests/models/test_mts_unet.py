@@ -10,7 +10,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction
-from workbench.models.mts_unet import CrossModalityDifferential, MtsUNet, SpatialAttention, handed_out, tumour_probability
+from workbench.models.glioma.mts_unet import CrossModalityDifferential, MtsUNet, SpatialAttention, handed_out, tumour_probability
 from workbench.models.registry import create_model
 
 GIVEN = ("t1", "t1c", "t2", "flair")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch
 from workbench.errors import ParameterError
-from workbench.models.attention_unet import AttentionUNet
+from workbench.models.baselines.attention_unet import AttentionUNet
+from workbench.models.baselines.unetr import UNETR
 from workbench.models.losses import segmentation_loss
 from workbench.models.registry import create_model
-from workbench.models.unetr import UNETR
 
 FOUR = ("t1", "t1c", "t2", "flair")
 

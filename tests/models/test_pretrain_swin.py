@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from workbench.contracts import PRETRAINING, Batch, Prediction
 from workbench.errors import ParameterError
-from workbench.models.pretext import corrupt, masked_l1, nt_xent, quarter_turns
-from workbench.models.pretrain_swin import PretrainSwin
-from workbench.models.pretrained_file import save_encoder
+from workbench.models.pretrained.file import save_encoder
+from workbench.models.pretrained.seen import Seen
 from workbench.models.registry import create_model, flops
-from workbench.models.seen import Seen
-from workbench.models.swin import SwinBackbone
+from workbench.models.swin.backbone import SwinBackbone
+from workbench.models.swin.pretext import corrupt, masked_l1, nt_xent, quarter_turns
+from workbench.models.swin.pretrain_swin import PretrainSwin
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 TINY = {"feature_size": 12, "window": 4, "checkpointing": False, "projection": 16}

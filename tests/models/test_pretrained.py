@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.errors import InputError, ParameterError
-from workbench.models.mts_unet import MtsUNet
-from workbench.models.options_glioma import MtsUNetOptions
-from workbench.models.pretrained import Coverage, load_swin
-from workbench.models.pretrained_file import read_pretrained, save_encoder
+from workbench.models.glioma.facts import MtsUNetOptions
+from workbench.models.glioma.mts_unet import MtsUNet
+from workbench.models.pretrained.coverage import Coverage
+from workbench.models.pretrained.file import read_pretrained, save_encoder
+from workbench.models.pretrained.seen import Seen, seen_cohort
 from workbench.models.registry import create_model
-from workbench.models.seen import Seen, seen_cohort
-from workbench.models.swin import SwinBackbone
+from workbench.models.swin.backbone import SwinBackbone
+from workbench.models.swin.weights import load_swin
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 STEM = "swinViT.patch_embed.proj.weight"
@@ -346,5 +347,5 @@ def test_a_refused_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_kinds_and_seen_reach_no_torch() -> None:
-    code = "import sys, workbench.models.pretrained_kinds; print([m for m in ('torch', 'monai') if m in sys.modules])"
+    code = "import sys, workbench.models.pretrained.kinds; print([m for m in ('torch', 'monai') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

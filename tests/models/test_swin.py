@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import PatchMerging, SwinUNETR
 
-from workbench.models.swin import LEGACY_ORDER, LegacyPatchMerging, SwinBackbone
+from workbench.models.swin.backbone import LEGACY_ORDER, LegacyPatchMerging, SwinBackbone
 
 
 @pytest.fixture

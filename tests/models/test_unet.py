@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from workbench.contracts import SEGMENTATION, Batch
 from workbench.models.losses import segmentation_loss
 from workbench.models.registry import create_model
-from workbench.models.unet import UNet
+from workbench.models.unet.unet import UNet
 
 GIVEN = ("t1c", "flair")
 

@@ -23,10 +23,10 @@ from workbench.experiments.fold_models import load_members, member_runs, predict
 from workbench.experiments.parameters import ExperimentParameters
 from workbench.experiments.predicting import reference_image, write_case
 from workbench.files import atomic_path, read_json, write_json
+from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
-from workbench.models.open_channels import OpenChannels
-from workbench.models.seen import Seen
+from workbench.models.pretrained.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import RunFolder

@@ -20,7 +20,7 @@ from workbench.experiments.validation import region_dice
 from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
-from workbench.models.mome import MixtureMethod, expert_alone
+from workbench.models.mome.mome import MixtureMethod, expert_alone
 from workbench.records.provenance import register
 from workbench.sampling.batches import datasets
 from workbench.views.theme import cohort_title, estimate_text

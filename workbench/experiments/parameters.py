@@ -18,10 +18,11 @@ from pydantic.fields import FieldInfo
 
 from workbench.contracts import MARKERS
 from workbench.errors import ParameterError
-from workbench.experiments.sizes import UNSET, size_defaults
+from workbench.experiments.sizes import size_defaults
 from workbench.files import file_digest
 from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
+from workbench.models.options_base import UNSET
 
 DIGEST_PREFIX = "blake2b:"
 FILE_PARAMETERS = ("pretrained", "embeddings")

@@ -25,7 +25,7 @@ from workbench.experiments.showing import picture
 from workbench.experiments.starting import seen_by
 from workbench.files import write_parquet
 from workbench.inference.windows import centred_start, crop
-from workbench.models.pretrained_file import save_encoder
+from workbench.models.pretrained.file import save_encoder
 from workbench.models.pretraining import Examination, PretrainingModule
 from workbench.seeding import derive_seed
 from workbench.views.pretraining import reconstruction_figure

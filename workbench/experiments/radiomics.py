@@ -29,8 +29,8 @@ from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE
 from workbench.experiments.showing import picture
 from workbench.experiments.starting import seen_by
 from workbench.files import write_json, write_parquet
+from workbench.models.pretrained.seen import Seen
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
-from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import read_table

@@ -13,8 +13,8 @@ from workbench.errors import ParameterError
 from workbench.experiments.marker_window import case_tensors
 from workbench.inference.windows import centred_start, crop, paste, whole_shape
 from workbench.labels import region_mask, regions_of
-from workbench.models.modality_text import similarity, text_vectors
-from workbench.models.open_channels import OpenChannels
+from workbench.models.brainfm.modality_text import similarity, text_vectors
+from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.views.theme import cohort_title
 
 if TYPE_CHECKING:

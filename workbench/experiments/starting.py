@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from workbench.cohort.merge import names_in_merges
 from workbench.experiments.contamination import judge
 from workbench.files import write_json
-from workbench.models.seen import Seen, seen_cohort
+from workbench.models.pretrained.seen import Seen, seen_cohort
 from workbench.records.pretrained import PRETRAINED_FILE, read_pretrained_record
 from workbench.training.checkpoints import has_checkpoint
 

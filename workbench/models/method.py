@@ -14,10 +14,10 @@ from workbench.contracts import MARKER_TASK, MARKERS, SEGMENTATION, Batch, Predi
 from workbench.errors import ParameterError
 from workbench.models.losses import SUPPORTED_CLASSES, marker_loss, segmentation_loss
 from workbench.models.options_base import MethodOptions
-from workbench.models.seen import Seen
+from workbench.models.pretrained.seen import Seen
 
 if TYPE_CHECKING:
-    from workbench.models.pretrained import Coverage
+    from workbench.models.pretrained.coverage import Coverage
 
 BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
 SETS_AT_ONCE = 4

@@ -9,35 +9,15 @@ import torch
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
-from workbench.models.catalogue import ModelCard, card, list_models
+from workbench.models.catalogue import FACTS, card, list_models
 from workbench.models.method import MethodModule
+from workbench.models.method_facts import ModelCard
 from workbench.models.options import build_options, options_class
 from workbench.models.options_base import MethodOptions
 from workbench.seeding import derive_seed
 
-BUILDERS: dict[str, str] = {
-    "unet": "workbench.models.unet:UNet",
-    "mts_unet": "workbench.models.mts_unet:MtsUNet",
-    "mgmt_net": "workbench.models.mgmt_net:MgmtNet",
-    "segresnet": "workbench.models.segresnet:SegResNet",
-    "swin_unetr": "workbench.models.swin_unetr:SwinUNETR",
-    "unetr": "workbench.models.unetr:UNETR",
-    "attention_unet": "workbench.models.attention_unet:AttentionUNet",
-    "mednext": "workbench.models.mednext:MedNeXt",
-    "densenet121": "workbench.models.densenet:DenseNet121",
-    "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
-    "brainfm": "workbench.models.brainfm:BrainFM",
-    "brainfm_pretrain": "workbench.models.brainfm_pretrain:BrainFMPretrain",
-    "mome": "workbench.models.mome:MoME",
-    "mome_plus": "workbench.models.mome_plus:MoMEPlus",
-    "pooled_unet": "workbench.models.single_image_unet:PooledUNet",
-    "masm": "workbench.models.masm:Masm",
-    "mmformer": "workbench.models.mmformer:MMFormer",
-    "m4oe": "workbench.models.m4oe:M4oE",
-    "amaes": "workbench.models.amaes:Amaes",
-    "amaes_pretrain": "workbench.models.amaes_pretrain:AmaesPretrain",
-}
-"""Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
+BUILDERS: dict[str, str] = {name: facts.builder for name, facts in FACTS.items() if facts.builder}
+"""Method -> its class, imported on first use."""
 
 __all__ = ["BUILDERS", "create_model", "flops", "list_models", "model_options", "paper_model"]
 
