@@ -23,7 +23,7 @@ def test_every_method_has_ids() -> None:
 @pytest.mark.parametrize("method", FACTS)
 @pytest.mark.parametrize("size", ["demo", "paper"])
 def test_a_run_keeps_its_id(method: str, size: str) -> None:
-    """An option or another default that changes an id makes every run so far one that was never made: see `MethodOptions.later`."""
+    """An option or another default that changes an id orphans every run so far: see `MethodOptions.later`."""
     resolved = ExperimentParameters.build(method, {"size": size}).resolve()
     assert run_id(resolved.identity(), "0" * 16) == RUN_IDS[method][size]
 

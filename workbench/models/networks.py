@@ -1,6 +1,6 @@
 """What the plain segmentation networks share: one output from all sequences at once, deep supervision, a diagram of levels.
 
-Each network lies in its own file: `segresnet`, `unetr`, `attention_unet`, `mednext`, `swin_unetr`; `unet` is the nnU-Net recipe.
+The networks lie in `models.baselines`, each in its own file; `models.unet` is the nnU-Net recipe.
 All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Loss,
 optimiser and schedule are the workbench's, the same for all methods, so that a difference in the results is one between networks.
 """

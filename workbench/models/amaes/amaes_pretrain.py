@@ -34,9 +34,9 @@ from torch import Tensor
 
 from workbench.contracts import Batch, Prediction
 from workbench.errors import ParameterError
+from workbench.models.amaes import diagram
 from workbench.models.amaes.facts import AmaesPretrainOptions
 from workbench.models.amaes.unet import ARCHITECTURE, LEVELS, Encoder, LightDecoder, features
-from workbench.models.diagram import Box, draw
 from workbench.models.losses import nothing
 from workbench.models.pretraining import Examination, PretrainingModule
 
@@ -143,20 +143,7 @@ class AmaesPretrain(PretrainingModule):
 
     def diagram(self) -> str:
         """What is shown, and what is wanted back."""
-        o, sizes = self.options, "-".join(map(str, features(self.options.width)))
-        boxes = [
-            Box("space", ("one sequence", "flipped, turned, scaled"), 0, 0.5, "data"),
-            Box("intensity", ("intensities changed", "this is to be undone"), 1, 0, "third"),
-            Box("hidden", (f"{100 * o.masked_share:g} % hidden", f"units of {o.mask_unit}³ voxels"), 2, 0, "third"),
-            Box("encoder", ("encoder, kept", sizes), 3, 0, "first"),
-            Box("decoder", ("light decoder", "no skips"), 4, 0, "second"),
-            Box("loss", ("mean squared error", "hidden voxels" if o.masked_only else "all voxels"), 4, 1, "fourth"),
-        ]
-        arrows = [
-            ("space", "intensity", ""), ("intensity", "hidden", ""), ("hidden", "encoder", ""), ("encoder", "decoder", "1/16"),
-            ("decoder", "loss", ""), ("space" if o.reversal else "intensity", "loss", "wanted"),
-        ]  # fmt: skip
-        return draw(boxes, arrows, "AMAES pretraining")
+        return diagram.pretraining(self.options, features(self.options.width))
 
 
 def _per_case(difference: Tensor, where: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK, Batch, Prediction, Stage
 from workbench.errors import ParameterError
+from workbench.models.baselines import diagram
 from workbench.models.baselines.facts import DenseNetOptions
-from workbench.models.diagram import Box, draw
 from workbench.models.method import MethodModule
 
 LAYERS = (6, 12, 24, 16)
@@ -81,24 +81,4 @@ class DenseNet121(MethodModule):
 
     def diagram(self) -> str:
         """A chain from the images to one classifier per marker."""
-        width, growth = self.options.width, self.options.growth
-        boxes = [
-            Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0),
-            Box("stem", (f"7³ convolution, {width}", "stride 2, max pooling"), 1, 0, "first"),
-        ]
-        arrows, before = [("input", "stem", "")], "stem"
-        for index, layers in enumerate(LAYERS):
-            width = width + layers * growth
-            boxes.append(
-                Box(f"block{index}", (f"{layers} dense layers", f"{width} features, 1/{4 * 2**index}"), index + 2, 0, "first")
-            )
-            arrows.append((before, f"block{index}", ""))
-            before, width = f"block{index}", width if index == 3 else width // 2
-        boxes.append(Box("pool", ("average pooling", f"{width} features"), 5, 1, "second"))
-        arrows.append((before, "pool", ""))
-        for index, marker in enumerate(self.markers):
-            boxes.append(
-                Box(marker, (marker, "3 logits" if self.heads[marker].out_features == 3 else "1 logit"), 4, 1 + index, "third")
-            )
-            arrows.append(("pool", marker, ""))
-        return draw(boxes, arrows, "DenseNet-121 (3-D)")
+        return diagram.densenet(self.options, self.modalities, self.markers, LAYERS)

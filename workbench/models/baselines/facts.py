@@ -12,6 +12,9 @@ from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
 from workbench.models.options_base import UNSET, MethodOptions
 from workbench.models.swin.facts import PretrainedSwinOptions
 
+TOKEN = 16
+"""Voxels along an edge of a token of UNETR."""
+
 
 class NetworkOptions(MethodOptions):
     """The networks of notebooks/baselines.ipynb share its parameters cell: an option of one name means one thing in all."""
@@ -63,8 +66,8 @@ class UNETROptions(NetworkOptions):
     def _divisible(self) -> Self:
         if self.hidden % self.heads:
             raise ValueError(f"'hidden' ({self.hidden}) must be a multiple of 'heads' ({self.heads})")
-        if self.positions % 16:
-            raise ValueError(f"'positions' must be a multiple of the token size, 16; found {self.positions}")
+        if self.positions % TOKEN:
+            raise ValueError(f"'positions' must be a multiple of the token size, {TOKEN}; found {self.positions}")
         return self
 
 

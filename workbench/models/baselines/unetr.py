@@ -26,12 +26,9 @@ from monai.networks.blocks.selfattention import SABlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workbench.models.baselines.facts import UNETROptions
-from workbench.models.diagram import Box, draw
+from workbench.models.baselines import diagram
+from workbench.models.baselines.facts import TOKEN, UNETROptions
 from workbench.models.networks import SegmentationNetwork
-
-TOKEN = 16
-"""Edge of a token, voxels."""
 
 
 class UNETR(SegmentationNetwork):
@@ -92,28 +89,4 @@ class UNETR(SegmentationNetwork):
 
     def diagram(self) -> str:
         """The transformer as a chain, the decoder below."""
-        width, hidden = self.options.width, self.options.hidden
-        boxes = [
-            Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0),
-            Box("tokens", (f"tokens of {TOKEN}³ voxels", f"linear to {hidden} + positions"), 1, 0, "first"),
-            *(
-                Box(f"vit{k}", (f"ViT layers {first}-{last}", f"{self.options.heads} heads"), k / 3 + 1, 0, "first")
-                for k, first, last in ((3, 1, 4), (6, 5, 7), (9, 8, 10), (12, 11, 12))
-            ),
-            Box("stem", (f"{width} features", "residual block"), 1, 1, "second"),
-            *(
-                Box(f"up{k}", (f"{width * 2**n} features", f"1/{2**n}"), k / 3 + 1, 1, "second")
-                for k, n in ((3, 1), (6, 2), (9, 3))
-            ),
-            Box("output", (f"{self.classes} classes", "softmax"), 0, 1),
-        ]  # fmt: skip
-        arrows = [
-            ("input", "tokens", ""),
-            ("input", "stem", ""),
-            ("tokens", "vit3", ""),
-            ("vit3", "vit6", ""),
-            ("vit6", "vit9", ""),
-        ]
-        arrows += [("vit9", "vit12", ""), *((f"vit{k}", f"up{k}", "") for k in (3, 6, 9)), ("vit12", "up9", "upsample")]
-        arrows += [("up9", "up6", ""), ("up6", "up3", ""), ("up3", "stem", ""), ("stem", "output", "")]
-        return draw(boxes, arrows, "UNETR")
+        return diagram.unetr(self.options, self.modalities, self.classes)

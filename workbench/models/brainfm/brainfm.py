@@ -5,7 +5,7 @@ The encoder that `brainfm_pretrain` trains reads all tokens of all sequences tha
 its name (`modality_text`), so that a new one needs no new weights. Heads are averages over the sequences, hence blind to their
 number:
 
-    segmentation   from states of four layers (3, 6, 9, 12), averaged over the sequences, by the head of `brainfm_heads`
+    segmentation   from states of four layers (3, 6, 9, 12), averaged over the sequences, by the head of `heads`
     markers        linear, from the mean of all tokens of the sequences that are there
 
 The paper publishes neither head nor recipe (reported: MSLesSeg, 10 cases, 2 epochs, Dice 0.45 against 0.39 of an nnU-Net
@@ -15,7 +15,7 @@ trained as long, a note on feasibility); no code or weights of it are used. Choi
 2. The UNETR head's stem reads each sequence with the same weights, so that the whole method stays open.
 3. Tokens beyond the learned table of positions have no position (published code); a table of 20 spans 320 voxels of 16^3 tokens.
 4. Sequences by phrases, not by file names, and a projection of the text vector where the encoder is not 768 wide.
-5. A case is read in buckets of samples with as many sequences (`brainfm_encoder`); the code pads, and its pooled features count
+5. A case is read in buckets of samples with as many sequences (`encoder`); the code pads, and its pooled features count
    the padding and leave out the first token, which it takes for a class token that is not there. Here pooling is over all
    tokens.
 
@@ -31,13 +31,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Prediction, Stage
-from workbench.models.brainfm.encoder import NORMS, BrainFMEncoder, buckets, input_lines
+from workbench.models.brainfm import diagram
+from workbench.models.brainfm.encoder import BrainFMEncoder, buckets
 from workbench.models.brainfm.facts import BrainFMOptions
 from workbench.models.brainfm.heads import HEADS
 from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.brainfm.transfer import load_encoder
-from workbench.models.diagram import Box, draw
 from workbench.models.method import BOTH_TASKS
 from workbench.models.pretrained.coverage import Coverage
 
@@ -158,25 +158,5 @@ class BrainFM(OpenChannels):
 
     def diagram(self) -> str:
         """Tokens of every sequence, one transformer, averages, heads."""
-        o = self.options
-        frozen = ", frozen" if o.freeze else ""
-        titles = {"unetr": "UNETR decoder", "shallow": "transposed convolutions", "linear": "linear per token"}
-        boxes = [
-            Box("input", input_lines(self.modalities, o), 0, 0),
-            Box("text", self.modality_embedding.legend, 0, 1, "third"),
-            Box("tokens", (f"tokens of {o.token}³ voxels", "+ sequence + place"), 1, 0, "first"),
-            Box("encoder", (f"{o.depth} layers of {o.width}{frozen}", NORMS[o.norm]), 2, 0, "first"),
-            Box("mean", ("mean over sequences", f"layers {', '.join(map(str, self.taps))}"), 3, 0, "second"),
-            Box("head", (titles[o.head], f"{self.classes} classes"), 4, 0, "second"),
-        ]
-        arrows = [
-            ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "encoder", ""), ("encoder", "mean", ""),
-            ("mean", "head", ""), *([("text", "encoder", "condition")] if o.norm == "conditional" else []),
-        ]  # fmt: skip
-        if self.head.stemmed:
-            boxes.append(Box("stem", (f"stem, {o.head_width} features", "mean over sequences"), 3, 2, "second"))
-            arrows += [("input", "stem", ""), ("stem", "head", "full size")]
-        for index, marker in enumerate(self.markers):
-            boxes.append(Box(marker, (marker, f"{self.marker_heads[marker].out_features} logit"), 4, 1 + index, "fourth"))
-            arrows.append(("mean", marker, "" if index else "mean of tokens"))
-        return draw(boxes, arrows, "BrainFM-MRI")
+        legend = self.modality_embedding.legend
+        return diagram.fine_tuning(self.options, self.modalities, self.classes, self.markers, legend=legend, taps=self.taps)

@@ -4,8 +4,8 @@
     L_MAE   mean (predicted - true)^2 over the masked, acquired, finite voxels of the z-scored images
     L_var   mean_j ReLU(1 - std_j),  L_cov  (1/D) sum_{i != j} Cov_ij^2, of all visible tokens of the batch
 
-80 % of a case's tokens are masked, over all its sequences together; the encoder (`brainfm_encoder`) reads the visible ones
-only, a decoder (`brainfm_decoder`) gives the voxels of all back. With probability `imputation` one whole sequence is among the
+80 % of a case's tokens are masked, over all its sequences together; the encoder (`encoder`) reads the visible ones
+only, a decoder (`decoder`) gives the voxels of all back. With probability `imputation` one whole sequence is among the
 masked. Weights 0.1 and 0.003 rise linearly over the first five of forty epochs. Written from the paper's equations: the
 authors' code has no licence, and its main branch has no regulariser at all.
 
@@ -39,14 +39,14 @@ import torch
 from torch import Tensor
 
 from workbench.contracts import Batch, Prediction
+from workbench.models.brainfm import diagram
 from workbench.models.brainfm.decoder import MaskedDecoder
-from workbench.models.brainfm.encoder import NORMS, BrainFMEncoder, buckets, input_lines
+from workbench.models.brainfm.encoder import BrainFMEncoder, buckets
 from workbench.models.brainfm.facts import BrainFMPretrainOptions
 from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.brainfm.pretext import covariance_term, draw_visible, keep_count, regularisation_weights, variance_term
 from workbench.models.brainfm.transfer import MUST_AGREE, load_encoder
-from workbench.models.diagram import Box, draw
 from workbench.models.pretrained.coverage import Coverage
 from workbench.models.pretraining import Examination, PretrainingModule
 
@@ -178,28 +178,7 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
 
     def diagram(self) -> str:
         """Tokens, mask, encoder, decoder, and what is compared."""
-        o = self.options
-        decoder = ("cross-attention" if o.decoder == "published" else "self-attention", f"{o.decoder_layers} layers")
-        boxes = [
-            Box("input", input_lines(self.modalities, o), 0, 1),
-            Box("text", self.modality_embedding.legend, 1, 0, "third"),
-            Box("tokens", (f"tokens of {o.token}³ voxels", "+ sequence + place"), 1, 1, "first"),
-            Box("mask", (f"{100 * o.mask_ratio:g} % masked", "visible ones are read"), 2, 1, "third"),
-            Box("encoder", (f"{o.depth} layers of {o.width}", NORMS[o.norm]), 3, 1, "first"),
-            Box("regular", ("variance, covariance", o.regularisation), 4, 0, "fourth"),
-            Box("decoder", decoder, 4, 1, "second"),
-            Box("loss", ("squared error", "of masked voxels"), 4, 2, "fourth"),
-            Box("wanted", ("z-scored images",), 0, 2),
-        ]
-        arrows = [
-            ("input", "tokens", ""), ("text", "tokens", ""), ("tokens", "mask", ""), ("mask", "encoder", ""),
-            ("encoder", "regular", ""), ("encoder", "decoder", ""), ("decoder", "loss", ""), ("input", "wanted", ""),
-            ("wanted", "loss", ""),
-        ]  # fmt: skip
-        if o.norm == "conditional":
-            boxes.append(Box("condition", ("scale and shift", "of every layer norm"), 2, 0, "third"))
-            arrows += [("text", "condition", ""), ("condition", "encoder", "")]
-        return draw(boxes, arrows, "BrainFM-MRI pretraining")
+        return diagram.pretraining(self.options, self.modalities, self.modality_embedding.legend)
 
 
 def _mse(difference: Tensor, where: Tensor) -> Tensor:

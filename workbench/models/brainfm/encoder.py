@@ -33,9 +33,6 @@ from workbench.errors import ParameterError
 from workbench.models.brainfm.facts import BrainFMEncoderOptions
 from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 
-NORMS = {"conditional": "conditional layer norm", "layer": "layer norm"}
-"""Values of the option `norm`, as diagrams call them."""
-
 
 class ConditionalLayerNorm(nn.Module):
     """Layer norm whose scale and shift are linear functions of a condition; at the start it is layer norm."""
@@ -223,13 +220,6 @@ class BrainFMEncoder(nn.Module):
             order.append(bucket.samples)
         back = torch.argsort(torch.cat(order))
         return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
-
-
-def input_lines(modalities: Sequence[str], options: BrainFMEncoderOptions) -> tuple[str, ...]:
-    """What a diagram says of the input."""
-    if not options.padding_mask:
-        return ", ".join(modalities), "zeros where absent"
-    return (", ".join(modalities), "or any others") if options.modality_embedding == "text" else (", ".join(modalities),)
 
 
 def sinusoids(edge: int, width: int) -> Tensor:

@@ -67,7 +67,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction
-from workbench.models.diagram import Box, draw
+from workbench.models.glioma import diagram
 from workbench.models.glioma.facts import MgmtNetOptions
 from workbench.models.glioma.mgmt_blocks import CnnBranch, CrossModalityAttentionFusion, DecoderStage, GatedPooling, SwinBranch
 from workbench.models.losses import downsample_labels, segmentation_loss
@@ -214,35 +214,7 @@ class MgmtNet(MethodModule):
 
     def diagram(self) -> str:
         """The network as built: what an option leaves out is not drawn."""
-        o = self.options
-        cmaf = ("CMAF", "voxel-wise weights, sum 1") if o.fusion == "cmaf" else ("concatenation", "ablation of CMAF")
-        blocks = 2 if self.swin is not None else 4
-        boxes = [
-            Box("input", (", ".join(self.modalities), "any of them absent"), 0, 0.5, "data"),
-            Box("fusion", cmaf, 1, 0.5, "third"),
-            Box("cnn", ("CNN branch", f"3 x {blocks} residual blocks"), 2, 0, "first"),
-            Box("join", ("F_ENC", f"{4 * o.width} channels at 1/8"), 3, 0.5, "fourth"),
-            Box("decoder", ("decoder", "squeeze-excitation" if o.squeeze_excitation else "residual"), 4, 0, "second"),
-            Box("mask", ("segmentation", f"{self.classes} classes"), 5, 0, "data"),
-        ]
-        arrows = [
-            ("input", "fusion", ""), ("fusion", "cnn", ""), ("cnn", "join", ""), ("join", "decoder", ""), ("decoder", "mask", "")
-        ]  # fmt: skip
-        if self.swin is not None:
-            boxes.append(Box("swin", ("Swin branch", f"windows {o.window}^3, 4 stages"), 2, 1, "first"))
-            arrows += [("fusion", "swin", ""), ("swin", "join", "")]
-        if self.markers:
-            pooling = ("attention pooling" if o.pooling == "attention" else "average pooling", "over the cells of F_ENC")
-            boxes += [
-                Box("pooling", pooling, 4, 1.6, "fourth"),
-                Box("heads", (", ".join(self.markers), "one head each"), 5, 1.6, "data"),
-            ]
-            arrows += [("join", "pooling", ""), ("pooling", "heads", "")]
-            if self.gated:
-                gate = "log(m + eps)" if o.gate == "soft" else "0 or -inf"
-                boxes.append(Box("gate", (f"{o.gate} gate", gate), 5, 0.8, "third"))
-                arrows += [("mask", "gate", ""), ("gate", "pooling", "")]
-        return draw(boxes, arrows, "MGMT-Net")
+        return diagram.mgmt_net(self.options, self.modalities, self.classes, self.markers)
 
 
 def _at(labels: Tensor | None, logits: Tensor) -> Tensor | None:

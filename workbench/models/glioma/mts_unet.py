@@ -27,7 +27,7 @@ Choices of ours where the paper is silent:
 8. P is the sum over NCR, ED and ET: the resection cavity is no tumour. The losses are `models.losses`'.
 9. `tafe_stages` > 1 concatenates the pooled last stages (widths 768, 1152, 1344, 1440).
 
-Weights to start from (BrainSegFounder's, MONAI's, our own): `pretrained`, see `models.pretrained`; both backbones get them.
+Weights to start from (BrainSegFounder's, MONAI's, our own): `pretrained`, see `models.swin.weights`; both backbones get them.
 
 Parameters (4 sequences, 4 classes): backbone 62,191,990; IDH with DSF 124,456,708; `fusion="published"` 124,691,208.
 """
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction, Stage
-from workbench.models.diagram import Box, draw
+from workbench.models.glioma import diagram
 from workbench.models.glioma.facts import MtsUNetOptions
 from workbench.models.losses import segmentation_loss
 from workbench.models.method import BOTH_TASKS, MethodModule
@@ -306,40 +306,4 @@ class MtsUNet(MethodModule):
 
     def diagram(self) -> str:
         """Both streams as built: what an option leaves out is not drawn."""
-        shared = self.cmd_backbone is None
-        others = ", ".join(marker for marker in self.markers if marker != "idh")
-        boxes = [
-            Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0, "data"),
-            Box("encoder", ("Swin encoder", f"{self.options.feature_size} features, 4 stages"), 1, 0, "first"),
-            Box("decoder", ("decoder", "SwinUNETR"), 2, 0, "first"),
-            Box("mask", ("segmentation", f"{self.classes} classes"), 4, 0, "data"),
-        ]
-        arrows = [("input", "encoder", ""), ("encoder", "decoder", ""), ("decoder", "mask", "")]
-        if self.markers:
-            boxes.append(Box("tafe", ("TAFE", f"mean of {self.options.tafe_stages} stage(s)"), 2, 1, "second"))
-            arrows.append(("encoder", "tafe", ""))
-        if others:
-            boxes.append(Box("others", (others, "heads on TAFE"), 4, 1, "data"))
-            arrows.append(("tafe", "others", ""))
-        if "idh" in self.markers:
-            boxes.append(Box("idh", ("idh",), 4, 2, "data"))
-        if self.has_cmd:
-            boxes += [
-                Box("gate", ("gate", f"{self.options.min_gate:g} + {1 - self.options.min_gate:g} P(tumour)"), 1, 2, "third"),
-                Box("cmd", ("CMD", f"{self.options.gamma:g} (conv T2 - conv FLAIR)"), 2, 2, "third"),
-                Box("fusion", ("DSF" if self.dsf is not None else "CMD head", "no T2/FLAIR: TAFE alone"), 3, 2, "fourth"),
-            ]
-            source = "decoder" if shared else "second"
-            if not shared:
-                boxes.append(Box("second", ("second SwinUNETR", "for the gate"), 0, 2, "first"))
-                arrows.append(("input", "second", ""))
-            arrows += [
-                (source, "gate", ""),
-                ("gate", "cmd", ""),
-                ("cmd", "fusion", ""),
-                ("tafe", "fusion", ""),
-                ("fusion", "idh", ""),
-            ]
-        elif "idh" in self.markers:
-            arrows.append(("tafe", "idh", ""))
-        return draw(boxes, arrows, "MTS-UNET" + (" (shared backbone, ours)" if shared and self.has_cmd else ""))
+        return diagram.mts_unet(self.options, self.modalities, self.classes, self.markers, self.streams)

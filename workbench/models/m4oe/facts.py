@@ -10,6 +10,9 @@ from workbench.contracts import SEGMENTATION
 from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
+PATCH = 4
+"""Voxels along an edge of a token."""
+
 
 class M4oEOptions(MethodOptions):
     """`m4oe`: a 3-D Swin-UNet whose feed-forward networks are mixtures of experts, one expert per sequence."""

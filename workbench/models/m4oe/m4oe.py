@@ -43,16 +43,14 @@ from monai.networks.nets.swin_unetr import PatchMerging
 from torch import Tensor, nn
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
+from workbench.models.m4oe import diagram
 from workbench.models.m4oe.blocks import Expand, ExpertStage, to_tokens, to_volume, widths
-from workbench.models.m4oe.facts import M4oEOptions
+from workbench.models.m4oe.facts import PATCH, M4oEOptions
 from workbench.models.method import MethodModule
 
 HEADS = (3, 6, 12, 24)
 """Attention heads per level."""
-PATCH = 4
-"""Edge of a token, voxels."""
 
 
 class M4oE(MethodModule):
@@ -129,20 +127,4 @@ class M4oE(MethodModule):
 
     def diagram(self) -> str:
         """Levels as columns, encoder above, decoder below, the mixture beside them."""
-        sizes, count = widths(self.options.width, len(HEADS)), len(self.modalities)
-        gate = "of the experts there" if self.options.gate == "expert" else "of the features"
-        boxes = [Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0)]
-        boxes += [
-            Box(f"down{k}", (f"{size} features", f"1/{PATCH << k}, 2 blocks"), k + 1, 0, "first") for k, size in enumerate(sizes)
-        ]
-        boxes += [Box(f"up{k}", (f"{size} features", f"1/{PATCH << k}"), k + 1, 1, "second") for k, size in enumerate(sizes[:-1])]
-        boxes += [
-            Box("output", (f"{self.classes} classes", "softmax"), 0, 1),
-            Box("gate", ("gate of every block", gate), 1, 2, "third"),
-            Box("experts", (f"{count} experts", ", ".join(self.modalities)), 2, 2, "fourth"),
-        ]
-        arrows = [("input", "down0", ""), ("gate", "experts", "")]
-        arrows += [(f"down{k}", f"down{k + 1}", "") for k in range(3)] + [("down3", "up2", "")]
-        arrows += [("up2", "up1", ""), ("up1", "up0", ""), ("up0", "output", "")]
-        arrows += [(f"down{k}", f"up{k}", "skip" if k == 0 else "") for k in range(3)]
-        return draw(boxes, arrows, "M4oE in 3-D")
+        return diagram.m4oe(self.options, self.modalities, self.classes, widths(self.options.width, len(HEADS)))

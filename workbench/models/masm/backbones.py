@@ -14,8 +14,8 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from workbench.models.baselines.facts import UNETROptions
-from workbench.models.baselines.unetr import TOKEN, UNETR
+from workbench.models.baselines.facts import TOKEN, UNETROptions
+from workbench.models.baselines.unetr import UNETR
 from workbench.models.swin.backbone import SwinBackbone
 
 NORM = ("INSTANCE", {"affine": True})

@@ -52,8 +52,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.models.diagram import Box, draw
 from workbench.models.losses import segmentation_loss
+from workbench.models.masm import diagram
 from workbench.models.masm.backbones import Backbone, build_backbone, encode_one_by_one
 from workbench.models.masm.blocks import Grid, Join, ModalityAware, ModalityShift, partners
 from workbench.models.masm.facts import MasmOptions
@@ -235,32 +235,4 @@ class Masm(MethodModule):
 
     def diagram(self) -> str:
         """The network as built."""
-        o, last = self.options, len(self.backbone.widths) - 1
-        upper = {"aware_shift": "MA", "aware": "MA", "shift": "MS", "none": ""}[o.mixers]
-        deepest = {"aware_shift": "MS", "aware": "MA", "shift": "MS", "none": ""}[o.mixers]
-        text = {
-            "MA": ("Modality-Aware", "tokens kept or dropped" if o.masking == "gumbel" else "all tokens kept"),
-            "MS": ("Modality-Shift", {"mosaic": "mosaic, no parameters", "learned": "learnt shift", "none": "no shift"}[o.shift]),
-            "": ("no mixer", "features as they are"),
-        }
-        boxes = [
-            Box("input", (", ".join(self.modalities), "any of them absent"), 0, 0.5),
-            Box("encoder", (f"{o.backbone} encoder", "one sequence at a time"), 1, 0.5, "first"),
-            Box("upper", (f"{text[upper][0]}, levels 1-{last}", text[upper][1]), 2, 0, "third"),
-            Box("deepest", (f"{text[deepest][0]}, level {last + 1}", text[deepest][1]), 2, 1, "fourth"),
-            Box(
-                "join",
-                ("joined", "map each, mean of present" if o.join == "concat" else "mean of those present"),
-                3,
-                0.5,
-                "third",
-            ),
-            Box("decoder", (f"{o.backbone} decoder", "upsample, concatenate"), 4, 0.5, "second"),
-            Box("output", (f"{self.classes} classes", "softmax"), 5, 0.5),
-        ]
-        arrows = [("input", "encoder", ""), ("encoder", "upper", "skips"), ("encoder", "deepest", ""), ("upper", "join", ""),
-                  ("deepest", "join", ""), ("join", "decoder", ""), ("decoder", "output", "")]  # fmt: skip
-        if upper == "MA" or deepest == "MA":
-            boxes.append(Box("pairs", (f"{o.pairing} pairs", "; ".join(self.pairs) or "none"), 2, -1))
-            arrows.append(("pairs", "upper" if upper == "MA" else "deepest", ""))
-        return draw(boxes, arrows, "MASM (re-implementation without public code)")
+        return diagram.masm(self.options, self.modalities, self.classes, len(self.backbone.widths), self.pairs)

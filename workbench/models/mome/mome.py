@@ -47,7 +47,7 @@ from torch import Tensor
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction, Stage
 from workbench.errors import ParameterError
-from workbench.models.diagram import Box, draw
+from workbench.models.mome import diagram
 from workbench.models.mome.blocks import (
     EXPERTS,
     Mixed,
@@ -59,7 +59,6 @@ from workbench.models.mome.blocks import (
     gate_shares,
     joint_progress,
     mixture_stages,
-    plan,
     reduced,
     sample,
 )
@@ -192,7 +191,7 @@ class MoME(MixtureMethod, SingleImageMethod):
 
     def diagram(self) -> str:
         """Experts in a column, the gate beside them."""
-        return draw_mixture(self, "MoME", ("one image", "of any sequence"), "")
+        return diagram.mixture("MoME", self.options, self.modalities, self.classes, ("one image", "of any sequence"))
 
 
 def expert_alone(model: MixtureMethod, modality: str) -> PooledUNet:
@@ -207,27 +206,3 @@ def expert_alone(model: MixtureMethod, modality: str) -> PooledUNet:
     assert isinstance(network, PlainUNet)
     options = SingleImageOptions(width=model.options.width, levels=model.options.levels)
     return PooledUNet(modalities=(modality,), classes=model.classes, markers=(), options=options, net=network)
-
-
-def draw_mixture(model: MixtureMethod, title: str, source: tuple[str, str], before: str) -> str:
-    """The mixture as SVG; `before` names what stands between the input and the experts."""
-    o, names = model.options, model.modalities
-    features = plan(o)
-    middle = (len(names) - 1) / 2
-    boxes = [Box("input", source, 0, middle)]
-    arrows = []
-    start, column = "input", 1
-    if before:
-        boxes.append(Box("dispatch", (before, "replaces what is missing"), 1, middle, "fourth"))
-        arrows.append(("input", "dispatch", ""))
-        start, column = "dispatch", 2
-    for row, name in enumerate(names):
-        boxes.append(Box(f"expert{row}", (f"expert {name}", f"{features[0]} to {features[-1]} features"), column, row, "first"))
-        arrows += [(start, f"expert{row}", ""), (f"expert{row}", "fused", "")]
-    boxes.append(Box("fused", ("sum of gate x logits", f"at {o.levels - 1} levels"), column + 1.5, middle, "third"))
-    if o.gating != "average":
-        gate = ("gating network", "softmax" if o.gate_normalisation == "softmax" else "not normalised")
-        boxes.append(Box("gate", gate, column, len(names), "second"))
-        arrows += [(start, "gate", ""), (f"expert{len(names) - 1}", "gate", "first stages"), ("gate", "fused", "")]
-    boxes.append(Box("output", (f"{model.classes} classes", "softmax"), column + 2.5, middle))
-    return draw(boxes, [*arrows, ("fused", "output", "")], title)

@@ -34,9 +34,10 @@ import torch
 from torch import Tensor, nn
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
+from workbench.models.mome import diagram
 from workbench.models.mome.blocks import EXPERTS, Mixed, Mixture, NetworkOutput, deep_loss, sample
 from workbench.models.mome.facts import MoMEPlusOptions
-from workbench.models.mome.mome import MixtureMethod, draw_mixture
+from workbench.models.mome.mome import MixtureMethod
 
 SUBSTITUTES: dict[str, tuple[str, ...]] = {
     "t1": ("t1c", "t2", "flair"),
@@ -180,4 +181,5 @@ class MoMEPlus(MixtureMethod):
     def diagram(self) -> str:
         """MoME with a dispatch network before the experts."""
         kinds = {"learned": "dispatch network", "zero": "zeros", "table": "substitution table"}
-        return draw_mixture(self, "MoME+", ("all sequences", "any of them missing"), kinds[self.options.dispatch])
+        source, before = ("all sequences", "any of them missing"), kinds[self.options.dispatch]
+        return diagram.mixture("MoME+", self.options, self.modalities, self.classes, source, before)

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
 from workbench.errors import ParameterError
-from workbench.models.diagram import Box, draw
 from workbench.models.method import MethodModule
+from workbench.models.mome import diagram
 from workbench.models.mome.blocks import PlainUNet, deep_loss, plan
 from workbench.models.mome.facts import PlainUNetOptions, PooledUNetOptions, SingleImageOptions
 
@@ -205,10 +205,4 @@ class PooledUNet(SingleImageMethod):
 
     def diagram(self) -> str:
         """One network, read once per sequence."""
-        features = plan(self.options)
-        boxes = [
-            Box("input", (" or ".join(self.modalities[:3]) + (" ..." if len(self.modalities) > 3 else ""), "one image"), 0, 0),
-            Box("net", ("U-Net", f"{features[0]} to {features[-1]} features"), 1, 0, "first"),
-            Box("output", (f"{self.classes} classes", "mean over sequences"), 2, 0),
-        ]
-        return draw(boxes, [("input", "net", ""), ("net", "output", "")], "Pooled U-Net")
+        return diagram.pooled(self.options, self.modalities, self.classes)

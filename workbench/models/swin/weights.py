@@ -42,7 +42,7 @@ def load_swin(
 
     Args:
         backbones: modules with MONAI's names (`swinViT.*`; of a whole SwinUNETR also the decoder's).
-        path: the file, see `pretrained_kinds.KINDS`, or an encoder written by `pretrain_swin`.
+        path: the file, see `pretrained.kinds.KINDS`, or an encoder written by `pretrain_swin`.
         modalities: the backbones' input channels, by name.
         options: what the backbones were built with.
 

@@ -23,9 +23,9 @@ from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.models.diagram import Box, draw
 from workbench.models.losses import downsample_labels, segmentation_loss
 from workbench.models.method import MethodModule
+from workbench.models.networks import draw_levels
 from workbench.models.unet.facts import UNetOptions
 
 
@@ -97,17 +97,9 @@ class UNet(MethodModule):
 
     def diagram(self) -> str:
         """Levels as columns, encoder above, decoder below."""
-        last = len(self.features) - 1
-        boxes = [Box("input", (", ".join(self.modalities), "zeros where absent"), 0, 0, "data")]
-        arrows = [("input", "down0", "")]
-        for level, features in enumerate(self.features[:-1]):
-            scale = "full size" if level == 0 else f"1/{2**level}"
-            boxes += [Box(f"down{level}", (f"{features} features", scale), level + 1, 0, "first")]
-            supervised = level == 0 or level <= self.supervised
-            boxes += [Box(f"up{level}", (f"{features} features", "supervised" if supervised else ""), level + 1, 1, "second")]
-            arrows += [(f"down{level}", f"up{level}", "skip" if level == 0 else "")]
-            arrows += [(f"down{level}", f"down{level + 1}" if level + 1 < last else "bottom", "")]
-            arrows += [(f"up{level + 1}" if level + 1 < last else "bottom", f"up{level}", "")]
-        boxes += [Box("bottom", (f"{self.features[-1]} features", f"1/{self.divisor}"), last + 1, 0.5, "first")]
-        boxes += [Box("output", (f"{self.classes} classes", "softmax"), 0, 1, "data")]
-        return draw(boxes, [*arrows, ("up0", "output", "")], "U-Net (nnU-Net recipe)")
+        last, supervised = len(self.features) - 1, max(1, self.supervised + 1)
+        scales = ["full size", *(f"1/{2**level}" for level in range(1, last))]
+        down = [(f"{features} features", scale) for features, scale in zip(self.features, scales, strict=False)]
+        up = [(f"{features} features", "supervised" if k < supervised else "") for k, features in enumerate(self.features[:-1])]
+        bottom = (f"{self.features[-1]} features", f"1/{self.divisor}")
+        return draw_levels("U-Net (nnU-Net recipe)", self, down, bottom, up)
