@@ -13,7 +13,7 @@ from workbench.models import catalogue
 from workbench.models.catalogue import card, list_models
 from workbench.models.method_facts import ModelCard
 from workbench.models.options import OPTIONS, build_options, demo_options, options_class
-from workbench.models.registry import create_model, flops, model_options
+from workbench.models.registry import create_model, flops
 
 DESIGN_NAMES = [
     "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "brainfm_pretrain", "mmformer",
@@ -46,14 +46,14 @@ def test_what_is_no_network_says_so() -> None:
 @pytest.mark.parametrize("entry", [entry for entry in list_models() if entry.network], ids=lambda entry: entry.name)
 def test_parameters_on_the_card_are_those_of_the_model(entry: ModelCard, meta: torch.device) -> None:
     with meta:
-        model = create_model(entry.name, modalities=entry.modalities, markers=entry.markers, **entry.options)
+        model = create_model(entry.name, modalities=entry.modalities, markers=entry.markers)
     assert model.parameter_count() == entry.parameters
 
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_options_are_scalars_with_a_description_and_a_valid_demo(method: str) -> None:
     shared = experiment_parameters.ExperimentParameters.model_fields
-    for name, field in model_options(method).model_fields.items():
+    for name, field in options_class(method).model_fields.items():
         assert isinstance(field.default, str | int | float | bool), name
         assert field.description, name
         assert name not in shared, f"'{name}' hides a shared parameter"
@@ -79,7 +79,7 @@ def test_mistakes_are_named_with_what_there_is() -> None:
 
 
 def test_a_method_that_is_only_named_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    later = ModelCard(name="later", title="Later", paper="-", tasks=("segmentation",), modalities=())
+    later = ModelCard(name="later", title="Later", paper="-", tasks=("segmentation",), modalities=(), status="planned")
     monkeypatch.setitem(catalogue.CARDS, "later", later)
     with pytest.raises(ParameterError, match="'later' is planned"):
         create_model("later", modalities=("t1",))

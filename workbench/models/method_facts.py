@@ -9,9 +9,7 @@ from typing import Any, Literal
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.models.options_base import MethodOptions
 
-GLIOMA = ("t1", "t1c", "t2", "flair")
-"""The sequences of the public glioma collections."""
-BOTH = (SEGMENTATION, MARKER_TASK)
+BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +22,15 @@ class ModelCard:
     """Where it was published."""
     tasks: tuple[str, ...]
     """'segmentation', 'markers' or both; or 'pretraining' alone."""
-    modalities: tuple[str, ...]
-    """The sequences it was published with; empty = any."""
-    status: Literal["available", "planned"] = "planned"
+    modalities: tuple[str, ...] = ("t1", "t1c", "t2", "flair")
+    """The sequences it was published with, most often those of the public glioma collections; empty = any."""
+    status: Literal["available", "planned"] = "available"
     input: tuple[int, int, int] = (128, 128, 128)
     """Training patch at the paper's size, voxels."""
     markers: tuple[str, ...] = ()
     """Markers that `parameters` counts the heads of."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Options at the paper's size, where they differ from the defaults."""
     parameters: int | None = None
-    """Parameters at the paper's size (these modalities, markers and options, four classes); None until it is built, and where
+    """Parameters at the paper's size (these modalities and markers, four classes); None until it is built, and where
     there is no network."""
     reported: str = ""
     """Parameters as the paper or its public code has them, with where that stands; empty: not published."""

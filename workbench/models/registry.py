@@ -12,14 +12,13 @@ from workbench.errors import ParameterError
 from workbench.models.catalogue import FACTS, card, list_models
 from workbench.models.method import MethodModule
 from workbench.models.method_facts import ModelCard
-from workbench.models.options import build_options, options_class
-from workbench.models.options_base import MethodOptions
+from workbench.models.options import build_options
 from workbench.seeding import derive_seed
 
 BUILDERS: dict[str, str] = {name: facts.builder for name, facts in FACTS.items() if facts.builder}
 """Method -> its class, imported on first use."""
 
-__all__ = ["BUILDERS", "create_model", "flops", "list_models", "model_options", "paper_model"]
+__all__ = ["BUILDERS", "create_model", "flops", "list_models", "paper_model"]
 
 
 def create_model(
@@ -39,7 +38,7 @@ def create_model(
         classes: segmentation classes including background: 2, 4 or 5.
         markers: markers to predict; a method that predicts none ignores them.
         seed: of the initial weights; the global random state is neither read nor changed.
-        **options: the method's own settings, see `model_options`.
+        **options: the method's own settings, see `options.options_class`.
 
     Raises:
         ParameterError: unknown method, option, marker or value; the message lists what there is.
@@ -55,17 +54,12 @@ def create_model(
         return builder(modalities=modalities, classes=classes, markers=markers, options=checked)
 
 
-def model_options(name: str) -> type[MethodOptions]:
-    """The method's own settings, a frozen pydantic model."""
-    return options_class(name)
-
-
 def paper_model(entry: ModelCard) -> MethodModule:
     """The method at its paper's size, moved to the meta device: shapes and counts, no memory held.
 
     It is built on the CPU first, because MONAI's Swin reads values while it is built.
     """
-    return create_model(entry.name, modalities=entry.modalities, markers=entry.markers, **entry.options).to("meta")
+    return create_model(entry.name, modalities=entry.modalities, markers=entry.markers).to("meta")
 
 
 def flops(name: str) -> int:

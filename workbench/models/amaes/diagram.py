@@ -19,8 +19,6 @@ def pretraining(options: AmaesPretrainOptions, features: Sequence[int]) -> str:
         Box("decoder", ("light decoder", "no skips"), 4, 0, "second"),
         Box("loss", ("mean squared error", "hidden voxels" if options.masked_only else "all voxels"), 4, 1, "fourth"),
     ]
-    arrows = [
-        ("space", "intensity", ""), ("intensity", "hidden", ""), ("hidden", "encoder", ""), ("encoder", "decoder", "1/16"),
-        ("decoder", "loss", ""), ("space" if options.reversal else "intensity", "loss", "wanted"),
-    ]  # fmt: skip
+    wanted = "space" if options.reversal else "intensity"
+    arrows = ["space > intensity > hidden > encoder", "encoder > decoder: 1/16", "decoder > loss", f"{wanted} > loss: wanted"]
     return draw(boxes, arrows, "AMAES pretraining")

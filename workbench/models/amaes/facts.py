@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from workbench.contracts import PRETRAINING, SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import UNSET, MethodOptions
 
 
@@ -46,17 +46,10 @@ class AmaesOptions(AmaesUNetOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="amaes",
-            title="AMAES U-Net (fine-tuning)",
-            paper="Munk et al., ADSMI 2024, arXiv 2408.00640",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=22_580_964,
-            reported="22 M, U-Net B",
+            name="amaes", title="AMAES U-Net (fine-tuning)", paper="Munk et al., ADSMI 2024, arXiv 2408.00640",
+            tasks=(SEGMENTATION,), parameters=22_580_964, reported="22 M, U-Net B",
         ),
-        options=AmaesOptions,
-        builder="workbench.models.amaes.amaes:Amaes",
+        options=AmaesOptions, builder="workbench.models.amaes.amaes:Amaes",
         demo={
             "width": 8, "epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3, "modality_dropout": 1.0,
             "dropout_mode": "subset",
@@ -69,16 +62,10 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="amaes_pretrain",
-            title="AMAES pretraining (masked autoencoder)",
-            paper="Munk et al., ADSMI 2024, arXiv 2408.00640",
-            tasks=(PRETRAINING,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=17_877_153,
+            name="amaes_pretrain", title="AMAES pretraining (masked autoencoder)",
+            paper="Munk et al., ADSMI 2024, arXiv 2408.00640", tasks=(PRETRAINING,), parameters=17_877_153,
         ),
-        options=AmaesPretrainOptions,
-        builder="workbench.models.amaes.amaes_pretrain:AmaesPretrain",
+        options=AmaesPretrainOptions, builder="workbench.models.amaes.amaes_pretrain:AmaesPretrain",
         demo={
             "width": 8, "sampling": "patch", "epochs": 4, "steps_per_epoch": 6, "learning_rate": 3e-3, "modality_dropout": 0.0,
             "validate_every": 2, "ema": 0.0,

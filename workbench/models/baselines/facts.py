@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import UNSET, MethodOptions
 from workbench.models.swin.facts import PretrainedSwinOptions
 
@@ -22,14 +22,6 @@ class NetworkOptions(MethodOptions):
     width: int = Field(
         -1, ge=-1, le=256, description="features at full resolution, in densenet121 those of the first convolution; -1: published"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, values: Any) -> Any:
-        """What is not said, or said to be -1, is the published size: built models and their checkpoints name the number."""
-        if isinstance(values, Mapping):
-            return dict(values) | {k: v for k, v in cls.paper.items() if values.get(k, -1) in (-1, "-1")}
-        return values
 
     @model_validator(mode="after")
     def _sensible_width(self) -> Self:
@@ -105,35 +97,20 @@ class DenseNetOptions(NetworkOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="segresnet",
-            title="SegResNet",
-            paper="Myronenko, arXiv 1810.11654",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
-            input=(160, 192, 128),
-            parameters=18_798_660,
+            name="segresnet", title="SegResNet", paper="Myronenko, arXiv 1810.11654", tasks=(SEGMENTATION,),
+            notebook="baselines", input=(160, 192, 128), parameters=18_798_660,
         ),
-        options=SegResNetOptions,
-        builder="workbench.models.baselines.segresnet:SegResNet",
+        options=SegResNetOptions, builder="workbench.models.baselines.segresnet:SegResNet",
         demo={"width": 8, "epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
         # Myronenko: Adam 1e-4, weight decay 1e-5, 300 epochs, batch 1
         paper={"epochs": 300, "learning_rate": 1e-4, "batch_size": 1},
     ),
     MethodFacts(
         card=ModelCard(
-            name="swin_unetr",
-            title="Swin UNETR",
-            paper="Hatamizadeh et al., arXiv 2201.01266",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
-            parameters=62_191_990,
+            name="swin_unetr", title="Swin UNETR", paper="Hatamizadeh et al., arXiv 2201.01266", tasks=(SEGMENTATION,),
+            notebook="baselines", parameters=62_191_990,
         ),
-        options=SwinUNETROptions,
-        builder="workbench.models.baselines.swin_unetr:SwinUNETR",
+        options=SwinUNETROptions, builder="workbench.models.baselines.swin_unetr:SwinUNETR",
         demo={
             "feature_size": 12, "window": 4, "checkpointing": False, "epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3,
         },
@@ -141,17 +118,10 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="unetr",
-            title="UNETR",
-            paper="Hatamizadeh et al., arXiv 2103.10504",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
-            parameters=102_449_732,
+            name="unetr", title="UNETR", paper="Hatamizadeh et al., arXiv 2103.10504", tasks=(SEGMENTATION,),
+            notebook="baselines", parameters=102_449_732,
         ),
-        options=UNETROptions,
-        builder="workbench.models.baselines.unetr:UNETR",
+        options=UNETROptions, builder="workbench.models.baselines.unetr:UNETR",
         demo={
             "width": 8, "hidden": 96, "heads": 4, "mlp": 192, "positions": 64,
             "epochs": 8, "steps_per_epoch": 12, "learning_rate": 2e-3,
@@ -161,52 +131,29 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="attention_unet",
-            title="Attention U-Net",
-            paper="Oktay et al., arXiv 1804.03999",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
-            parameters=5_910_460,
+            name="attention_unet", title="Attention U-Net", paper="Oktay et al., arXiv 1804.03999", tasks=(SEGMENTATION,),
+            notebook="baselines", parameters=5_910_460,
         ),
-        options=AttentionUNetOptions,
-        builder="workbench.models.baselines.attention_unet:AttentionUNet",
+        options=AttentionUNetOptions, builder="workbench.models.baselines.attention_unet:AttentionUNet",
         demo={"width": 8, "depth": 4, "epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
         paper={"epochs": 300, "learning_rate": 1e-4},
     ),
     MethodFacts(
         card=ModelCard(
-            name="mednext",
-            title="MedNeXt",
-            paper="Roy et al., arXiv 2303.09975",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
+            name="mednext", title="MedNeXt", paper="Roy et al., arXiv 2303.09975", tasks=(SEGMENTATION,), notebook="baselines",
             parameters=61_730_772,
         ),
-        options=MedNeXtOptions,
-        builder="workbench.models.baselines.mednext:MedNeXt",
+        options=MedNeXtOptions, builder="workbench.models.baselines.mednext:MedNeXt",
         demo={"width": 8, "variant": "S", "epochs": 4, "steps_per_epoch": 10, "learning_rate": 5e-3},
         # Roy: nnU-Net's 1000 epochs of 250 steps of 2 patches, AdamW 1e-3
         paper={"epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
     ),
     MethodFacts(
         card=ModelCard(
-            name="densenet121",
-            title="DenseNet-121 (3-D)",
-            paper="Huang et al., arXiv 1608.06993",
-            tasks=(MARKER_TASK,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="baselines",
-            input=(160, 192, 160),
-            markers=("idh",),
-            parameters=11_309_505,
+            name="densenet121", title="DenseNet-121 (3-D)", paper="Huang et al., arXiv 1608.06993", tasks=(MARKER_TASK,),
+            notebook="baselines", input=(160, 192, 160), markers=("idh",), parameters=11_309_505,
         ),
-        options=DenseNetOptions,
-        builder="workbench.models.baselines.densenet:DenseNet121",
+        options=DenseNetOptions, builder="workbench.models.baselines.densenet:DenseNet121",
         demo={"width": 16, "growth": 8, "epochs": 16, "steps_per_epoch": 12, "learning_rate": 1e-3},
         # no recipe for markers is published for it: as `mts_unet`, on whole brains
         paper={

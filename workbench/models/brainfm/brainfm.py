@@ -38,7 +38,7 @@ from workbench.models.brainfm.heads import HEADS
 from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.brainfm.transfer import load_encoder
-from workbench.models.method import BOTH_TASKS
+from workbench.models.method_facts import BOTH_TASKS
 from workbench.models.pretrained.coverage import Coverage
 
 _HEADS = ("head.", "marker_norm.", "marker_heads.")
@@ -159,4 +159,4 @@ class BrainFM(OpenChannels):
     def diagram(self) -> str:
         """Tokens of every sequence, one transformer, averages, heads."""
         legend = self.modality_embedding.legend
-        return diagram.fine_tuning(self.options, self.modalities, self.classes, self.markers, legend=legend, taps=self.taps)
+        return diagram.fine_tuning(self.options, self.modalities, self.classes, self.markers, legend, self.taps)

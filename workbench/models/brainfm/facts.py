@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from workbench.contracts import PRETRAINING
-from workbench.models.method_facts import BOTH, GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import BOTH_TASKS, MethodFacts, ModelCard
 from workbench.models.options_base import UNSET, MethodOptions
 
 
@@ -105,17 +105,10 @@ _DEMO = {"width": 96, "depth": 4, "heads": 4, "mlp": 192, "dropout": 0.0, "posit
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="brainfm",
-            title="BrainFM-MRI (any sequences)",
-            paper="arXiv 2511.03014; heads of the workbench's own choice",
-            tasks=BOTH,
-            modalities=GLIOMA,
-            status="available",
-            markers=("idh",),
-            parameters=127_101_957,
+            name="brainfm", title="BrainFM-MRI (any sequences)", paper="arXiv 2511.03014; heads of the workbench's own choice",
+            tasks=BOTH_TASKS, markers=("idh",), parameters=127_101_957,
         ),
-        options=BrainFMOptions,
-        builder="workbench.models.brainfm.brainfm:BrainFM",
+        options=BrainFMOptions, builder="workbench.models.brainfm.brainfm:BrainFM",
         demo=_DEMO | {
             "head_width": 4, "epochs": 6, "steps_per_epoch": 10, "learning_rate": 4e-3, "modality_dropout": 1.0,
             "dropout_mode": "subset",
@@ -125,17 +118,10 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="brainfm_pretrain",
-            title="BrainFM-MRI pretraining (masked autoencoder)",
-            paper="arXiv 2511.03014",
-            tasks=(PRETRAINING,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=176_240_640,
-            reported="about 176 M, public code",
+            name="brainfm_pretrain", title="BrainFM-MRI pretraining (masked autoencoder)", paper="arXiv 2511.03014",
+            tasks=(PRETRAINING,), parameters=176_240_640, reported="about 176 M, public code",
         ),
-        options=BrainFMPretrainOptions,
-        builder="workbench.models.brainfm.brainfm_pretrain:BrainFMPretrain",
+        options=BrainFMPretrainOptions, builder="workbench.models.brainfm.brainfm_pretrain:BrainFMPretrain",
         demo=_DEMO | {
             "decoder": "light", "decoder_layers": 2, "decoder_width": 96, "decoder_mlp": 192,
             "epochs": 10, "steps_per_epoch": 12, "learning_rate": 1e-3, "weight_decay": 0.05, "modality_dropout": 0.0,

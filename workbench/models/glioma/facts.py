@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from workbench.models.method_facts import BOTH, GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import BOTH_TASKS, MethodFacts, ModelCard
 from workbench.models.options_base import UNSET, MethodOptions
 from workbench.models.swin.facts import PretrainedSwinOptions
 
@@ -94,18 +94,10 @@ class MgmtNetOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="mts_unet",
-            title="MTS-UNET",
-            paper="Farahani et al., arXiv 2503.06828",
-            tasks=BOTH,
-            modalities=GLIOMA,
-            status="available",
-            input=(96, 96, 96),
-            markers=("idh",),
-            parameters=124_456_708,
+            name="mts_unet", title="MTS-UNET", paper="Farahani et al., arXiv 2503.06828", tasks=BOTH_TASKS, input=(96, 96, 96),
+            markers=("idh",), parameters=124_456_708,
         ),
-        options=MtsUNetOptions,
-        builder="workbench.models.glioma.mts_unet:MtsUNet",
+        options=MtsUNetOptions, builder="workbench.models.glioma.mts_unet:MtsUNet",
         demo={
             "feature_size": 12, "window": 4, "backbones": 1, "cmd_channels": 16, "checkpointing": False,
             "epochs": 4, "steps_per_epoch": 8, "learning_rate": 2e-3,
@@ -118,17 +110,10 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="mgmt_net",
-            title="MGMT-Net",
-            paper="Abdusalomov et al., Bioengineering 2025, 12(9), 979",
-            tasks=BOTH,
-            modalities=GLIOMA,
-            status="available",
-            markers=("idh", "codel", "tert"),
-            parameters=5_562_225,
+            name="mgmt_net", title="MGMT-Net", paper="Abdusalomov et al., Bioengineering 2025, 12(9), 979", tasks=BOTH_TASKS,
+            markers=("idh", "codel", "tert"), parameters=5_562_225,
         ),
-        options=MgmtNetOptions,
-        builder="workbench.models.glioma.mgmt_net:MgmtNet",
+        options=MgmtNetOptions, builder="workbench.models.glioma.mgmt_net:MgmtNet",
         demo={
             "modality_channels": 8, "width": 12, "embed": 12, "window": 4, "head_width": 16, "checkpointing": False,
             "epochs": 6, "steps_per_epoch": 10, "learning_rate": 3e-3, "markers": "idh,codel,tert",

@@ -46,7 +46,8 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction, St
 from workbench.models.glioma import diagram
 from workbench.models.glioma.facts import MtsUNetOptions
 from workbench.models.losses import segmentation_loss
-from workbench.models.method import BOTH_TASKS, MethodModule
+from workbench.models.method import MethodModule
+from workbench.models.method_facts import BOTH_TASKS
 from workbench.models.pretrained.coverage import Coverage
 from workbench.models.swin.backbone import SwinBackbone
 from workbench.models.swin.weights import load_swin

@@ -22,8 +22,5 @@ def m4oe(options: M4oEOptions, modalities: Sequence[str], classes: int, sizes: S
         Box("gate", ("gate of every block", gate), 1, 2, "third"),
         Box("experts", (f"{count} experts", ", ".join(modalities)), 2, 2, "fourth"),
     ]
-    arrows = [("input", "down0", ""), ("gate", "experts", "")]
-    arrows += [(f"down{k}", f"down{k + 1}", "") for k in range(3)] + [("down3", "up2", "")]
-    arrows += [("up2", "up1", ""), ("up1", "up0", ""), ("up0", "output", "")]
-    arrows += [(f"down{k}", f"up{k}", "skip" if k == 0 else "") for k in range(3)]
-    return draw(boxes, arrows, "M4oE in 3-D")
+    arrows = ["input > down0 > down1 > down2 > down3 > up2 > up1 > up0 > output", "gate > experts"]
+    return draw(boxes, [*arrows, "down0 > up0: skip", "down1 > up1", "down2 > up2"], "M4oE in 3-D")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from workbench.contracts import SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
 PATCH = 4
@@ -39,16 +39,10 @@ class M4oEOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="m4oe",
-            title="M4oE in 3-D (experts per sequence)",
-            paper="MICCAI 2024, arXiv 2405.09446 (2-D, abdomen); ported",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=77_528_928,
+            name="m4oe", title="M4oE in 3-D (experts per sequence)",
+            paper="MICCAI 2024, arXiv 2405.09446 (2-D, abdomen); ported", tasks=(SEGMENTATION,), parameters=77_528_928,
         ),
-        options=M4oEOptions,
-        builder="workbench.models.m4oe.m4oe:M4oE",
+        options=M4oEOptions, builder="workbench.models.m4oe.m4oe:M4oE",
         demo={
             "width": 24, "window": 4, "checkpointing": False,
             "epochs": 8, "steps_per_epoch": 8, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",

@@ -23,19 +23,12 @@ def masm(options: MasmOptions, modalities: Sequence[str], classes: int, levels: 
         Box("encoder", (f"{o.backbone} encoder", "one sequence at a time"), 1, 0.5, "first"),
         Box("upper", (f"{text[upper][0]}, levels 1-{last}", text[upper][1]), 2, 0, "third"),
         Box("deepest", (f"{text[deepest][0]}, level {last + 1}", text[deepest][1]), 2, 1, "fourth"),
-        Box(
-            "join",
-            ("joined", "map each, mean of present" if o.join == "concat" else "mean of those present"),
-            3,
-            0.5,
-            "third",
-        ),
+        Box("join", ("joined", "map each, mean of present" if o.join == "concat" else "mean of those present"), 3, 0.5, "third"),
         Box("decoder", (f"{o.backbone} decoder", "upsample, concatenate"), 4, 0.5, "second"),
         Box("output", (f"{classes} classes", "softmax"), 5, 0.5),
+        Box("pairs", (f"{o.pairing} pairs", "; ".join(pairs) or "none"), 2, -1, drawn="MA" in (upper, deepest)),
     ]
-    arrows = [("input", "encoder", ""), ("encoder", "upper", "skips"), ("encoder", "deepest", ""), ("upper", "join", ""),
-              ("deepest", "join", ""), ("join", "decoder", ""), ("decoder", "output", "")]  # fmt: skip
-    if upper == "MA" or deepest == "MA":
-        boxes.append(Box("pairs", (f"{o.pairing} pairs", "; ".join(pairs) or "none"), 2, -1))
-        arrows.append(("pairs", "upper" if upper == "MA" else "deepest", ""))
-    return draw(boxes, arrows, "MASM (re-implementation without public code)")
+    arrows = ["input > encoder", "encoder > upper: skips", "encoder > deepest > join", "upper > join > decoder > output"]
+    return draw(
+        boxes, [*arrows, f"pairs > {'upper' if upper == 'MA' else 'deepest'}"], "MASM (re-implementation without public code)"
+    )

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from workbench.contracts import SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
 PUBLISHED_WIDTH = {"unet": 32, "unetr": 16, "swin_unetr": 48}
@@ -83,16 +83,10 @@ class MasmOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="masm",
-            title="MASM (re-implementation without public code)",
-            paper="Huang et al., arXiv 2403.02074",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=36_908_846,
+            name="masm", title="MASM (re-implementation without public code)", paper="Huang et al., arXiv 2403.02074",
+            tasks=(SEGMENTATION,), parameters=36_908_846,
         ),
-        options=MasmOptions,
-        builder="workbench.models.masm.masm:Masm",
+        options=MasmOptions, builder="workbench.models.masm.masm:Masm",
         # four encoder passes a case: batches of one
         demo={
             "width": 8, "levels": 5, "token_width": 96, "grid": 4, "heads": 4, "mlp_ratio": 2, "checkpointing": False,

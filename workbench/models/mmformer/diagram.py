@@ -20,19 +20,16 @@ def mmformer(options: MMFormerOptions, modalities: Sequence[str], classes: int) 
         Box("decoder", ("decoder", "fuses levels 1 to 5"), 4, 1, "second"),
         Box("output", (f"{classes} classes", "and coarser levels" if o.auxiliary else "softmax"), 5, 1),
         Box("tokens", (f"tokens of {TOKEN}³ voxels", f"width {o.embedding}, {o.layout}"), 2, 0, "third"),
+        Box("intra", (f"{count} intra-modal", f"Transformers, depth {o.depth}"), 3, 0, "fourth", drawn=o.intra),
+        Box("inter", ("inter-modal", tokens), 4, 0, "fourth", drawn=o.inter),
+        Box("separate", ("shared decoder", "each sequence alone"), 2, 2, "second", drawn=o.auxiliary),
     ]
-    arrows = [("input", "encoders", ""), ("encoders", "tokens", "1/16"), ("encoders", "decoder", "skips")]
-    last = "tokens"
-    if o.intra:
-        boxes.append(Box("intra", (f"{count} intra-modal", f"Transformers, depth {o.depth}"), 3, 0, "fourth"))
-        arrows.append((last, "intra", ""))
-        last = "intra"
-    if o.inter:
-        boxes.append(Box("inter", ("inter-modal", tokens), 4, 0, "fourth"))
-        arrows.append((last, "inter", ""))
-        last = "inter"
-    arrows += [(last, "decoder", ""), ("decoder", "output", "")]
-    if o.auxiliary:
-        boxes.append(Box("separate", ("shared decoder", "each sequence alone"), 2, 2, "second"))
-        arrows.append(("encoders", "separate", ""))
-    return draw(boxes, arrows, "mmFormer")
+    arrows = [
+        "input > encoders",
+        "encoders > tokens: 1/16",
+        "encoders > decoder: skips",
+        "decoder > output",
+        "encoders > separate",
+    ]
+    chain = ["tokens", *(["intra"] if o.intra else []), *(["inter"] if o.inter else []), "decoder"]
+    return draw(boxes, [*arrows, " > ".join(chain)], "mmFormer")

@@ -50,17 +50,11 @@ class MMFormerOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="mmformer",
-            title="mmFormer",
-            paper="Zhang et al., MICCAI 2022, arXiv 2206.02425",
-            tasks=(SEGMENTATION,),
-            modalities=("flair", "t1c", "t1", "t2"),
-            status="available",
-            parameters=36_391_760,
+            name="mmformer", title="mmFormer", paper="Zhang et al., MICCAI 2022, arXiv 2206.02425", tasks=(SEGMENTATION,),
+            modalities=("flair", "t1c", "t1", "t2"), parameters=36_391_760,
             reported="36.7 M in the public code, 106 M in the paper",
         ),
-        options=MMFormerOptions,
-        builder="workbench.models.mmformer.mmformer:MMFormer",
+        options=MMFormerOptions, builder="workbench.models.mmformer.mmformer:MMFormer",
         demo={
             "width": 4, "embedding": 64, "mlp": 128, "positions": 64,
             "epochs": 4, "steps_per_epoch": 6, "learning_rate": 2e-3, "modality_dropout": 1.0, "dropout_mode": "subset",

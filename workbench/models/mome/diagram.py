@@ -14,24 +14,22 @@ def mixture(
 ) -> str:
     """Experts in a column, the gate beside them; `before` names what stands between the input and the experts."""
     features = plan(options)
-    middle = (len(modalities) - 1) / 2
-    boxes = [Box("input", source, 0, middle)]
-    arrows = []
-    start, column = "input", 1
-    if before:
-        boxes.append(Box("dispatch", (before, "replaces what is missing"), 1, middle, "fourth"))
-        arrows.append(("input", "dispatch", ""))
-        start, column = "dispatch", 2
+    middle, column = (len(modalities) - 1) / 2, 2 if before else 1
+    start, last = "dispatch" if before else "input", f"expert{len(modalities) - 1}"
+    gate = ("gating network", "softmax" if options.gate_normalisation == "softmax" else "not normalised")
+    boxes = [
+        Box("input", source, 0, middle),
+        Box("dispatch", (before, "replaces what is missing"), 1, middle, "fourth", drawn=bool(before)),
+        Box("fused", ("sum of gate x logits", f"at {options.levels - 1} levels"), column + 1.5, middle, "third"),
+        Box("gate", gate, column, len(modalities), "second", drawn=options.gating != "average"),
+        Box("output", (f"{classes} classes", "softmax"), column + 2.5, middle),
+    ]
+    arrows = ["input > dispatch", f"{start} > gate", f"{last} > gate: first stages", "gate > fused > output"]
     for row, name in enumerate(modalities):
-        boxes.append(Box(f"expert{row}", (f"expert {name}", f"{features[0]} to {features[-1]} features"), column, row, "first"))
-        arrows += [(start, f"expert{row}", ""), (f"expert{row}", "fused", "")]
-    boxes.append(Box("fused", ("sum of gate x logits", f"at {options.levels - 1} levels"), column + 1.5, middle, "third"))
-    if options.gating != "average":
-        gate = ("gating network", "softmax" if options.gate_normalisation == "softmax" else "not normalised")
-        boxes.append(Box("gate", gate, column, len(modalities), "second"))
-        arrows += [(start, "gate", ""), (f"expert{len(modalities) - 1}", "gate", "first stages"), ("gate", "fused", "")]
-    boxes.append(Box("output", (f"{classes} classes", "softmax"), column + 2.5, middle))
-    return draw(boxes, [*arrows, ("fused", "output", "")], title)
+        text = (f"expert {name}", f"{features[0]} to {features[-1]} features")
+        boxes.append(Box(f"expert{row}", text, column, row, "first"))
+        arrows.append(f"{start} > expert{row} > fused")
+    return draw(boxes, arrows, title)
 
 
 def pooled(options: PlainUNetOptions, modalities: Sequence[str], classes: int) -> str:
@@ -42,4 +40,4 @@ def pooled(options: PlainUNetOptions, modalities: Sequence[str], classes: int) -
         Box("net", ("U-Net", f"{features[0]} to {features[-1]} features"), 1, 0, "first"),
         Box("output", (f"{classes} classes", "mean over sequences"), 2, 0),
     ]
-    return draw(boxes, [("input", "net", ""), ("net", "output", "")], "Pooled U-Net")
+    return draw(boxes, ["input > net > output"], "Pooled U-Net")

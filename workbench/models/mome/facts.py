@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from workbench.contracts import SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
 
@@ -66,14 +66,6 @@ class MixtureOptions(PlainUNetOptions):
         "slower), or frozen",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, values: Any) -> Any:
-        """An expert share that is not said, or said to be -1, is the published one."""
-        if isinstance(values, Mapping):
-            return dict(values) | {k: v for k, v in cls.paper.items() if values.get(k, -1) in (-1, "-1", "-1.0")}
-        return values
-
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if self.expert_share < 0:
@@ -117,18 +109,11 @@ _MIXTURE_DEMO = _DEMO | {"steps_per_epoch": 6, "expert_share": 0.4, "joint_rate"
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="mome",
-            title="MoME (mixture of modality experts)",
-            paper="MICCAI 2024, arXiv 2405.10246",
-            tasks=(SEGMENTATION,),
-            modalities=("t1", "t1c", "t2", "flair", "dwi"),
-            status="available",
-            notebook="mome",
-            parameters=187_334_344,
+            name="mome", title="MoME (mixture of modality experts)", paper="MICCAI 2024, arXiv 2405.10246",
+            tasks=(SEGMENTATION,), modalities=("t1", "t1c", "t2", "flair", "dwi"), parameters=187_334_344,
             reported="187.3 M, public code",
         ),
-        options=MoMEOptions,
-        builder="workbench.models.mome.mome:MoME",
+        options=MoMEOptions, builder="workbench.models.mome.mome:MoME",
         demo=_MIXTURE_DEMO | {"modality_dropout": 0.0},
         # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 times five experts (their length is not published), shared out by their
         # images, then 800 at 1e-3
@@ -136,35 +121,21 @@ FACTS = (
     ),
     MethodFacts(
         card=ModelCard(
-            name="mome_plus",
-            title="MoME+ (mixture of modality experts, combined inputs)",
-            paper="IEEE TMI 2025",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            notebook="mome",
-            parameters=156_119_580,
-            reported="156.1 M and a few hundred, public code",
+            name="mome_plus", title="MoME+ (mixture of modality experts, combined inputs)", paper="IEEE TMI 2025",
+            tasks=(SEGMENTATION,), notebook="mome", parameters=156_119_580, reported="156.1 M and a few hundred, public code",
         ),
-        options=MoMEPlusOptions,
-        builder="workbench.models.mome.mome_plus:MoMEPlus",
+        options=MoMEPlusOptions, builder="workbench.models.mome.mome_plus:MoMEPlus",
         demo=_MIXTURE_DEMO | {"modality_dropout": 1.0, "dropout_mode": "subset"},
         # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
         paper=_NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
     ),
     MethodFacts(
         card=ModelCard(
-            name="pooled_unet",
-            title="Pooled U-Net (one image of any sequence)",
-            paper="comparator of MoME, arXiv 2405.10246; Isensee et al., Nature Methods 2021",
-            tasks=(SEGMENTATION,),
-            modalities=("t1", "t1c", "t2", "flair", "dwi"),
-            status="available",
-            notebook="mome",
-            parameters=31_197_204,
+            name="pooled_unet", title="Pooled U-Net (one image of any sequence)",
+            paper="comparator of MoME, arXiv 2405.10246; Isensee et al., Nature Methods 2021", tasks=(SEGMENTATION,),
+            modalities=("t1", "t1c", "t2", "flair", "dwi"), notebook="mome", parameters=31_197_204,
         ),
-        options=PooledUNetOptions,
-        builder="workbench.models.mome.single_image_unet:PooledUNet",
+        options=PooledUNetOptions, builder="workbench.models.mome.single_image_unet:PooledUNet",
         demo=_DEMO | {"steps_per_epoch": 12, "modality_dropout": 0.0},
         paper=_NNUNET | {"epochs": 1000},
     ),

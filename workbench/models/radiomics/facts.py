@@ -31,13 +31,8 @@ class RadiomicsOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="radiomics",
-            title="Radiomics and age baselines",
-            paper="Zwanenburg et al., Radiology 2020 (IBSI); scikit-learn",
-            tasks=(MARKER_TASK,),
-            modalities=(),
-            status="available",
-            network=False,
+            name="radiomics", title="Radiomics and age baselines",
+            paper="Zwanenburg et al., Radiology 2020 (IBSI); scikit-learn", tasks=(MARKER_TASK,), modalities=(), network=False,
         ),
         options=RadiomicsOptions,
         demo={"inner_folds": 3},

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from workbench.contracts import PRETRAINING
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
 ENCODER_DEPTHS: dict[str, tuple[int, int, int, int]] = {"tiny": (2, 2, 2, 2), "small": (2, 2, 6, 2), "big": (2, 2, 18, 2)}
@@ -72,17 +72,10 @@ class PretrainSwinOptions(PretrainedSwinOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="pretrain_swin",
-            title="Swin pretraining (BrainSegFounder)",
-            paper="Cox et al., MedIA 2024, arXiv 2406.10395",
-            tasks=(PRETRAINING,),
-            modalities=GLIOMA,
-            status="available",
-            input=(96, 96, 96),
-            parameters=19_098_490,
+            name="pretrain_swin", title="Swin pretraining (BrainSegFounder)", paper="Cox et al., MedIA 2024, arXiv 2406.10395",
+            tasks=(PRETRAINING,), input=(96, 96, 96), parameters=19_098_490,
         ),
-        options=PretrainSwinOptions,
-        builder="workbench.models.swin.pretrain_swin:PretrainSwin",
+        options=PretrainSwinOptions, builder="workbench.models.swin.pretrain_swin:PretrainSwin",
         demo={
             "feature_size": 12, "window": 4, "checkpointing": False, "projection": 64,
             "sampling": "patch", "epochs": 4, "steps_per_epoch": 5, "learning_rate": 1e-3, "weight_decay": 0.1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from workbench.contracts import SEGMENTATION
-from workbench.models.method_facts import GLIOMA, MethodFacts, ModelCard
+from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
 
 
@@ -20,16 +20,10 @@ class UNetOptions(MethodOptions):
 FACTS = (
     MethodFacts(
         card=ModelCard(
-            name="unet",
-            title="U-Net (nnU-Net recipe)",
-            paper="Isensee et al., Nature Methods 2021; MONAI DynUNet",
-            tasks=(SEGMENTATION,),
-            modalities=GLIOMA,
-            status="available",
-            parameters=31_195_156,
+            name="unet", title="U-Net (nnU-Net recipe)", paper="Isensee et al., Nature Methods 2021; MONAI DynUNet",
+            tasks=(SEGMENTATION,), parameters=31_195_156,
         ),
-        options=UNetOptions,
-        builder="workbench.models.unet.unet:UNet",
+        options=UNetOptions, builder="workbench.models.unet.unet:UNet",
         demo={"width": 8, "levels": 4, "epochs": 12, "steps_per_epoch": 12, "learning_rate": 5e-3},
         # nnU-Net: 1000 epochs of 250 steps, batch 2, patch 128^3, initial learning rate 1e-2 (SGD) - AdamW here, hence lower
         paper={"epochs": 1000, "learning_rate": 1e-3, "weight_decay": 3e-5},
