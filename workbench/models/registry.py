@@ -9,7 +9,7 @@ import torch
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
-from workbench.models.catalogue import FACTS, card, list_models
+from workbench.models.catalogue import FACTS, card
 from workbench.models.method import MethodModule
 from workbench.models.method_facts import ModelCard
 from workbench.models.options import build_options
@@ -17,8 +17,6 @@ from workbench.seeding import derive_seed
 
 BUILDERS: dict[str, str] = {name: facts.builder for name, facts in FACTS.items() if facts.builder}
 """Method -> its class, imported on first use."""
-
-__all__ = ["BUILDERS", "create_model", "flops", "list_models", "paper_model"]
 
 
 def create_model(

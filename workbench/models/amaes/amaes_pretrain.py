@@ -37,8 +37,8 @@ from workbench.errors import ParameterError
 from workbench.models.amaes import diagram
 from workbench.models.amaes.facts import AmaesPretrainOptions
 from workbench.models.amaes.unet import ARCHITECTURE, LEVELS, Encoder, LightDecoder, features
-from workbench.models.losses import nothing
-from workbench.models.pretraining import Examination, PretrainingModule
+from workbench.models.losses import zero_loss
+from workbench.models.pretraining import Examination, PretrainingModule, case_l1
 
 
 class AmaesPretrain(PretrainingModule):
@@ -102,7 +102,7 @@ class AmaesPretrain(PretrainingModule):
         if self.options.masked_only and "hidden" in prediction.auxiliary:
             counted = counted & prediction.auxiliary["hidden"]
         if not bool(counted.any()):
-            return {"reconstruction": nothing(reconstruction)}
+            return {"reconstruction": zero_loss(reconstruction)}
         return {"reconstruction": (reconstruction - target)[counted].square().mean()}
 
     @torch.no_grad()
@@ -122,9 +122,9 @@ class AmaesPretrain(PretrainingModule):
         brain = (images != 0).any(1, keepdim=True)
         counted = brain & present[:, :, None, None, None]
         metrics = {
-            "reconstruction_l1": _per_case(back - images, counted),
-            "hidden_l1": _per_case(back - images, counted & hidden),
-            "zero_l1": _per_case(images, counted & hidden),
+            "reconstruction_l1": case_l1(back - images, counted),
+            "hidden_l1": case_l1(back - images, counted & hidden),
+            "zero_l1": case_l1(images, counted & hidden),
         }
         return Examination(metrics, brain.flatten(1).sum(1), {"shown": shown, "reconstructed": back, "wanted": images})
 
@@ -144,9 +144,3 @@ class AmaesPretrain(PretrainingModule):
     def diagram(self) -> str:
         """What is shown, and what is wanted back."""
         return diagram.pretraining(self.options, features(self.options.width))
-
-
-def _per_case(difference: Tensor, where: Tensor) -> Tensor:
-    """(B,) mean |difference| over `where`; NaN where a case has no such voxel."""
-    weight = where.expand_as(difference).float()
-    return (difference.abs() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)

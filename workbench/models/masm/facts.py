@@ -92,6 +92,5 @@ FACTS = (
             "width": 8, "levels": 5, "token_width": 96, "grid": 4, "heads": 4, "mlp_ratio": 2, "checkpointing": False,
             "epochs": 6, "steps_per_epoch": 8, "learning_rate": 5e-3, "batch_size": 1,
         },
-        paper={"epochs": 300, "learning_rate": 1e-4},
     ),
 )  # fmt: skip

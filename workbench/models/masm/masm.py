@@ -55,8 +55,9 @@ from workbench.contracts import SEGMENTATION, Batch, Prediction
 from workbench.models.losses import segmentation_loss
 from workbench.models.masm import diagram
 from workbench.models.masm.backbones import Backbone, build_backbone, encode_one_by_one
-from workbench.models.masm.blocks import Grid, Join, ModalityAware, ModalityShift, partners
+from workbench.models.masm.blocks import Join, ModalityAware, ModalityShift, partners
 from workbench.models.masm.facts import MasmOptions
+from workbench.models.masm.tokens import Grid
 from workbench.models.method import MethodModule
 
 CLINICAL_PAIRS = (("t1", "t1c"), ("t2", "flair"), ("dwi", "adc"))

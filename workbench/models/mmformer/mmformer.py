@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.models.losses import clamped_segmentation_loss, nothing
+from workbench.models.losses import clamped_segmentation_loss, zero_loss
 from workbench.models.method import MethodModule
 from workbench.models.mmformer import diagram
 from workbench.models.mmformer.blocks import LEVELS, Decoder, Encoder, Transformer, tokens_to_volume, upsample
@@ -213,7 +213,7 @@ class MMFormer(MethodModule):
                 kept = None if labels is None else labels[rows]
                 probabilities = found[f"alone_{name}"].float().softmax(1)
                 alone.append(clamped_segmentation_loss(probabilities, kept, [sets[row] for row in rows]))
-        none = nothing(prediction.segmentation)
+        none = zero_loss(prediction.segmentation)
         return terms | {"levels": torch.stack([none, *levels]).sum(), "sequences": torch.stack([none, *alone]).sum()}
 
     def cam_layers(self) -> tuple[str, ...]:

@@ -54,20 +54,9 @@ class Coverage:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: counts, and names where they are few or matter."""
-        return {
-            "file": self.file,
-            "digest": self.digest,
-            "kind": self.kind,
-            "title": self.title,
-            "total": self.total,
-            "matched": len(self.matched),
-            "adapted": list(self.adapted),
-            "skipped": self.skipped,
-            "unexpected": list(self.unexpected),
-            "missing": list(self.missing),
-            "channels": self.channels,
-            "backbones": self.backbones,
-        }
+        plain = {name: value for name, value in vars(self).items() if name not in {"other_shape", "seen"}}
+        plain["matched"] = len(self.matched)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def _some(names: Sequence[str]) -> str:

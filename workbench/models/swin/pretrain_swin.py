@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from workbench.contracts import Batch, Prediction
 from workbench.errors import ParameterError
 from workbench.models.pretrained.coverage import Coverage
-from workbench.models.pretraining import Examination, PretrainingModule
+from workbench.models.pretraining import Examination, PretrainingModule, case_l1
 from workbench.models.swin import diagram
 from workbench.models.swin.backbone import swin_encoder
 from workbench.models.swin.facts import PretrainSwinOptions
@@ -138,9 +138,9 @@ class PretrainSwin(PretrainingModule):
         brain = (images != 0).any(1, keepdim=True)
         counted = brain & present[:, :, None, None, None]
         metrics = {
-            "reconstruction_l1": _per_case(back - images, counted),
-            "hidden_l1": _per_case(back - images, counted & hidden),
-            "zero_l1": _per_case(images, counted & hidden),
+            "reconstruction_l1": case_l1(back - images, counted),
+            "hidden_l1": case_l1(back - images, counted & hidden),
+            "zero_l1": case_l1(images, counted & hidden),
             "rotation_accuracy": right,
         }
         return Examination(metrics, brain.flatten(1).sum(1), {"shown": corrupted, "reconstructed": back, "wanted": images})
@@ -169,9 +169,3 @@ class PretrainSwin(PretrainingModule):
     def diagram(self) -> str:
         """Two views, one encoder, three questions."""
         return diagram.pretraining(self.options, self.modalities)
-
-
-def _per_case(difference: Tensor, where: Tensor) -> Tensor:
-    """(B,) mean |difference| over `where`; NaN where a case has no such voxel."""
-    weight = where.expand_as(difference).float()
-    return (difference.abs() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
