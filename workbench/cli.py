@@ -78,7 +78,7 @@ def modality_embeddings(
     name: Annotated[list[str] | None, typer.Option("--name", help="NAME=PHRASE of a further sequence")] = None,
 ) -> None:
     """Turn the phrases of all known sequences into text vectors with a BERT model that lies on this machine."""
-    from workbench.models.modality_embedding import write_embeddings
+    from workbench.models.brainfm.modality_embedding import write_embeddings
 
     say(f"{write_embeddings(model, out, as_pairs(name or [], '--name'))} sequences")
     print_value(str(out))

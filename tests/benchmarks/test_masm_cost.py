@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.models.masm import Masm
+from workbench.models.masm.masm import Masm
 from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
 

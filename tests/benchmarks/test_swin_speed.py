@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from workbench.contracts import Batch
 from workbench.models.registry import create_model
-from workbench.models.swin import SwinBackbone
+from workbench.models.swin.backbone import SwinBackbone
 from workbench.training.devices import use_channels_last
 
 SIDE = int(os.environ.get("WORKBENCH_BENCHMARK_SIDE", "64"))

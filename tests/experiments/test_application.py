@@ -9,8 +9,8 @@ import pytest
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError
 from workbench.experiments.application import check_sequences
-from workbench.models.mome import MoME
-from workbench.models.unet import UNet
+from workbench.models.mome.mome import MoME
+from workbench.models.unet.unet import UNet
 
 
 def test_a_case_without_a_known_sequence_is_named_with_what_its_sequences_need(tiny_cohort: Cohort) -> None:

@@ -17,8 +17,8 @@ from workbench.errors import ParameterError, RunError
 from workbench.experiments import application
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.experiment import Experiment
-from workbench.models.modality_embedding import HEADER
-from workbench.models.modality_text import PHRASES
+from workbench.models.brainfm.modality_embedding import HEADER
+from workbench.models.brainfm.modality_text import PHRASES
 from workbench.models.registry import create_model
 from workbench.reports.pretraining import collapse_report
 from workbench.setup.parameters import ExperimentParameters

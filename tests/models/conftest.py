@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `mixtures`, which the tests of MoME and MoME+ share
+# for the files of small networks and cases (`mixtures`, `mgmt_cases`, ...) that tests of a family share
+sys.path[:0] = [str(folder) for folder in (Path(__file__).parent, *Path(__file__).parent.iterdir()) if folder.is_dir()]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workbench.models.mgmt_blocks import CrossModalityAttentionFusion, GatedPooling
+from workbench.models.glioma.mgmt_blocks import CrossModalityAttentionFusion, GatedPooling
 
 STEPS, BATCH, SIDE = {"regional": 150, "focus": 700}, 32, 8
 SEEDS = (0, 1, 2)

@@ -21,8 +21,8 @@ from workbench.cohort.readers import import_cohort
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import ParameterError
 from workbench.files import write_json, write_parquet
-from workbench.models.pretrained_kinds import KINDS
-from workbench.models.seen import Seen, seen_cohort, subject_digest
+from workbench.models.pretrained.kinds import KINDS
+from workbench.models.pretrained.seen import Seen, seen_cohort, subject_digest
 from workbench.records.index import list_runs
 from workbench.records.pretrained import PRETRAINED_FILE, read_pretrained_record
 from workbench.records.run_folder import RunFolder

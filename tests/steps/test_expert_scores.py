@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from workbench.models.mome.single_image_unet import PooledUNet
 from workbench.models.registry import create_model
-from workbench.models.single_image_unet import PooledUNet
 from workbench.reports.expert_tables import expert_table
 from workbench.steps.expert_scores import EXPERTS_FILE, expert_scores
 

@@ -14,7 +14,7 @@ from workbench.cohort.table import Cohort
 from workbench.errors import InputError, ParameterError, RunError
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.experiment import Experiment
-from workbench.models.seen import Seen, subject_digest
+from workbench.models.pretrained.seen import Seen, subject_digest
 from workbench.records.index import list_runs
 from workbench.records.pretrained import read_pretrained_record
 from workbench.setup.parameters import ExperimentParameters

@@ -371,5 +371,5 @@ def test_a_value_that_a_sweep_names_counts_under_size_demo_too(plan) -> None:
     head = "experiment: e\nmethods: [mts_unet]\n"
     unsaid = plan(head + "parameters: {size: demo}\n").cells[0].run
     crossed = plan(head + "parameters: {size: demo, backbones: [1, 2]}\n")
-    assert [cell.run for cell in crossed.cells][0] == unsaid
+    assert crossed.cells[0].run == unsaid
     assert len({cell.run for cell in crossed.cells}) == 2

@@ -19,10 +19,10 @@ from workbench.evaluation.markers import log_odds
 from workbench.experiments.radiomics_features import MaskSource, measure, predicted_masks
 from workbench.experiments.radiomics_refit import refit
 from workbench.files import atomic_path, read_json, write_json
+from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
-from workbench.models.open_channels import OpenChannels
-from workbench.models.seen import Seen
+from workbench.models.pretrained.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import TRAINING_FILE, RunFolder

@@ -26,8 +26,8 @@ from workbench.experiments.experiment import Experiment
 from workbench.experiments.radiomics_features import MaskSource, mask_source, measure
 from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE, refit
 from workbench.files import write_json, write_parquet
+from workbench.models.pretrained.seen import Seen
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
-from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import TRAINING_FILE, read_table

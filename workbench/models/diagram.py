@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, TITLE = 150, 46, 40, 34, 10, 26
 
@@ -22,6 +23,8 @@ class Box:
     column: float
     row: float
     tone: str = "data"
+    drawn: bool = True
+    """False: an option leaves it out, and the arrows to and from it."""
 
     @property
     def left(self) -> float:
@@ -34,9 +37,10 @@ class Box:
         return MARGIN + TITLE + self.row * (HEIGHT + GAP_Y)
 
 
-def draw(boxes: Sequence[Box], arrows: Sequence[tuple[str, str, str]], title: str) -> str:
-    """SVG of the boxes and of the arrows (from, to, label) between them."""
+def draw(boxes: Sequence[Box], arrows: Sequence[str], title: str) -> str:
+    """SVG of the boxes and of the arrows between them: 'encoder > decoder > output' by keys, or 'encoder > decoder: label'."""
     by_key = {box.key: box for box in boxes}
+    boxes = [box for box in boxes if box.drawn]
     width = max(box.left for box in boxes) + WIDTH + MARGIN
     height = max(box.top for box in boxes) + HEIGHT + MARGIN
     # the arrow head's id must be unique on a page with several diagrams, or all take the first one's colour
@@ -51,7 +55,9 @@ def draw(boxes: Sequence[Box], arrows: Sequence[tuple[str, str, str]], title: st
         '<path d="M0 0L8 4L0 8z" fill="currentColor"/></marker></defs>',
         f'<text x="{MARGIN}" y="{MARGIN + 12}" fill="currentColor" font-weight="600" font-size="13">{escape(title)}</text>',
     ]
-    parts += [_arrow(by_key[start], by_key[end], label, tip) for start, end, label in arrows]
+    for chain, _, label in (arrow.partition(": ") for arrow in arrows):
+        ends = pairwise(by_key[key] for key in chain.split(" > "))
+        parts += [_arrow(start, end, label, tip) for start, end in ends if start.drawn and end.drawn]
     parts += [_box(box) for box in boxes]
     return "".join([*parts, "</svg>"])
 

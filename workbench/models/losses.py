@@ -124,7 +124,7 @@ def segmentation_loss(
             loss.dice.class_weight = None
         total = total + len(kind.indices) * loss(merge_logits(samples, kind.groups), kind.target[:, None])
         count += len(kind.indices)
-    return total / count if count else nothing(logits)
+    return total / count if count else zero_loss(logits)
 
 
 def clamped_segmentation_loss(
@@ -153,7 +153,7 @@ def clamped_segmentation_loss(
         overlap = 2 * (given * truth).sum((0, 2, 3, 4)) / (given.sum((0, 2, 3, 4)) + truth.sum((0, 2, 3, 4)) + 1e-7)
         total = total + len(kind.indices) * (entropy + 1 - overlap.mean())
         count += len(kind.indices)
-    return total / count if count else nothing(probabilities)
+    return total / count if count else zero_loss(probabilities)
 
 
 def downsample_labels(labels: Tensor, shape: Sequence[int]) -> Tensor:
@@ -187,7 +187,7 @@ def marker_loss(
     logits = logits.float()
     known = torch.isfinite(values)
     if not bool(known.any()):
-        return nothing(logits)
+        return zero_loss(logits)
     logits, target = logits[known], class_index(values[known], marker, logits.shape[1])
     if logits.shape[1] == 1:  # the same loss as with two outputs, of which the first is always zero
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
@@ -235,6 +235,6 @@ def class_balance(values: Tensor, marker: str, outputs: int = 1, rule: str = "in
     return torch.where(counts > 0, weights, torch.ones_like(weights)).float()
 
 
-def nothing(tensor: Tensor) -> Tensor:
+def zero_loss(tensor: Tensor) -> Tensor:
     """Zero with `tensor`'s graph: every parameter behind it gets a gradient of exactly zero."""
     return (tensor.float() * 0.0).sum()

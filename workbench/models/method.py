@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from workbench.contracts import MARKER_TASK, MARKERS, SEGMENTATION, Batch, Prediction, Stage
+from workbench.contracts import MARKERS, SEGMENTATION, Batch, Prediction, Stage
 from workbench.errors import ParameterError
 from workbench.models.losses import SUPPORTED_CLASSES, marker_loss, segmentation_loss
+from workbench.models.method_facts import BOTH_TASKS
 from workbench.models.options_base import MethodOptions
-from workbench.models.seen import Seen
+from workbench.models.pretrained.seen import Seen
 
 if TYPE_CHECKING:
-    from workbench.models.pretrained import Coverage
+    from workbench.models.pretrained.coverage import Coverage
 
-BOTH_TASKS = (SEGMENTATION, MARKER_TASK)
 SETS_AT_ONCE = 4
 """Sets of sequences in one batch: on a CPU small networks take a fifth to a half less time so, large ones about the same."""
 

@@ -1,6 +1,6 @@
 """What the plain segmentation networks share: one output from all sequences at once, deep supervision, a diagram of levels.
 
-Each network lies in its own file: `segresnet`, `unetr`, `attention_unet`, `mednext`, `swin_unetr`; `unet` is the nnU-Net recipe.
+The networks lie in `models.baselines`, each in its own file; `models.unet.unet` is the nnU-Net recipe.
 All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Loss,
 optimiser and schedule are the workbench's, the same for all methods, so that a difference in the results is one between networks.
 """
@@ -86,12 +86,12 @@ def draw_levels(
     """
     last = len(encoder)
     boxes = [Box("input", (", ".join(network.modalities), "zeros where absent"), 0, 0)]
-    arrows = [("input", "down0", "")]
+    arrows = ["input > down0"]
     for level, (down, up) in enumerate(zip(encoder, decoder, strict=True)):
         boxes += [Box(f"down{level}", down, level + 1, 0, "first"), Box(f"up{level}", up, level + 1, 1, "second")]
-        deeper = [f"down{level + 1}", f"up{level + 1}"] if level + 1 < last else ["bottom", "bottom"]
-        arrows += [(f"down{level}", f"up{level}", skip if level == 0 else ""), (f"down{level}", deeper[0], "")]
-        arrows += [(deeper[1], f"up{level}", "")]
+        deeper = (f"down{level + 1}", f"up{level + 1}") if level + 1 < last else ("bottom", "bottom")
+        arrows += [f"down{level} > up{level}" + (f": {skip}" if level == 0 else "")]
+        arrows += [f"down{level} > {deeper[0]}", f"{deeper[1]} > up{level}"]
     boxes += [Box("bottom", bottom, last + 1, 0.5, "first")]
     boxes += [Box("output", (f"{network.classes} classes", "softmax"), 0, 1)]
-    return draw(boxes, [*arrows, ("up0", "output", "")], title)
+    return draw(boxes, [*arrows, "up0 > output"], title)

@@ -1,9 +1,7 @@
 """Each method's own settings: frozen pydantic models of scalars, so that they are also a notebook's parameters. No torch.
 
-The defaults are the paper's; `demo` holds what `size=demo` changes. A name here must not hide a field of
+The classes stand in the `facts` of each family. Their defaults are the paper's; a name there must not hide a field of
 `experiments.ExperimentParameters` (patch, maps, markers, ...).
-
-The classes lie beside this file, by kind of method: `options_glioma`, `options_networks`.
 """
 
 from __future__ import annotations
@@ -14,50 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from workbench.errors import ParameterError
-from workbench.models.catalogue import card
-from workbench.models.options_amaes import AmaesOptions, AmaesPretrainOptions
+from workbench.models.catalogue import FACTS, card, list_models
 from workbench.models.options_base import MethodOptions
-from workbench.models.options_brainfm import BrainFMOptions, BrainFMPretrainOptions
-from workbench.models.options_glioma import MgmtNetOptions, MtsUNetOptions
-from workbench.models.options_m4oe import M4oEOptions
-from workbench.models.options_masm import MasmOptions
-from workbench.models.options_mmformer import MMFormerOptions
-from workbench.models.options_mome import MoMEOptions, MoMEPlusOptions, PooledUNetOptions
-from workbench.models.options_networks import (
-    AttentionUNetOptions,
-    DenseNetOptions,
-    MedNeXtOptions,
-    SegResNetOptions,
-    SwinUNETROptions,
-    UNetOptions,
-    UNETROptions,
-)
-from workbench.models.options_pretraining import PretrainSwinOptions
-from workbench.models.options_radiomics import RadiomicsOptions
 
-OPTIONS: dict[str, type[MethodOptions]] = {
-    "unet": UNetOptions,
-    "mts_unet": MtsUNetOptions,
-    "mgmt_net": MgmtNetOptions,
-    "segresnet": SegResNetOptions,
-    "swin_unetr": SwinUNETROptions,
-    "unetr": UNETROptions,
-    "attention_unet": AttentionUNetOptions,
-    "mednext": MedNeXtOptions,
-    "densenet121": DenseNetOptions,
-    "radiomics": RadiomicsOptions,
-    "mome": MoMEOptions,
-    "mome_plus": MoMEPlusOptions,
-    "pooled_unet": PooledUNetOptions,
-    "masm": MasmOptions,
-    "pretrain_swin": PretrainSwinOptions,
-    "brainfm": BrainFMOptions,
-    "brainfm_pretrain": BrainFMPretrainOptions,
-    "mmformer": MMFormerOptions,
-    "m4oe": M4oEOptions,
-    "amaes": AmaesOptions,
-    "amaes_pretrain": AmaesPretrainOptions,
-}
+OPTIONS: dict[str, type[MethodOptions]] = {entry.name: FACTS[entry.name].options for entry in list_models()}
 
 
 def options_class(method: str) -> type[MethodOptions]:
@@ -74,7 +32,8 @@ def options_class(method: str) -> type[MethodOptions]:
 
 def demo_options(method: str) -> dict[str, Any]:
     """What `size=demo` changes in the method's options."""
-    return dict(options_class(method).demo)
+    known = options_class(method).model_fields
+    return {name: value for name, value in FACTS[method].demo.items() if name in known}
 
 
 def build_options(method: str, values: Mapping[str, Any]) -> MethodOptions:

@@ -82,3 +82,9 @@ class PretrainingModule(MethodModule):
     def encoder_description(self) -> Mapping[str, Any]:
         """JSON-able: `architecture` (what can load the encoder), `method`, `modalities` and what else must agree."""
         raise TypeError(f"{type(self).__name__} must implement encoder_description")
+
+
+def case_l1(difference: Tensor, where: Tensor) -> Tensor:
+    """(B,) mean |difference| over `where`; NaN where a case has no such voxel."""
+    weight = where.expand_as(difference).float()
+    return (difference.abs() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)

@@ -9,37 +9,14 @@ import torch
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
-from workbench.models.catalogue import ModelCard, card, list_models
+from workbench.models.catalogue import FACTS, card
 from workbench.models.method import MethodModule
-from workbench.models.options import build_options, options_class
-from workbench.models.options_base import MethodOptions
+from workbench.models.method_facts import ModelCard
+from workbench.models.options import build_options
 from workbench.seeding import derive_seed
 
-BUILDERS: dict[str, str] = {
-    "unet": "workbench.models.unet:UNet",
-    "mts_unet": "workbench.models.mts_unet:MtsUNet",
-    "mgmt_net": "workbench.models.mgmt_net:MgmtNet",
-    "segresnet": "workbench.models.segresnet:SegResNet",
-    "swin_unetr": "workbench.models.swin_unetr:SwinUNETR",
-    "unetr": "workbench.models.unetr:UNETR",
-    "attention_unet": "workbench.models.attention_unet:AttentionUNet",
-    "mednext": "workbench.models.mednext:MedNeXt",
-    "densenet121": "workbench.models.densenet:DenseNet121",
-    "pretrain_swin": "workbench.models.pretrain_swin:PretrainSwin",
-    "brainfm": "workbench.models.brainfm:BrainFM",
-    "brainfm_pretrain": "workbench.models.brainfm_pretrain:BrainFMPretrain",
-    "mome": "workbench.models.mome:MoME",
-    "mome_plus": "workbench.models.mome_plus:MoMEPlus",
-    "pooled_unet": "workbench.models.single_image_unet:PooledUNet",
-    "masm": "workbench.models.masm:Masm",
-    "mmformer": "workbench.models.mmformer:MMFormer",
-    "m4oe": "workbench.models.m4oe:M4oE",
-    "amaes": "workbench.models.amaes:Amaes",
-    "amaes_pretrain": "workbench.models.amaes_pretrain:AmaesPretrain",
-}
-"""Method -> its class, imported on first use. Adding a method is a line here, a card and an options class."""
-
-__all__ = ["BUILDERS", "create_model", "flops", "list_models", "model_options", "paper_model"]
+BUILDERS: dict[str, str] = {name: facts.builder for name, facts in FACTS.items() if facts.builder}
+"""Method -> its class, imported on first use."""
 
 
 def create_model(
@@ -59,7 +36,7 @@ def create_model(
         classes: segmentation classes including background: 2, 4 or 5.
         markers: markers to predict; a method that predicts none ignores them.
         seed: of the initial weights; the global random state is neither read nor changed.
-        **options: the method's own settings, see `model_options`.
+        **options: the method's own settings, see `options.options_class`.
 
     Raises:
         ParameterError: unknown method, option, marker or value; the message lists what there is.
@@ -75,17 +52,12 @@ def create_model(
         return builder(modalities=modalities, classes=classes, markers=markers, options=checked)
 
 
-def model_options(name: str) -> type[MethodOptions]:
-    """The method's own settings, a frozen pydantic model."""
-    return options_class(name)
-
-
 def paper_model(entry: ModelCard) -> MethodModule:
     """The method at its paper's size, moved to the meta device: shapes and counts, no memory held.
 
     It is built on the CPU first, because MONAI's Swin reads values while it is built.
     """
-    return create_model(entry.name, modalities=entry.modalities, markers=entry.markers, **entry.options).to("meta")
+    return create_model(entry.name, modalities=entry.modalities, markers=entry.markers).to("meta")
 
 
 def flops(name: str) -> int:

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from workbench.cohort.table import cohort_title
 from workbench.evaluation.intervals import mean_intervals
-from workbench.models.mome import MixtureMethod
+from workbench.models.mome.mome import MixtureMethod
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.cost import cost_table, task_networks
 from workbench.steps.expert_scores import expert_scores

@@ -13,7 +13,7 @@ from typing import Literal
 
 from workbench.cohort.collections import COLLECTIONS, MAY_SHARE, sharing
 from workbench.cohort.table import CohortInfo
-from workbench.models.seen import Seen, subject_digest
+from workbench.models.pretrained.seen import Seen, subject_digest
 
 _VOLUNTEERS = {"ukb"}
 """Collections that nobody imports unawares: a cohort that does not name them does not hold them."""

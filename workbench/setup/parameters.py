@@ -23,7 +23,8 @@ from workbench.errors import ParameterError
 from workbench.files import file_digest
 from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
-from workbench.setup.sizes import UNSET, size_defaults
+from workbench.models.options_base import UNSET
+from workbench.setup.sizes import size_defaults
 
 DIGEST_PREFIX = "blake2b:"
 FILE_PARAMETERS = ("pretrained", "embeddings")

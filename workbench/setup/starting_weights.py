@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.cohort.merge import names_in_merges
 from workbench.files import write_json
 from workbench.models.method import MethodModule
-from workbench.models.seen import Seen, seen_cohort
+from workbench.models.pretrained.seen import Seen, seen_cohort
 from workbench.records.pretrained import PRETRAINED_FILE, read_pretrained_record
 from workbench.setup.contamination import judge
 from workbench.setup.run_setup import RunSetup

@@ -13,7 +13,7 @@ import pandas as pd
 from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
-from workbench.models.mome import MixtureMethod, expert_alone
+from workbench.models.mome.mome import MixtureMethod, expert_alone
 from workbench.records.provenance import register
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.long_tables import judged_regions

@@ -15,7 +15,7 @@ import torch
 from workbench.evaluation.collapse import Collapse
 from workbench.files import write_parquet
 from workbench.inference.windows import centred_start, crop
-from workbench.models.pretrained_file import save_encoder
+from workbench.models.pretrained.file import save_encoder
 from workbench.models.pretraining import Examination, PretrainingModule
 from workbench.records.run_folder import RunFolder
 from workbench.seeding import derive_seed

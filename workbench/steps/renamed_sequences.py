@@ -12,8 +12,8 @@ from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError
 from workbench.inference.windows import centred_start, crop, paste, whole_shape
 from workbench.labels import region_mask, regions_of
-from workbench.models.modality_text import similarity, text_vectors
-from workbench.models.open_channels import OpenChannels
+from workbench.models.brainfm.modality_text import similarity, text_vectors
+from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.marker_window import case_tensors
 
