@@ -27,7 +27,7 @@ from workbench.views.ablation_tables import (
     outcome_options,
     outcome_title,
 )
-from workbench.views.forest import ORDERS, forest_figure, forest_rows
+from workbench.views.figures.forest import ORDERS, forest_figure, forest_rows
 from workbench.views.theme import cohort_title
 
 REFRESH_MS = 10_000

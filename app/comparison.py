@@ -16,7 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
-from workbench.views.results import METRIC_TITLES, forest, metric_distribution
+from workbench.views.figures.results import METRIC_TITLES, forest, metric_distribution
 from workbench.views.tables import cautions, headline_title, unequal_budgets
 from workbench.views.theme import cohort_title
 

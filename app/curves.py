@@ -21,7 +21,7 @@ from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metr
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, validation_thresholds, youden_threshold
 from workbench.records.index import RunRow
-from workbench.views.curves import (
+from workbench.views.figures.curves import (
     BEST_REMARK,
     BEST_TITLE,
     CurveData,

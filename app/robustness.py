@@ -26,9 +26,16 @@ from workbench.evaluation.robustness import (
 from workbench.models.catalogue import CARDS
 from workbench.records.index import RunRow
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
-from workbench.views.feature_plot import feature_figure
-from workbench.views.results import forest
-from workbench.views.robustness import judgement_title, number_figure, score_title, subset_heatmap, subset_title, unequal_cases
+from workbench.views.figures.features import feature_figure
+from workbench.views.figures.results import forest
+from workbench.views.figures.robustness import (
+    judgement_title,
+    number_figure,
+    score_title,
+    subset_heatmap,
+    subset_title,
+    unequal_cases,
+)
 from workbench.views.tables import cautions, unequal_budgets
 from workbench.views.theme import cohort_title
 

@@ -13,7 +13,7 @@ import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from workbench.views.feature_plot import FEATURES_FILE, feature_figure
+from workbench.views.figures.features import FEATURES_FILE, feature_figure
 
 pytestmark = pytest.mark.browser
 

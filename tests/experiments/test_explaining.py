@@ -22,8 +22,8 @@ from workbench.models.options_base import MethodOptions
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
-from workbench.views.case_view import MAP, open_case
-from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
+from workbench.views.cases.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
+from workbench.views.cases.view import MAP, open_case
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 CASE = "TINY-00000-000"

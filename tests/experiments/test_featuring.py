@@ -21,7 +21,7 @@ from workbench.models.method import MethodModule
 from workbench.models.options_base import MethodOptions
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
-from workbench.views.feature_plot import FEATURES_FILE
+from workbench.views.figures.features import FEATURES_FILE
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 

@@ -22,7 +22,7 @@ from workbench.models.method import changed_gate
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
 from workbench.records.provenance import register
-from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
+from workbench.views.cases.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment

@@ -16,7 +16,7 @@ from workbench.files import write_parquet
 from workbench.inference.predict import evaluating
 from workbench.models.method import MethodModule
 from workbench.records.provenance import register
-from workbench.views.feature_plot import FEATURES_FILE
+from workbench.views.figures.features import FEATURES_FILE
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment

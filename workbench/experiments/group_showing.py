@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 if TYPE_CHECKING:

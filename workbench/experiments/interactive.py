@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.evaluation.summaries import summarise_segmentation, with_available
-from workbench.views.feature_plot import feature_figure
-from workbench.views.results import metric_distribution
+from workbench.views.figures.features import feature_figure
+from workbench.views.figures.results import metric_distribution
+from workbench.views.figures.training import training_curves
 from workbench.views.theme import cohort_title
-from workbench.views.training import training_curves
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment

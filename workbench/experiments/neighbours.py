@@ -12,7 +12,7 @@ from workbench.evaluation.comparison import holm
 from workbench.experiments.comparison import compare
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from IPython.display import Markdown, display
 
 from workbench.experiments.explaining import explained_cases
 from workbench.experiments.showing import picture
-from workbench.views.case_view import open_case
-from workbench.views.map_stills import map_figure
-from workbench.views.map_tables import ATTRIBUTION_FILE, attribution_table, read_map_table
-from workbench.views.stills import figure_of
+from workbench.views.cases.map_stills import map_figure
+from workbench.views.cases.map_tables import ATTRIBUTION_FILE, attribution_table, read_map_table
+from workbench.views.cases.stills import figure_of
+from workbench.views.cases.view import open_case
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment

@@ -28,8 +28,8 @@ from workbench.inference.windows import centred_start, crop
 from workbench.models.pretrained_file import save_encoder
 from workbench.models.pretraining import Examination, PretrainingModule
 from workbench.seeding import derive_seed
-from workbench.views.pretraining import reconstruction_figure
-from workbench.views.results import metric_title
+from workbench.views.figures.pretraining import reconstruction_figure
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:

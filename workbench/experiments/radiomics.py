@@ -34,7 +34,7 @@ from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import read_table
-from workbench.views.importance import importance_figure
+from workbench.views.figures.importance import importance_figure
 from workbench.views.theme import cohort_title, estimate_text
 
 AGE_ONLY_FILE, IMPORTANCE_FILE = "age_only.parquet", "importance.parquet"

@@ -28,11 +28,11 @@ from workbench.models.catalogue import card
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import RunFolder
-from workbench.views.feature_plot import feature_still_of
-from workbench.views.map_figures import attribution_figure, weight_figure
-from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
-from workbench.views.printed import distribution_figure, marker_figure, training_figure
-from workbench.views.results import metric_title
+from workbench.views.cases.map_figures import attribution_figure, weight_figure
+from workbench.views.cases.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
+from workbench.views.figures.features import feature_still_of
+from workbench.views.figures.result_stills import distribution_figure, marker_figure, training_figure
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 from workbench.contracts import MARKER_TITLES
 from workbench.evaluation.intervals import Interval
 from workbench.records.index import RunRow
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import STATE_SIGNS, cohort_title, estimate_text, state_colour
 
 HEADLINES = (
