@@ -15,7 +15,7 @@ from panel.models.tabulator import CellClickEvent
 from app.curves import CurvesPage, marker_options
 from app.overview import TICK, OverviewPage
 from app.shell import Shell
-from app.state import AppState
+from app.state import PAGES, AppState, Page
 from app.store import Store
 from workbench.errors import RunError
 from workbench.records.run_folder import RunFolder
@@ -233,7 +233,7 @@ def test_shell_builds_pages_once_and_survives_a_broken_one(store: Store, monkeyp
     state.page = "overview"
     assert shell.page("overview") is first
     assert shell.body[0] is first.layout
-    monkeypatch.setitem(__import__("app.shell").shell.PAGE_CLASSES, "cases", "app.nowhere:Page")
+    monkeypatch.setitem(PAGES, "cases", Page("Cases", "app.nowhere:Page"))
     state.page = "cases"
     assert "cannot be shown" in shell.body[0].object
     state.message = "stale"

@@ -59,9 +59,9 @@ def test_address_follows_state_and_state_follows_address() -> None:
     assert (state.page, state.case) == ("cases", "007")
     state.param.update(page="curves", position="1,-2.5,3")
     assert location.search == "?page=curves&case=007&position=1,-2.5,3"
-    assert state.position_mm == (1, -2.5, 3)
+    assert state.position == "1,-2.5,3"
     location.search = "?page=overview"  # the browser's back button
-    assert (state.page, state.case, state.position_mm) == ("overview", "", None)
+    assert (state.page, state.case, state.position) == ("overview", "", "")
 
 
 def test_no_location_outside_a_server() -> None:
