@@ -24,13 +24,6 @@ HEADLINES = (
 _MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
 
 
-def interval_text(interval: Interval, digits: int = 2) -> str:
-    """'0.87 (0.84 to 0.90), n = 60', or why there is no number."""
-    if not interval.estimable:
-        return f"not estimable, n = {interval.n}"
-    return f"{estimate_text(interval.value, interval.low, interval.high, digits)}, n = {interval.n}"
-
-
 def duration_text(seconds: float | None) -> str:
     """'6 min 31 s'; empty for None."""
     if seconds is None:

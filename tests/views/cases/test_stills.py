@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.views.cases.stills import case_figure, case_grid, contour_colours, figure_of
+from workbench.views.cases.stills import case_figure, contour_colours, figure_of
 from workbench.views.cases.view import open_case
 
 CASE = "TINY-00000-000"
@@ -51,20 +51,6 @@ def test_contours_of_each_label_set():
     assert contour_colours("WT")["NCR"].name.startswith("WT")
 
 
-def test_grid_of_worst_and_best(tiny_cohort, case_run):
-    cases = list(tiny_cohort.cases["case"])
-    scores = dict(zip(cases, np.linspace(0.9, 0.1, len(cases)), strict=True)) | {cases[0]: float("nan")}
-    figure = case_grid(tiny_cohort, scores, case_run.folder, each=2)
-    titles = [ax.get_title() for ax in figure.axes]
-    assert titles[0].startswith(cases[-1])
-    assert titles[2].startswith(cases[1])
-    assert "n = 11" in figure.get_suptitle()
-    worst_distance = case_grid(tiny_cohort, scores, case_run.folder, each=1, name="HD95 WT", higher_is_better=False)
-    assert worst_distance.axes[0].get_title().startswith(cases[1])
-
-
-def test_nothing_to_draw(tiny_cohort):
+def test_nothing_to_draw():
     with pytest.raises(WorkbenchError, match="no image"):
         case_figure({})
-    with pytest.raises(WorkbenchError, match="no case"):
-        case_grid(tiny_cohort, {"TINY-00000-000": float("nan")})

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workbench.cohort.table import Cohort
 from workbench.contracts import MODALITY_TITLES
 from workbench.errors import WorkbenchError
 from workbench.labels import LABEL_SETS, region_mask
 from workbench.views.cases.images import DisplayVolume, LabelColour, Volume, colours_of, largest_slice
 from workbench.views.cases.planes import AXIAL, EDGES, picture, picture_shape_mm
-from workbench.views.cases.view import CaseView, open_case
+from workbench.views.cases.view import CaseView
 from workbench.views.theme import cohort_title
 
 _CONTOURS = {"WT": 2, "TC": 1, "ET": 3, "RC": 4, "lesion": 1}
@@ -104,61 +102,6 @@ def figure_of(
     )
 
 
-def case_grid(
-    cohort: Cohort,
-    scores: Mapping[str, float],
-    run_folder: Path | None = None,
-    *,
-    name: str = "Dice WT",
-    modality: str = "",
-    each: int = 3,
-    higher_is_better: bool = True,
-) -> Figure:
-    """The worst and the best cases side by side: upper row worst, lower row best, truth solid and prediction dashed.
-
-    Args:
-        cohort: where the cases are.
-        scores: case -> value of the metric; NaN is left out.
-        run_folder: a run folder with predictions, or None.
-        name: what the metric is called.
-        modality: image under the contours; '' = FLAIR, else contrast-enhanced T1, else the first.
-        each: how many worst and how many best.
-        higher_is_better: False for distances.
-    """
-    ranked = sorted((c for c, v in scores.items() if np.isfinite(v)), key=lambda c: scores[c], reverse=not higher_is_better)
-    if not ranked:
-        raise WorkbenchError(f"cohort {cohort.info.name}: there is no case with a value of {name}")
-    each = min(each, max(1, len(ranked) // 2))
-    groups = {"worst": ranked[:each], "best": ranked[::-1][:each]} if len(ranked) > 1 else {"only": ranked}
-    figure = Figure(figsize=(max(3.0 * each, 5.0), 3.2 * len(groups) + 0.9), facecolor="white", layout="constrained")
-    axes = figure.subplots(len(groups), each, squeeze=False)
-    label_set = ""
-    for row, (group, cases) in enumerate(groups.items()):
-        for column, case in enumerate(cases):
-            view = open_case(cohort, case, run_folder)
-            label_set = label_set or view.label_set
-            ax = axes[row, column]
-            _draw_case(ax, view, modality)
-            ax.set_title(f"{case}\n{name} {scores[case]:.2f}", fontsize=9)
-            if column == 0:
-                ax.set_ylabel(group, fontsize=11)
-    _legend(figure, label_set, True, styles=("truth", "prediction"))
-    figure.suptitle(f"{cohort_title(cohort.info.name, cohort.info.phantom)}: {name}, n = {len(ranked)} cases", fontsize=11)
-    return figure
-
-
-def _draw_case(ax: Any, view: CaseView, modality: str) -> None:
-    wishes = [modality, "flair", "t1c", *view.modalities]
-    display = view.image(next(m for m in wishes if m in view.modalities))
-    grid = display.volume.grid
-    masks = [labels.on(grid) for labels in (view.truth, view.prediction) if labels is not None]
-    index = next((largest_slice(m.array > 0, AXIAL) for m in masks if m.array.any()), grid.shape[AXIAL] // 2)
-    _draw_slice(ax, display, AXIAL, index)
-    for labels, style in ((view.truth, "solid"), (view.prediction, "dashed")):
-        if labels is not None:
-            _draw_contours(ax, labels.on(grid), view.label_set, AXIAL, index, style)
-
-
 def _same_slice(first: Volume, other: Volume, axis: int, index: int) -> int:
     """The slice of another volume that lies nearest in mm to slice `index` of the first."""
     middle = [(n - 1) / 2 for n in first.array.shape]
@@ -183,7 +126,7 @@ def _draw_slice(ax: Any, display: DisplayVolume, axis: int, index: int) -> None:
     ax.text(0.05 * width, 0.93 * height, f"{bar} mm", color="white", fontsize=7, va="bottom")
 
 
-def _draw_contours(ax: Any, labels: Volume, label_set: str, axis: int, index: int, style: str = "solid") -> None:
+def _draw_contours(ax: Any, labels: Volume, label_set: str, axis: int, index: int) -> None:
     cut = picture(labels.array, axis, index)
     width, height = picture_shape_mm(labels.array.shape, labels.spacing, axis)
     rows, columns = cut.shape
@@ -191,7 +134,7 @@ def _draw_contours(ax: Any, labels: Volume, label_set: str, axis: int, index: in
     for region, colour in contour_colours(label_set).items():
         mask = region_mask(cut, region)
         if mask.any():
-            ax.contour(xs, ys, mask.astype(float), levels=[0.5], colors=[colour.hexadecimal], linewidths=1.3, linestyles=style)
+            ax.contour(xs, ys, mask.astype(float), levels=[0.5], colors=[colour.hexadecimal], linewidths=1.3)
 
 
 def contour_colours(label_set: str) -> dict[str, LabelColour]:
@@ -203,7 +146,7 @@ def contour_colours(label_set: str) -> dict[str, LabelColour]:
     return {region: colours[_CONTOURS[region]] for region in regions if _CONTOURS[region] in colours}
 
 
-def _legend(figure: Figure, label_set: str, drawn: bool, styles: Sequence[str] = ()) -> None:
+def _legend(figure: Figure, label_set: str, drawn: bool) -> None:
     if not drawn:
         return
     names = {"NCR": "WT"} if label_set == "WT" else {}
@@ -211,8 +154,6 @@ def _legend(figure: Figure, label_set: str, drawn: bool, styles: Sequence[str] =
         Line2D([], [], color=colour.hexadecimal, linewidth=2, label=names.get(region, region))
         for region, colour in contour_colours(label_set).items()
     ]
-    for name, line in zip(styles, ("solid", "dashed"), strict=False):
-        handles.append(Line2D([], [], color="#555555", linestyle=line, label=name))  # type: ignore[arg-type]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
 
 
