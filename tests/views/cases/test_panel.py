@@ -5,7 +5,6 @@ import gzip
 import nibabel as nib
 import pytest
 
-from workbench.views.cases.legend import legend_html
 from workbench.views.cases.ortho import OrthoView
 from workbench.views.cases.panel import CasePanel
 from workbench.views.cases.view import open_case
@@ -143,7 +142,3 @@ def test_no_case(panel):
     assert panel.shown_modality == ""
     panel.toggle_overlay()
     panel.reset_view()
-
-
-def test_legend_escapes_names():
-    assert legend_html(None, {}, "none").count("No overlay") == 1

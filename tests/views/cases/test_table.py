@@ -90,3 +90,15 @@ def test_facts_name_the_phantom_and_both_answers(tiny_cohort, case_run):
     assert "<td>mutant</td>" in text
     bare = facts_html(open_case(tiny_cohort, "TINY-00003-000"))
     assert "No mask and no prediction" in bare
+
+
+def test_facts_of_a_case_hold_its_own_maps_in_numbers(
+    tiny_cohort, case_run, attribution: pd.DataFrame, weights: pd.DataFrame
+) -> None:
+    view = open_case(tiny_cohort, "TINY-00000-000", case_run.folder)
+    text = facts_html(view, None, None, attribution, weights)
+    assert "<td>20.0% (4.0%)</td>" in text
+    assert "Sequence, mean weight" in text
+    assert "<td>0.70</td>" in text
+    other = facts_html(open_case(tiny_cohort, "TINY-00001-000", case_run.folder), None, None, attribution, weights)
+    assert "mean weight" not in other
