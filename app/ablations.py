@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import panel as pn
 
 from app.figures import figure_box, figure_pane
-from app.state import AppState
+from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
@@ -28,7 +28,7 @@ from workbench.views.ablation_tables import (
     outcome_options,
     outcome_title,
 )
-from workbench.views.forest import ORDERS, forest_figure, forest_rows
+from workbench.views.figures.forest import ORDERS, forest_figure, forest_rows
 
 REFRESH_MS = 10_000
 """Time between two looks at the runs of the sweep."""
@@ -61,7 +61,6 @@ class AblationsPage(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
-        self._following = False
         self._remarks: list[str] = []
         self._last: tuple[Any, list[Any], Deltas | None] = (None, [], None)
         document = pn.state.curdoc
@@ -83,9 +82,9 @@ class AblationsPage(pn.viewable.Viewer):
         self.layout = pn.Column(
             self.widgets, self.title, self.matrix, self.blocks, self.notes, sizing_mode="stretch_width", margin=0
         )
-        for name in ("sweep", "judged", "split", "against", "order"):
-            getattr(self, name).param.watch(lambda event, name=name: self._write(name, event.new), "value")
-        state.param.watch(self.refresh, ["sweep", "judged", "split", "against", "order", "page"])
+        bound = {name: getattr(self, name) for name in ("sweep", "judged", "split", "against", "order")}
+        self._binding = Binding(state, **bound)
+        state.param.watch(self.refresh, [*bound, "page"])
         if self._document is not None:
             pn.state.onload(self.refresh)
             pn.state.add_periodic_callback(self.refresh, period=REFRESH_MS)
@@ -93,10 +92,6 @@ class AblationsPage(pn.viewable.Viewer):
 
     def __panel__(self) -> Any:
         return self.layout
-
-    def _write(self, name: str, value: Any) -> None:
-        if not self._following and value is not None:
-            setattr(self.state, name, value)
 
     def refresh(self, *_: object) -> None:
         """Bring widgets, matrix and figures in line with the state and the run folders; draws only what changed."""
@@ -190,18 +185,15 @@ class AblationsPage(pn.viewable.Viewer):
         self, names: list[str], name: str, options: dict[str, str], judged: str, split: str, arms: list[str], against: str
     ) -> None:
         """Set the widgets without writing back."""
-        self._following = True
-        try:
+        with self._binding.following():
             self.sweep.param.update(options=names, value=name or None)
             self.judged.param.update(options=options, value=judged or None)
             self.against.param.update(options=arms, value=against or None)
             self.split.value = split
             self.order.value = self.state.order if self.state.order in ORDERS else "declared"
-            for widget in (self.judged, self.split, self.against, self.order):
-                widget.visible = bool(arms)
-            self.sweep.visible = bool(names)
-        finally:
-            self._following = False
+        for widget in (self.judged, self.split, self.against, self.order):
+            widget.visible = bool(arms)
+        self.sweep.visible = bool(names)
 
     # -- what is drawn -----------------------------------------------------------------------------------------------
 

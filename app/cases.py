@@ -16,11 +16,11 @@ from workbench.cohort.table import INFO_FILE, Cohort
 from workbench.errors import WorkbenchError
 from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.records.spec import POOLED
-from workbench.views.case_panel import CasePanel
-from workbench.views.case_table import cohort_table, facts_html, run_table, worst_first
-from workbench.views.case_view import CaseView, open_case
-from workbench.views.keyboard import Keyboard
-from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem
+from workbench.views.cases.keyboard import Keyboard
+from workbench.views.cases.panel import CasePanel
+from workbench.views.cases.table import cohort_table, facts_html, run_table, worst_first
+from workbench.views.cases.view import CaseView, open_case
+from workbench.views.cases.viewer_bundle import VIEWER_FILE, viewer_problem
 
 _COHORT = "cohort:"
 _PAGE = 20

@@ -10,14 +10,14 @@ import panel as pn
 
 from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
+from app.run_picker import cohorts, gone, unequal_cohorts
 from app.state import SPLITS, AppState
 from app.store import Store
-from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
-from workbench.views.results import METRIC_TITLES, forest, metric_distribution
+from workbench.views.figures.results import METRIC_TITLES, forest, metric_distribution
 from workbench.views.tables import cautions, headline_title, unequal_budgets
 
 SEGMENTATION_METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
@@ -92,14 +92,8 @@ class ComparisonPanel(pn.viewable.Viewer):
             self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in [*notes, *problems])
 
     def _notes(self, rows: list[RunRow]) -> list[str]:
-        notes = []
-        missing = [run for run in self.state.runs if self.store.row(run) is None]
-        if missing:
-            notes.append(f"Not in the runs folder (any more): {', '.join(missing)}.")
-        if len({row.fingerprint for row in rows}) > 1:
-            notes.append("These runs were made from different cohorts: their numbers are not comparable.")
         budget = unequal_budgets(rows)
-        return [*notes, *([budget] if budget else []), *cautions(rows)]
+        return [*gone(self.state, self.store), *unequal_cohorts(rows), *([budget] if budget else []), *cautions(rows)]
 
     def _tables(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
         tables, problems = {}, []
@@ -184,8 +178,3 @@ class ComparisonPanel(pn.viewable.Viewer):
             width=400,
             order=[row.title for row in rows],
         )
-
-
-def cohorts(rows: list[RunRow]) -> str:
-    """The cohorts behind some runs, for a subtitle."""
-    return " and ".join(dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in rows))

@@ -12,17 +12,17 @@ import panel as pn
 
 from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
-from app.state import SPLITS, AppState
+from app.run_picker import RunPicker, cohorts, gone, unequal_cohorts
+from app.state import SPLITS, AppState, Binding
 from app.store import Store
 from workbench.cohort.phantom.posterior import best_possible
-from workbench.cohort.table import cohort_title
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, validation_thresholds, youden_threshold
 from workbench.records.index import RunRow
-from workbench.views.curves import (
+from workbench.views.figures.curves import (
     BEST_REMARK,
     BEST_TITLE,
     CurveData,
@@ -63,15 +63,8 @@ class CurvesPage(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
-        self._following = False
         self._first_youden = float("nan")
-        self.runs = pn.widgets.MultiChoice(
-            label="Runs (none chosen: the latest of each method)",
-            options={},
-            sizing_mode="stretch_width",
-            max_width=460,
-            margin=(0, 16, 0, 0),
-        )
+        self.runs = RunPicker(state, store)
         self.marker = pn.widgets.Select(label="Marker", options={}, width=260, margin=(0, 16, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), value=state.split, width=130, margin=(0, 16, 0, 0))
         self.threshold = pn.widgets.FloatSlider(
@@ -100,16 +93,14 @@ class CurvesPage(pn.viewable.Viewer):
             margin=0,
         )
         self.layout = pn.Column(
-            pn.FlexBox(self.marker, self.split, self.runs, self.threshold, self.use_youden, align_items="flex-start"),
+            pn.FlexBox(self.marker, self.split, self.runs.widget, self.threshold, self.use_youden, align_items="flex-start"),
             self.notes,
             self.figures,
             sizing_mode="stretch_width",
             margin=0,
         )
-        self.marker.param.watch(lambda event: self._write(marker=event.new), "value")
-        self.split.param.watch(lambda event: self._write(split=event.new), "value")
-        self.runs.param.watch(lambda event: self._write(runs=list(event.new)), "value")
-        self.threshold.param.watch(lambda event: self._write(threshold=round(event.new, 4)), "value_throttled")
+        self._binding = Binding(state, marker=self.marker, split=self.split)
+        self.threshold.param.watch(lambda event: self._binding.write("threshold", round(event.new, 4)), "value_throttled")
         self.use_youden.on_click(self._to_youden)
         state.param.watch(self.refresh, ["runs", "marker", "split", "threshold", "page"])
         self.refresh()
@@ -117,17 +108,13 @@ class CurvesPage(pn.viewable.Viewer):
     def __panel__(self) -> Any:
         return self.layout
 
-    def _write(self, **values: Any) -> None:
-        if not self._following:
-            self.state.param.update(**{key: value for key, value in values.items() if value is not None})
-
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def refresh(self, *_: object) -> None:
         """Bring widgets and figures in line with the state and the run folders; draws only what changed."""
         if self.state.page != "curves":
             return
-        rows = self.store.compared(self.state.runs)[0]
+        rows = self.runs.rows()
         tables, problems = self._markers(rows)
         options = marker_options(pd.concat(tables.values()) if tables else None)
         self._follow(options)
@@ -137,7 +124,7 @@ class CurvesPage(pn.viewable.Viewer):
         if shown == self._shown:
             return
         self._shown = shown
-        notes = problems + self._missing()
+        notes = problems + gone(self.state, self.store)
         if not options:
             self._show_nothing(rows, notes)
             return
@@ -157,24 +144,16 @@ class CurvesPage(pn.viewable.Viewer):
                 tables[row.run] = table
         return tables, problems
 
-    def _missing(self) -> list[str]:
-        missing = [run for run in self.state.runs if self.store.row(run) is None]
-        return [f"Not in the runs folder (any more): {', '.join(missing)}."] if missing else []
-
     def _follow(self, options: dict[str, str]) -> None:
         """Set the widgets from the state without writing back."""
-        known = {f"{row.title} ({row.experiment})": row.run for row in self.store.runs() if row.state == "completed"}
         state = self.state
-        self._following = True
-        try:
+        self.runs.follow()
+        with self._binding.following():
             self.marker.param.update(options=options, value=state.marker if state.marker in options.values() else None)
             if options and state.marker not in options.values():
                 self.marker.value = next(iter(options.values()))
             self.split.value = state.split
-            self.runs.param.update(options=known, value=[run for run in state.runs if run in known.values()])
             self.threshold.value = state.threshold
-        finally:
-            self._following = False
 
     def _show_nothing(self, rows: list[RunRow], notes: list[str]) -> None:
         if rows:
@@ -206,12 +185,10 @@ class CurvesPage(pn.viewable.Viewer):
             self.figures.visible = self.use_youden.visible = False
             self._say([*notes, f"No {state.split} cases with this marker in the runs that are compared."])
             return
-        cohorts = " and ".join(dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in used))
-        if len({row.fingerprint for row in used}) > 1:
-            notes.append("These runs were made from different cohorts: their curves are not comparable.")
+        notes += unequal_cohorts(used, "curves")
         best = self._best(used, tables, chosen, notes)
         name = chosen.partition(":")[2]
-        title, subtitle = marker_title(marker, name), f"{cohorts}, {state.split} split"
+        title, subtitle = marker_title(marker, name), f"{cohorts(used)}, {state.split} split"
         order = [titles[row.run] for row in rows]
         style: dict[str, Any] = {"subtitle": subtitle, "name": state.theme, "order": order}
         finite = [value for value in youdens if np.isfinite(value)]

@@ -14,8 +14,8 @@ from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.records.index import RunRow
 from workbench.records.spec import EXTENDED, IMPORTED, POOLED
+from workbench.views.figures.training import training_curves
 from workbench.views.tables import budget_text, duration_text, state_cell, time_text
-from workbench.views.training import training_curves
 
 _FACTS = """<style>
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }}

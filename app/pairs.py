@@ -10,7 +10,7 @@ from workbench.evaluation.ablation import Cell, Deltas
 from workbench.evaluation.pairwise import pairwise_deltas
 from workbench.records.index import RunRow
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
-from workbench.views.forest import forest_figure, forest_rows
+from workbench.views.figures.forest import forest_figure, forest_rows
 
 MOST = 6
 """Runs whose pairs are drawn: 15 lines."""

@@ -10,7 +10,8 @@ import pandas as pd
 import panel as pn
 
 from app.figures import figure_box, figure_pane
-from app.state import AppState
+from app.run_picker import RunPicker, gone, unequal_cohorts
+from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
 from workbench.contracts import PRETRAINING
@@ -27,9 +28,16 @@ from workbench.evaluation.robustness import (
 from workbench.models.catalogue import CARDS
 from workbench.records.index import RunRow
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
-from workbench.views.feature_plot import feature_figure
-from workbench.views.results import forest
-from workbench.views.robustness import judgement_title, number_figure, score_title, subset_heatmap, subset_title, unequal_cases
+from workbench.views.figures.features import feature_figure
+from workbench.views.figures.results import forest
+from workbench.views.figures.robustness import (
+    judgement_title,
+    number_figure,
+    score_title,
+    subset_heatmap,
+    subset_title,
+    unequal_cases,
+)
 from workbench.views.tables import cautions, unequal_budgets
 
 JUDGED_SPLITS = ("test", "external")
@@ -48,14 +56,7 @@ class RobustnessPage(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
-        self._following = False
-        self.runs = pn.widgets.MultiChoice(
-            label="Runs (none chosen: the latest of each method)",
-            options={},
-            sizing_mode="stretch_width",
-            max_width=460,
-            margin=(0, 16, 0, 0),
-        )
+        self.runs = RunPicker(state, store)
         self.judged = pn.widgets.Select(label="Judged by", options={}, width=260, margin=(0, 16, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=130, margin=(0, 16, 0, 0))
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
@@ -64,30 +65,25 @@ class RobustnessPage(pn.viewable.Viewer):
         self.added = figure_pane()
         self.features = pn.Column(sizing_mode="stretch_width", margin=(16, 0, 0, 0))
         self.layout = pn.Column(
-            pn.FlexBox(self.judged, self.split, self.runs, align_items="flex-start"),
+            pn.FlexBox(self.judged, self.split, self.runs.widget, align_items="flex-start"),
             self.notes,
             figure_box(self.heatmap, self.number, self.added),
             self.features,
             sizing_mode="stretch_width",
             margin=0,
         )
-        for widget, name in ((self.runs, "runs"), (self.judged, "judged"), (self.split, "split")):
-            widget.param.watch(lambda event, name=name: self._write(name, event.new), "value")
+        self._binding = Binding(state, judged=self.judged, split=self.split)
         state.param.watch(self.refresh, ["runs", "judged", "split", "page"])
         self.refresh()
 
     def __panel__(self) -> Any:
         return self.layout
 
-    def _write(self, name: str, value: Any) -> None:
-        if not self._following and value is not None:
-            setattr(self.state, name, list(value) if name == "runs" else value)
-
     def refresh(self, *_: object) -> None:
         """Bring widgets and figures in line with the state and the run folders; draws only what changed."""
         if self.state.page != "robustness":
             return
-        rows = self.store.compared(self.state.runs)[0]
+        rows = self.runs.rows()
         tables, notes = self._tables(rows)
         options = self._options(tables)
         split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
@@ -126,24 +122,17 @@ class RobustnessPage(pn.viewable.Viewer):
                 tables[row.run] = (metrics, markers)
         if without:
             notes.append(f"Not judged under subsets: {', '.join(without)}. {HOW}")
-        missing = [run for run in self.state.runs if self.store.row(run) is None]
-        if missing:
-            notes.append(f"Not in the runs folder (any more): {', '.join(missing)}.")
-        return tables, notes
+        return tables, notes + gone(self.state, self.store)
 
     def _options(self, tables: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> dict[str, str]:
         found = dict.fromkeys(key for metrics, markers in tables.values() for key in judgements(metrics, markers))
         return {judgement_title(key): key for key in found}
 
     def _follow(self, options: dict[str, str], judged: str, split: str) -> None:
-        known = {f"{row.title} ({row.experiment})": row.run for row in self.store.runs() if row.state == "completed"}
-        self._following = True
-        try:
+        self.runs.follow()
+        with self._binding.following():
             self.judged.param.update(options=options, value=judged or None)
             self.split.value = split
-            self.runs.param.update(options=known, value=[run for run in self.state.runs if run in known.values()])
-        finally:
-            self._following = False
 
     # -- what is drawn -----------------------------------------------------------------------------------------------
 
@@ -175,11 +164,8 @@ class RobustnessPage(pn.viewable.Viewer):
         self._draw_heatmap(everything, columns, judged, heading, subtitle)
         order = [titles.get(row.run, row.run) for row in rows]  # a run has its colour of the other pages
         self._draw_numbers({titles[row.run]: tables[row.run] for row in shown}, judged, split, subtitle, order)
-        notes = []
-        if len({row.fingerprint for row in shown}) > 1:
-            notes.append("These runs were made from different cohorts: their numbers are not comparable.")
         budget, cases = unequal_budgets(shown), unequal_cases({titles[row.run]: tables[row.run] for row in shown}, split)
-        return [*notes, *([budget] if budget else []), *([cases] if cases else []), *cautions(shown)]
+        return [*unequal_cohorts(shown), *([budget] if budget else []), *([cases] if cases else []), *cautions(shown)]
 
     def _judged(self, run: str, tables: tuple[pd.DataFrame, pd.DataFrame], judged: str, split: str) -> pd.DataFrame:
         stamp = self.store.stamp(run, SUBSET_METRICS_FILE)

@@ -12,11 +12,6 @@ import panel as pn
 from app.state import PAGES, AppState
 from app.store import Store
 
-PAGE_CLASSES = {
-    "overview": "app.overview:OverviewPage", "cases": "app.cases:CasesPage", "curves": "app.curves:CurvesPage",
-    "robustness": "app.robustness:RobustnessPage", "ablations": "app.ablations:AblationsPage",
-}  # fmt: skip
-
 _HERE = Path(__file__).parent
 _BUTTON_STYLE = """
 .bk-btn.bk-btn, .bk-btn-group .bk-btn.bk-btn {
@@ -52,7 +47,7 @@ class Shell(pn.viewable.Viewer):
         self.body = pn.Column(sizing_mode="stretch_width", margin=0)
         self.message = pn.pane.Alert("", alert_type="warning", visible=False, margin=(0, 0, 12, 0), sizing_mode="stretch_width")
         self.nav = pn.widgets.RadioButtonGroup(
-            options={title: key for key, title in PAGES.items()}, value=state.page, margin=0, stylesheets=[_BUTTON_STYLE]
+            options={page.title: key for key, page in PAGES.items()}, value=state.page, margin=0, stylesheets=[_BUTTON_STYLE]
         )
         target = "light" if state.theme == "dark" else "dark"
         self.theme = pn.widgets.Button(label=f"{target.capitalize()} theme", margin=0, stylesheets=[_BUTTON_STYLE])
@@ -67,12 +62,12 @@ class Shell(pn.viewable.Viewer):
     def page(self, key: str) -> Any:
         """The page of this key, built on the first call. A page that cannot be built is an alert; the others live on."""
         if key not in self._pages:
-            module, name = PAGE_CLASSES[key].split(":")
+            module, name = PAGES[key].viewer.split(":")
             try:
                 self._pages[key] = getattr(importlib.import_module(module), name)(self.state, self.store)
             except Exception as error:  # one page's fault must not take the whole session down
                 logging.getLogger("app").exception("the page %s cannot be built", key)
-                return pn.pane.Alert(f"The page {PAGES[key]} cannot be shown: {error}", alert_type="danger")
+                return pn.pane.Alert(f"The page {PAGES[key].title} cannot be shown: {error}", alert_type="danger")
         return self._pages[key]
 
     def _show_page(self, *_: object) -> None:

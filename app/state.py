@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 import param
 
-PAGES: dict[str, str] = {
-    "overview": "Overview",
-    "cases": "Cases",
-    "curves": "Curves",
-    "robustness": "Robustness",
-    "ablations": "Ablations",
+
+class Page(NamedTuple):
+    """A page: its title in the navigation, and 'module:class' of what shows it, imported when it is first looked at."""
+
+    title: str
+    viewer: str
+
+
+PAGES = {
+    "overview": Page("Overview", "app.overview:OverviewPage"),
+    "cases": Page("Cases", "app.cases:CasesPage"),
+    "curves": Page("Curves", "app.curves:CurvesPage"),
+    "robustness": Page("Robustness", "app.robustness:RobustnessPage"),
+    "ablations": Page("Ablations", "app.ablations:AblationsPage"),
 }
+"""Key in the address -> page, in the order of the navigation."""
 SPLITS = ("test", "validation", "external", "train")
 THEMES = ("light", "dark")
 
@@ -88,10 +99,34 @@ class AppState(param.Parameterized):
         self.param.watch(write, _linked())
         location.param.watch(read, "search")
 
-    @property
-    def position_mm(self) -> tuple[float, float, float] | None:
-        """The crosshair, None where none is set."""
-        return parse_position(self.position) if self.position else None
+
+class Binding:
+    """Widgets that write fields of the state, and are set from the state without writing back.
+
+    Args:
+        state: the session's state.
+        widgets: field -> the widget whose value it takes; where nothing is chosen (None), the field stays.
+    """
+
+    def __init__(self, state: AppState, **widgets: Any) -> None:
+        self.state = state
+        self._silent = False
+        for name, widget in widgets.items():
+            widget.param.watch(lambda event, name=name: self.write(name, event.new), "value")
+
+    def write(self, name: str, value: Any) -> None:
+        """Set a field to what a widget holds."""
+        if not self._silent and value is not None:
+            setattr(self.state, name, list(value) if isinstance(value, list) else value)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Widgets that are set within this block do not write."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
 
 def parse_position(text: str) -> tuple[float, float, float]:

@@ -32,7 +32,7 @@ from workbench.records.run_folder import (
     read_table,
 )
 from workbench.records.spec import EXTERNAL
-from workbench.views.map_tables import read_map_table
+from workbench.views.cases.map_tables import read_map_table
 
 KEPT = 256
 """Entries kept in the cache: tables of a few thousand rows, so some tens of megabytes."""

@@ -26,7 +26,8 @@ def test_import_workbench_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["app.main", "app.shell", "workbench.records.index", "workbench.views.printed", "workbench.cohort.check"]
+    "module",
+    ["app.main", "app.shell", "workbench.records.index", "workbench.views.figures.result_stills", "workbench.cohort.check"],
 )
 def test_torch_free_rooms_do_not_load_torch(module: str) -> None:
     loaded = run(f"import sys, importlib; importlib.import_module('{module}'); print({{'torch', 'monai'}} & set(sys.modules))")

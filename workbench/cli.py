@@ -101,7 +101,7 @@ app.add_typer(sweeps_app)
 def viewer() -> None:
     """Fetch the volume viewer's JavaScript file from the npm registry (the one download this program makes)."""
     from workbench.commands.serving import app_folder
-    from workbench.views.viewer_bundle import install_viewer
+    from workbench.views.cases.viewer_bundle import install_viewer
 
     print_value(install_viewer(app_folder()))
 

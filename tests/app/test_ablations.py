@@ -19,8 +19,6 @@ from workbench.files import write_json
 from workbench.records.sweep_cells import comparable, sweep_cells
 from workbench.records.sweep_plan import plan_path, read_plan
 
-pn.extension("tabulator", design="bootstrap")
-
 
 @pytest.fixture(scope="module")
 def store(sweep_runs: Path) -> Store:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
-import panel as pn
 import pytest
 
 from app.cases import CasesPage
@@ -21,8 +20,6 @@ from workbench.cohort.table import Cohort
 from workbench.experiments.pooling import pool
 from workbench.files import read_json, write_json, write_parquet
 from workbench.records.run_folder import RunFolder
-
-pn.extension("tabulator", design="bootstrap")
 
 
 @pytest.fixture(scope="module")

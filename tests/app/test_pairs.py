@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import holoviews as hv
-import panel as pn
 import pytest
 
 from app.curves import CurvesPage
@@ -14,19 +11,6 @@ from app.pairs import MOST, pair_figure
 from app.state import AppState
 from app.store import Store
 from workbench.evaluation.comparison import delong
-
-pn.extension("tabulator", design="bootstrap")
-
-
-@pytest.fixture(scope="module")
-def store(runs_folder: Path) -> Store:
-    return Store(runs_folder)
-
-
-@pytest.fixture(scope="module")
-def done(store: Store) -> dict[int, str]:
-    """Seed -> completed run; the third was judged on fewer cases."""
-    return {row.parameters["seed"]: row.run for row in store.runs() if row.state == "completed"}
 
 
 def said(figure: hv.Overlay) -> str:

@@ -14,19 +14,6 @@ from app.robustness import RobustnessPage, can_be_judged, modality_order, same_u
 from app.state import AppState
 from app.store import Store
 
-pn.extension("tabulator", design="bootstrap")
-
-
-@pytest.fixture(scope="module")
-def store(runs_folder: Path) -> Store:
-    return Store(runs_folder)
-
-
-@pytest.fixture(scope="module")
-def done(store: Store) -> dict[int, str]:
-    """Seed -> completed run; the third was not judged under subsets."""
-    return {row.parameters["seed"]: row.run for row in store.runs() if row.state == "completed"}
-
 
 def ticks(pane: pn.pane.HoloViews, axis: str) -> list[str]:
     return [text for _, text in pane.object.opts.get("plot").kwargs[axis]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.state import PAGES, SPLITS, AppState, parse_position
+from app.state import PAGES, SPLITS, AppState, Binding, parse_position
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
 
@@ -59,9 +59,9 @@ def test_address_follows_state_and_state_follows_address() -> None:
     assert (state.page, state.case) == ("cases", "007")
     state.param.update(page="curves", position="1,-2.5,3")
     assert location.search == "?page=curves&case=007&position=1,-2.5,3"
-    assert state.position_mm == (1, -2.5, 3)
+    assert state.position == "1,-2.5,3"
     location.search = "?page=overview"  # the browser's back button
-    assert (state.page, state.case, state.position_mm) == ("overview", "", None)
+    assert (state.page, state.case, state.position) == ("overview", "", "")
 
 
 def test_no_location_outside_a_server() -> None:
@@ -72,3 +72,24 @@ def test_positions() -> None:
     assert parse_position(" 1, 2.5,-3 ") == (1.0, 2.5, -3.0)
     with pytest.raises(ValueError, match="mm"):
         parse_position("1,2,x")
+
+
+class Widget(param.Parameterized):
+    value = param.Parameter(None)
+
+
+def test_widgets_write_what_is_chosen_unless_they_follow() -> None:
+    state, marker, runs = AppState(marker="idh"), Widget(), Widget()
+    binding = Binding(state, marker=marker, runs=runs)
+    with binding.following():
+        marker.value, runs.value = "codel", ["e/a"]
+    assert (state.marker, state.runs) == ("idh", [])
+    marker.value, runs.value = "tert", ["e/b"]
+    assert (state.marker, state.runs) == ("tert", ["e/b"])
+    assert state.runs is not runs.value
+    marker.value = None
+    assert state.marker == "tert", "nothing chosen is no choice"
+    with pytest.raises(ZeroDivisionError), binding.following():
+        marker.value = 1 / 0
+    marker.value = "mgmt"
+    assert state.marker == "mgmt"

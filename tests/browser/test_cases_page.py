@@ -16,7 +16,7 @@ from PIL import Image
 
 from workbench.cohort.table import Cohort
 from workbench.prepare.images import native_labels
-from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem
+from workbench.views.cases.viewer_bundle import VIEWER_FILE, viewer_problem
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
 from workbench.records.run_folder import FEATURES_FILE
-from workbench.views.feature_plot import feature_figure
+from workbench.views.figures.features import feature_figure
 
 pytestmark = pytest.mark.browser
 

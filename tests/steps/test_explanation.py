@@ -23,8 +23,8 @@ from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.steps.explanation import case_maps, explain_all
-from workbench.views.case_view import MAP, open_case
-from workbench.views.map_tables import read_map_table
+from workbench.views.cases.map_tables import read_map_table
+from workbench.views.cases.view import MAP, open_case
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 CASE = "TINY-00000-000"

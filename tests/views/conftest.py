@@ -1,13 +1,15 @@
-"""Run folders that the views' tests read."""
+"""What the views' tests read: a run folder, and the differences of an ablation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workbench.cohort.table import Cohort
+from workbench.evaluation.ablation import Deltas
 from workbench.records.run_folder import RunFolder
 
 
@@ -17,3 +19,25 @@ def case_run(
 ) -> RunFolder:
     """A run with predictions over the tiny cohort; see tests/case_run.py."""
     return make_case_run(tiny_cohort, tmp_path_factory.mktemp("case_runs"))
+
+
+@pytest.fixture
+def deltas() -> Deltas:
+    """What three switches of a method change, by hand: one clearly harms, one is refused, one has no finished pair."""
+    named = {"block": "unet", "arm": "no_attention", "cells": 2, "planned": 2, "seeds": 1, "remark": ""}
+    rows = [
+        {**named, "of": "WT", "metric": "dice", "value_reference": 0.8, "value": 0.7, "difference": -0.1, "low": -0.15,
+         "high": -0.05, "p": 0.01, "p_holm": 0.02, "n": 60},
+        {**named, "of": "WT", "metric": "hd95", "value_reference": 5.0, "value": 7.0, "difference": 2.0, "low": -1.0,
+         "high": 5.0, "p": 0.2, "p_holm": 0.2, "n": 58},
+        {**named, "of": "idh:mutant", "metric": "auc", "value_reference": 0.9, "value": float("nan"),
+         "difference": float("nan"), "low": float("nan"), "high": float("nan"), "p": float("nan"), "p_holm": float("nan"),
+         "n": 8},
+    ]  # fmt: skip
+    line = {"block": "unet", "planned": 2, "seeds": 1, "folds": 2, "remark": ""}
+    arms = [
+        line | {"arm": "no_attention", "cells": 2, "refused": ""},
+        line | {"arm": "wider", "cells": 1, "refused": "other cases"},
+        line | {"arm": "no_dropout", "cells": 0, "refused": ""},
+    ]
+    return Deltas(pd.DataFrame(rows), pd.DataFrame(arms))

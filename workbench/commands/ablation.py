@@ -24,7 +24,7 @@ def ablation(
     """Print what each switch of a sweep changes: paired deltas, intervals, tests. Exit 1: something was refused."""
     from workbench.reports.ablation_review import AblationReview
     from workbench.views.ablation_tables import completeness, delta_notes, delta_table, failures
-    from workbench.views.results import metric_title
+    from workbench.views.figures.results import metric_title
 
     review = AblationReview(runs, sweep, split=split, against=against, outcomes=outcomes)
     if as_json:

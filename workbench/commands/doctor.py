@@ -79,7 +79,7 @@ def _accelerator() -> dict[str, str]:
 
 def _viewer() -> dict[str, str]:
     from workbench.commands.serving import app_folder
-    from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem, viewer_version
+    from workbench.views.cases.viewer_bundle import VIEWER_FILE, viewer_problem, viewer_version
 
     folder = app_folder()
     if viewer_problem(folder / "static" / VIEWER_FILE):

@@ -192,7 +192,7 @@ class Experiment(RunSetup):
 
     def cases(self) -> Any:
         """A browser of the cases with truth and prediction (ipywidgets), for JupyterLab."""
-        from workbench.views.case_browser import browse
+        from workbench.views.cases.browser import browse
 
         return browse(self.cohort, self.run.folder)
 

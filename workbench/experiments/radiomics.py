@@ -37,7 +37,7 @@ from workbench.setup.setup_notes import case_notes, marker_notes
 from workbench.setup.starting_weights import seen_by
 from workbench.steps import long_tables
 from workbench.steps.prediction import held_out, marker_file
-from workbench.views.importance import importance_figure
+from workbench.views.figures.importance import importance_figure
 from workbench.views.theme import estimate_text
 
 AGE_ONLY_FILE, IMPORTANCE_FILE = "age_only.parquet", "importance.parquet"

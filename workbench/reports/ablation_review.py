@@ -26,8 +26,8 @@ from workbench.views.ablation_tables import (
     failures,
     outcome_options,
 )
-from workbench.views.forest import ORDERS, forest_rows
-from workbench.views.forest_stills import forest_still
+from workbench.views.figures.forest import ORDERS, forest_rows
+from workbench.views.figures.forest_stills import forest_still
 
 
 class AblationReview:

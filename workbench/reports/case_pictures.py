@@ -9,10 +9,10 @@ from workbench.records.run_folder import ATTRIBUTION_FILE
 from workbench.reports.run_report import picture
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.explanation import explained_cases
-from workbench.views.case_view import open_case
-from workbench.views.map_stills import map_figure
-from workbench.views.map_tables import attribution_table, read_map_table
-from workbench.views.stills import figure_of
+from workbench.views.cases.map_stills import map_figure
+from workbench.views.cases.map_tables import attribution_table, read_map_table
+from workbench.views.cases.stills import figure_of
+from workbench.views.cases.view import open_case
 
 
 def ranked_cases(metrics: pd.DataFrame, split: str) -> pd.Series:

@@ -17,9 +17,9 @@ from workbench.cohort.show import fingerprint_tables
 from workbench.cohort.table import INFO_FILE, Cohort, cohort_title
 from workbench.setup.opening import open_cohort
 from workbench.setup.parameters import ExperimentParameters
-from workbench.views.case_browser import browse
-from workbench.views.case_view import open_case
-from workbench.views.stills import figure_of
+from workbench.views.cases.browser import browse
+from workbench.views.cases.stills import figure_of
+from workbench.views.cases.view import open_case
 from workbench.views.theme import colour
 
 TITLES = {

@@ -18,9 +18,9 @@ from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 from workbench.reports.ablation_review import Gallery, parse_outcomes, unbroken
 from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options
-from workbench.views.curve_stills import overlay_still
-from workbench.views.forest import ORDERS, forest_rows
-from workbench.views.forest_stills import forest_still
+from workbench.views.figures.curve_stills import overlay_still
+from workbench.views.figures.forest import ORDERS, forest_rows
+from workbench.views.figures.forest_stills import forest_still
 from workbench.views.tables import cautions, marker_title, unequal_budgets
 
 MOST = 8

@@ -7,7 +7,7 @@ from IPython.display import Markdown
 
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
 from workbench.setup.run_setup import RunSetup
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 _SHOWN = ("dice", "hd95", "volume_error", "auc")

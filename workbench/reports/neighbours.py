@@ -14,7 +14,7 @@ from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
 from workbench.reports.comparison import compare
 from workbench.setup.run_setup import RunSetup
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 

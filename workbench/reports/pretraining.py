@@ -12,8 +12,8 @@ from workbench.reports.run_report import picture
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.collapse import PREFIX, measure_collapse
 from workbench.steps.pretraining import examine, trained_pretraining
-from workbench.views.pretraining import reconstruction_figure
-from workbench.views.results import metric_title
+from workbench.views.figures.pretraining import reconstruction_figure
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 

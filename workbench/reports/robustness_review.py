@@ -24,8 +24,8 @@ from workbench.evaluation.robustness import (
 )
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
-from workbench.views.robustness import judgement_title, score_title, subset_title, unequal_cases
-from workbench.views.robustness_stills import number_still, subset_still
+from workbench.views.figures.robustness import judgement_title, score_title, subset_title, unequal_cases
+from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import cautions, unequal_budgets
 from workbench.views.theme import estimate_text
 

@@ -7,9 +7,9 @@ from typing import Any
 from workbench.cohort.table import cohort_title
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.setup.run_setup import RunSetup
-from workbench.views.feature_plot import feature_figure
-from workbench.views.results import metric_distribution
-from workbench.views.training import training_curves
+from workbench.views.figures.features import feature_figure
+from workbench.views.figures.results import metric_distribution
+from workbench.views.figures.training import training_curves
 
 
 def run_figures(setup: RunSetup) -> dict[str, Any]:

@@ -30,11 +30,11 @@ from workbench.reports.subset_tables import (
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.results import results_of
 from workbench.steps.sensitivity import sensitivity_rows, sensitivity_table
-from workbench.views.feature_plot import feature_still_of
-from workbench.views.map_figures import attribution_figure, weight_figure
-from workbench.views.map_tables import read_map_table
-from workbench.views.printed import distribution_figure, marker_figure, training_figure
-from workbench.views.results import metric_title
+from workbench.views.cases.map_figures import attribution_figure, weight_figure
+from workbench.views.cases.map_tables import read_map_table
+from workbench.views.figures.features import feature_still_of
+from workbench.views.figures.result_stills import distribution_figure, marker_figure, training_figure
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")

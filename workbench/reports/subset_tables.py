@@ -10,9 +10,9 @@ from workbench.evaluation.robustness import TOLERANCE, TRUE_CLASS, subset_order
 from workbench.labels import REGIONS
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.subsets import subset_results, untrained_subsets
-from workbench.views.results import metric_title
-from workbench.views.robustness import subset_title
-from workbench.views.robustness_stills import number_still, subset_still
+from workbench.views.figures.results import metric_title
+from workbench.views.figures.robustness import subset_title
+from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import marker_title
 from workbench.views.theme import estimate_text
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas, outcome_key
 from workbench.records.sweep_cells import SweepCell, counts
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.tables import marker_title
 from workbench.views.theme import STATE_SIGNS, state_colour, theme
 

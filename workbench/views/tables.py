@@ -13,7 +13,7 @@ from workbench.cohort.table import cohort_title
 from workbench.contracts import MARKER_TITLES
 from workbench.evaluation.intervals import Interval
 from workbench.records.index import RunRow
-from workbench.views.results import metric_title
+from workbench.views.figures.results import metric_title
 from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
 HEADLINES = (
@@ -23,13 +23,6 @@ HEADLINES = (
 """Which of a run's headline numbers a list of runs has room for, in this order."""
 
 _MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
-
-
-def interval_text(interval: Interval, digits: int = 2) -> str:
-    """'0.87 (0.84 to 0.90), n = 60', or why there is no number."""
-    if not interval.estimable:
-        return f"not estimable, n = {interval.n}"
-    return f"{estimate_text(interval.value, interval.low, interval.high, digits)}, n = {interval.n}"
 
 
 def duration_text(seconds: float | None) -> str:
