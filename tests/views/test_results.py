@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.evaluation.intervals import Interval
 from workbench.evaluation.markers import make_sample, marker_metrics
 from workbench.evaluation.summaries import headline, summarise_segmentation
 from workbench.records.index import RunRow, list_runs
@@ -18,7 +17,6 @@ from workbench.views.results import forest, metric_distribution
 from workbench.views.tables import (
     duration_text,
     headline_title,
-    interval_text,
     marker_table,
     runs_table,
     state_cell,
@@ -113,8 +111,6 @@ def test_thin_keeps_the_mean() -> None:
 
 
 def test_texts() -> None:
-    assert interval_text(Interval(0.871, 0.8449, 0.9, 60)) == "0.87 (0.84 to 0.90), n = 60"
-    assert interval_text(Interval(np.nan, np.nan, np.nan, 8, estimable=False)) == "not estimable, n = 8"
     assert (duration_text(None), duration_text(42), duration_text(391), duration_text(7300)) == (
         "",
         "42 s",

@@ -8,13 +8,12 @@ import pandas as pd
 from IPython.display import Markdown
 
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
-from workbench.views.results import metric_title
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.views.theme import estimate_text
 
 if TYPE_CHECKING:
     from workbench.experiments.experiment import Experiment
 
-_SHOWN = ("dice", "hd95", "volume_error", "auc")
 _ROWS = ["grouping", "group", "split", "judged"]
 
 
@@ -62,7 +61,7 @@ def group_table(experiment: Experiment) -> pd.DataFrame:
             continue
         value = "mean" if name == "segmentation" else "value"
         judged = table["region"].astype(str) if name == "segmentation" else table["marker"] + " " + table["class"]
-        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(_SHOWN)])
+        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(shown_in(Place.GROUPS, name))])
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)

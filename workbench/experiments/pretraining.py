@@ -16,6 +16,7 @@ from IPython.display import Markdown, display
 
 from workbench.errors import RunError
 from workbench.evaluation.collapse import Collapse
+from workbench.evaluation.metrics import metric_title
 from workbench.evaluation.summaries import summarise_segmentation
 from workbench.experiments.collapse import collapse_scalars, measure_collapse
 from workbench.experiments.evaluating import MARKER_COLUMNS, METRIC_COLUMNS, who
@@ -29,7 +30,6 @@ from workbench.models.pretrained_file import save_encoder
 from workbench.models.pretraining import Examination, PretrainingModule
 from workbench.seeding import derive_seed
 from workbench.views.pretraining import reconstruction_figure
-from workbench.views.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:

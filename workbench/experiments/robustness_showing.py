@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workbench.evaluation.robustness import TOLERANCE, TRUE_CLASS, subset_order
+from workbench.evaluation.metrics import TRUE_CLASS, metric_title
+from workbench.evaluation.robustness import TOLERANCE, subset_order
 from workbench.experiments.robustness import subset_results, untrained_subsets
 from workbench.labels import REGIONS
-from workbench.views.results import metric_title
 from workbench.views.robustness import subset_title
 from workbench.views.robustness_stills import number_still, subset_still
 from workbench.views.tables import marker_title

@@ -14,6 +14,7 @@ from workbench.cohort.table import Cohort
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.evaluation.summaries import with_available
 from workbench.experiments.group_showing import group_table, only_one_group
 from workbench.experiments.robustness_showing import (
@@ -32,7 +33,6 @@ from workbench.views.feature_plot import feature_still_of
 from workbench.views.map_figures import attribution_figure, weight_figure
 from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
 from workbench.views.printed import distribution_figure, marker_figure, training_figure
-from workbench.views.results import metric_title
 from workbench.views.theme import cohort_title, estimate_text
 
 if TYPE_CHECKING:
@@ -40,11 +40,6 @@ if TYPE_CHECKING:
 
 TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
 FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
-_SHOWN = {
-    "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
-    "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
-}
-"""Metrics of the notebook's tables; `experiment.results` holds all."""
 
 
 def cohort_table(experiment: Experiment) -> pd.DataFrame:
@@ -157,7 +152,7 @@ def _result_table(experiment: Experiment, kind: str) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
-    shown = table[table["metric"].isin(_SHOWN[kind])]
+    shown = table[table["metric"].isin(shown_in(Place.NOTEBOOK, kind))]
     texts = [
         "not estimable" if pd.isna(row[value]) else estimate_text(row[value], row["low"], row["high"])
         for _, row in shown.iterrows()
