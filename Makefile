@@ -39,6 +39,7 @@ check: venv
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --config .importlinter-acyclic.ini
 
 bench: venv
 	@$(PY) -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m "slow or not slow"

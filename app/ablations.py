@@ -13,12 +13,14 @@ import panel as pn
 from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
+from workbench.contracts import MARKER_TASK
 from workbench.errors import WorkbenchError
 from workbench.evaluation.ablation import Deltas, ablation_deltas, join_deltas
-from workbench.evaluation.metrics import Place, Task, shown_in
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
 from workbench.records.sweep_cells import SweepCell, comparable, sweep_cells
-from workbench.records.sweeps import SweepPlan, list_plans, read_plan
+from workbench.records.sweep_plan import SweepPlan, list_plans, read_plan
 from workbench.views.ablation_tables import (
     cell_matrix,
     completeness,
@@ -29,7 +31,6 @@ from workbench.views.ablation_tables import (
     outcome_title,
 )
 from workbench.views.forest import ORDERS, forest_figure, forest_rows
-from workbench.views.theme import cohort_title
 
 REFRESH_MS = 10_000
 """Time between two looks at the runs of the sweep."""
@@ -238,7 +239,7 @@ class AblationsPage(pn.viewable.Viewer):
         heading = pn.pane.HTML(_HEADING.format(escape(block)), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
         if rows.empty:
             return pn.Column(heading, pn.pane.HTML(_small("Only one condition: nothing to compare.")), margin=0)
-        marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(shown_in(Place.OUTCOME, Task.MARKERS)).any()
+        marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(shown_in(Place.OUTCOME, MARKER_TASK)).any()
         curves = self._curves(cells, deltas.reference) if marked else ""
         figure = forest_figure(
             rows, metric=metric, of=of, subtitle=subtitle, name=self.state.theme, against=deltas.reference

@@ -14,12 +14,12 @@ from app.state import SPLITS, AppState, parse_position
 from app.store import Store
 from workbench.cohort.table import INFO_FILE, Cohort
 from workbench.errors import WorkbenchError
+from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.records.spec import POOLED
 from workbench.views.case_panel import CasePanel
 from workbench.views.case_table import cohort_table, column_digits, facts_html, run_table, worst_first
 from workbench.views.case_view import CaseView, open_case
 from workbench.views.keyboard import Keyboard
-from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.views.viewer_bundle import VIEWER_FILE, viewer_problem
 
 _COHORT = "cohort:"

@@ -12,14 +12,15 @@ from app.figures import figure_box, figure_pane
 from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
+from workbench.contracts import SEGMENTATION
 from workbench.errors import WorkbenchError
-from workbench.evaluation.metrics import Place, Task, metric_title, shown_in
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
 from workbench.views.results import forest, metric_distribution
 from workbench.views.tables import cautions, headline_title, unequal_budgets
-from workbench.views.theme import cohort_title
 
 
 class ComparisonPanel(pn.viewable.Viewer):
@@ -32,7 +33,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         self.title = pn.pane.HTML("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
         self.metric = pn.widgets.Select(
             label="Metric",
-            options={metric_title(m): m for m in shown_in(Place.DASHBOARD, Task.SEGMENTATION)},
+            options={metric_title(m): m for m in shown_in(Place.DASHBOARD, SEGMENTATION)},
             width=200,
             margin=(0, 12, 0, 0),
         )

@@ -15,6 +15,7 @@ from app.pairs import pair_figure
 from app.state import SPLITS, AppState
 from app.store import Store
 from workbench.cohort.phantom.posterior import best_possible
+from workbench.cohort.table import cohort_title
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import WorkbenchError
 from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
@@ -33,7 +34,6 @@ from workbench.views.curves import (
     roc_figure,
 )
 from workbench.views.tables import marker_table, marker_title
-from workbench.views.theme import cohort_title
 
 _NEGATIVE = {"idh": "wild type", "codel": "intact", "tert": "wild type", "mgmt": "unmethylated"}
 _TABLE_STYLE = """

@@ -10,11 +10,11 @@ import panel as pn
 from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.records.index import RunRow
 from workbench.records.spec import EXTENDED, IMPORTED, POOLED
 from workbench.views.tables import budget_text, duration_text, state_cell, time_text
-from workbench.views.theme import cohort_title
 from workbench.views.training import training_curves
 
 _FACTS = """<style>

@@ -12,6 +12,7 @@ import panel as pn
 from app.figures import figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
+from workbench.cohort.table import cohort_title
 from workbench.contracts import PRETRAINING
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics import Better, Place, metric, shown_in
@@ -31,7 +32,6 @@ from workbench.views.feature_plot import feature_figure
 from workbench.views.results import forest
 from workbench.views.robustness import judgement_title, number_figure, score_title, subset_heatmap, subset_title, unequal_cases
 from workbench.views.tables import cautions, unequal_budgets
-from workbench.views.theme import cohort_title
 
 JUDGED_SPLITS = ("test", "external")
 HOW = "`workbench robustness RUN` judges a run that was made without it (`subsets=none`)."

@@ -156,7 +156,7 @@ def sweep_runs(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def small_sweep(sweep_runs: Path, tmp_path: Path) -> Path:
     """A copy of its four cells of `mts_unet`, all completed (baseline and no_attention, two folds), that a test may break."""
-    from workbench.records.sweeps import plan_path, read_plan
+    from workbench.records.sweep_plan import plan_path, read_plan
 
     plan = read_plan(sweep_runs, "attention")
     cells = tuple(cell for cell in plan.cells if cell.method == "mts_unet")

@@ -21,7 +21,7 @@ from workbench.cohort.table import TRUTH_FILE, Cohort, CohortInfo
 from workbench.contracts import MARKER_POSITIVE
 from workbench.files import write_json, write_parquet
 from workbench.records.run_folder import RunFolder, run_id
-from workbench.records.sweeps import SweepPlan, write_plan
+from workbench.records.sweep_plan import SweepPlan, write_plan
 
 PRESENT = "t1+t1c+t2+flair"
 REGIONS = {"WT": 0.86, "TC": 0.78, "ET": 0.72, "ED": 0.74, "NCR": 0.6}

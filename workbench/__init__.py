@@ -24,9 +24,9 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 _EXPORTS = {
     "Cohort": "workbench.cohort.table",
     "Experiment": "workbench.experiments.experiment",
-    "ExperimentParameters": "workbench.experiments.parameters",
+    "ExperimentParameters": "workbench.setup.parameters",
     "RadiomicsExperiment": "workbench.experiments.radiomics",
-    "compare": "workbench.experiments.comparison",
+    "compare": "workbench.reports.comparison",
     "create_model": "workbench.models.registry",
     "list_models": "workbench.models.catalogue",
 }

@@ -100,7 +100,7 @@ app.add_typer(sweeps_app)
 @app.command()
 def viewer() -> None:
     """Fetch the volume viewer's JavaScript file from the npm registry (the one download this program makes)."""
-    from workbench.experiments.serving import app_folder
+    from workbench.commands.serving import app_folder
     from workbench.views.viewer_bundle import install_viewer
 
     print_value(install_viewer(app_folder()))
@@ -109,7 +109,7 @@ def viewer() -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine offers: versions, devices, memory, browser viewer; exit 1 where something essential is missing."""
-    from workbench.experiments.doctor import examine
+    from workbench.commands.doctor import examine
 
     findings = examine()
     if as_json:
@@ -132,7 +132,7 @@ def serve(
     runs: Runs = Path("runs"),
 ) -> None:
     """Serve the dashboard on this machine."""
-    from workbench.experiments.serving import serve_app
+    from workbench.commands.serving import serve_app
 
     serve_app(port=port, address=address, runs=runs)
 

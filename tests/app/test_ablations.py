@@ -17,7 +17,7 @@ from app.store import Store
 from workbench.evaluation.ablation import ablation_deltas
 from workbench.files import write_json
 from workbench.records.sweep_cells import comparable, sweep_cells
-from workbench.records.sweeps import plan_path, read_plan
+from workbench.records.sweep_plan import plan_path, read_plan
 
 pn.extension("tabulator", design="bootstrap")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workbench.experiments.mixture import cost_table
+from workbench.steps.cost import cost_table
 
 
 @pytest.mark.slow

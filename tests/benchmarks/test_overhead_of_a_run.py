@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from workbench.cohort.table import Cohort
-from workbench.experiments.parameters import ExperimentParameters
+from workbench.setup.parameters import ExperimentParameters
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "unet.ipynb"
 VALUES: dict[str, Any] = {

@@ -13,7 +13,8 @@ import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from workbench.views.feature_plot import FEATURES_FILE, feature_figure
+from workbench.records.run_folder import FEATURES_FILE
+from workbench.views.feature_plot import feature_figure
 
 pytestmark = pytest.mark.browser
 

@@ -19,11 +19,11 @@ from workbench.cohort.readers import import_cohort
 from workbench.cohort.show import fingerprint_tables, tumour_volumes
 from workbench.cohort.table import CASES_FILE, Cohort, CohortInfo
 from workbench.errors import InputError, ParameterError, WorkbenchError
-from workbench.experiments.contamination import judge
 from workbench.models.seen import Seen, seen_cohort
 from workbench.prepare.images import native_labels
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
+from workbench.setup.contamination import judge
 
 SHAPE = (20, 24, 18)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -16,10 +16,10 @@ from workbench.cohort.table import Cohort
 from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.parameters import ExperimentParameters, applicable
 from workbench.inference.predict import predict_case
 from workbench.inference.subsets import predict_subsets
 from workbench.models.catalogue import card, list_models
+from workbench.setup.parameters import ExperimentParameters, applicable
 
 QUICK = {
     "size": "demo", "spacing": 4.0, "epochs": 2, "steps_per_epoch": 1, "validate_every": 2, "resamples": 100, "maps": 0,

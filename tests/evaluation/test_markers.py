@@ -11,10 +11,11 @@ import statsmodels.api as sm
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
+from workbench.contracts import MARKER_TASK
 from workbench.errors import InputError, ParameterError
 from workbench.evaluation.intervals import resample_weights
 from workbench.evaluation.markers import COLUMNS, auc_interval, class_rows, make_sample, marker_metrics, metric_values, sample_of
-from workbench.evaluation.metrics import Task, metrics_of
+from workbench.evaluation.metrics import metrics_of
 
 
 def rows(n: int = 100, *, seed: int = 0, slope: float = 0.7, per_subject: int = 1, decimals: int | None = None) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def test_every_metric_agrees_with_scikit_learn_and_statsmodels(seed: int, thresh
     table = marker_metrics(frame, threshold=threshold)
     assert tuple(table.columns) == COLUMNS
     expected = oracle(*(frame[name].to_numpy() for name in ("truth", "probability", "logit")), threshold)
-    assert tuple(table["metric"]) == tuple(metrics_of(Task.MARKERS)) == tuple(expected)
+    assert tuple(table["metric"]) == tuple(metrics_of(MARKER_TASK)) == tuple(expected)
     for metric, value in zip(table["metric"], table["value"], strict=True):
         assert value == pytest.approx(expected[metric], abs=1e-7), metric
     inside = table[table["metric"] != "ece"]

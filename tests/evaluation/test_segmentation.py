@@ -17,8 +17,9 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 from scipy import ndimage
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
+from workbench.contracts import SEGMENTATION
 from workbench.errors import InputError, ParameterError
-from workbench.evaluation.metrics import Task, metrics_of
+from workbench.evaluation.metrics import metrics_of
 from workbench.evaluation.segmentation import bounding_box, case_metrics, hausdorff95
 from workbench.geometry import Grid
 from workbench.labels import region_mask
@@ -46,7 +47,7 @@ def box(x: slice, y: slice, z: slice, label: int = 1) -> np.ndarray:
 def scores(prediction: np.ndarray, truth: np.ndarray, region: str = "NCR", brain: np.ndarray | None = None) -> dict[str, float]:
     brain = np.ones(SHAPE, bool) if brain is None else brain
     table = case_metrics(prediction, truth, brain, GRID, [region])
-    assert tuple(table["metric"]) == tuple(metrics_of(Task.SEGMENTATION))
+    assert tuple(table["metric"]) == tuple(metrics_of(SEGMENTATION))
     return dict(zip(table["metric"], table["value"], strict=True))
 
 

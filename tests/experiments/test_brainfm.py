@@ -14,15 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
-from workbench.experiments import application, fold_models
+from workbench.experiments import application
 from workbench.experiments.application import predict_cohort
-from workbench.experiments.collapse import collapse_report
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.renaming import renamed_sequences
 from workbench.models.modality_embedding import HEADER
 from workbench.models.modality_text import PHRASES
 from workbench.models.registry import create_model
+from workbench.reports.pretraining import collapse_report
+from workbench.setup.parameters import ExperimentParameters
+from workbench.steps import fold_models
+from workbench.steps.renamed_sequences import renamed_sequences
 
 SMALL: dict[str, Any] = {
     "size": "demo", "spacing": 4.0, "patch": 64, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100,

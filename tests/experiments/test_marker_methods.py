@@ -16,10 +16,11 @@ from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.application import PREDICTED_BY_FILE, predict_cohort
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.neighbours import neighbours
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.validation import Validation
 from workbench.files import read_json, write_json
+from workbench.reports.neighbours import neighbours
+from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.setup_notes import marker_notes, note_setup
+from workbench.steps.validation_score import Validation
 
 SMALL = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 1,
@@ -128,7 +129,7 @@ def test_grades_two_and_three_alone_are_one_class_of_grade_four_against_the_othe
     shutil.copy(unmasked.folder / "folds.json", cohort.folder / "folds.json")
     found = experiment(cohort, tmp_path, markers="idh,grade")
     assert found.markers == ("idh",)
-    assert any("'grade' is 2 or 3 in every training case" in note for note in found.notes)
+    assert any("'grade' is 2 or 3 in every training case" in note for note in marker_notes(found))
     assert experiment(cohort, tmp_path, markers="idh,grade", grade_classes=3).markers == ("idh", "grade")
 
 
@@ -142,9 +143,11 @@ def test_oversampling_and_class_weights_balance_a_marker_once(unmasked: Cohort, 
     assert weighted.model.marker_weights["idh"][1] > 1.2
     both = experiment(cohort, tmp_path, markers="idh", oversample="idh")
     assert both.model.marker_weights["idh"].tolist() == pytest.approx([1, 1])
+    note_setup(both)
     assert not any("oversample" in note for note in both.notes)
     other = experiment(cohort, tmp_path, markers="idh", oversample="tert")
     assert other.model.marker_weights["idh"].tolist() == weighted.model.marker_weights["idh"].tolist()
+    note_setup(other)
     assert any("oversample=tert changes nothing" in note for note in other.notes)
 
 

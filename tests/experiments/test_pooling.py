@@ -14,12 +14,12 @@ import pytest
 from workbench.errors import InputError, RunError
 from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.thresholds import ALL_FOLDS, by_fold, validation_thresholds, youden_threshold
-from workbench.experiments.comparison import compare
-from workbench.experiments.headlines import headline
 from workbench.experiments.pooling import mean_markers, pool
 from workbench.files import write_json, write_parquet
 from workbench.records.index import read_row
 from workbench.records.run_folder import RunFolder
+from workbench.reports.comparison import compare
+from workbench.steps.headline import headline
 
 
 @pytest.fixture(scope="module")

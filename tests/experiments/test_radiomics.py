@@ -15,15 +15,15 @@ import pytest
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, ParameterError, RunError
-from workbench.experiments.application import predict_cohort
-from workbench.experiments.comparison import compare
-from workbench.experiments.parameters import ExperimentParameters, applicable
+from workbench.experiments.application import predict_cohort, predict_radiomics
 from workbench.experiments.radiomics import RadiomicsExperiment
-from workbench.experiments.radiomics_refit import FEATURES_FILE, predict_radiomics
+from workbench.experiments.radiomics_refit import FEATURES_FILE
 from workbench.files import read_json, write_json, write_parquet
 from workbench.prepare.images import native_labels
 from workbench.records.pretrained import PRETRAINED_FILE
 from workbench.records.run_folder import RunFolder
+from workbench.reports.comparison import compare
+from workbench.setup.parameters import ExperimentParameters, applicable
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from workbench.contracts import PRETRAINING, Batch, Prediction
 from workbench.errors import InputError, ParameterError
-from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.amaes import Amaes
 from workbench.models.amaes_pretrain import AmaesPretrain
 from workbench.models.amaes_unet import FIRST, LightDecoder
@@ -20,6 +19,7 @@ from workbench.models.pretrained_file import save_encoder
 from workbench.models.registry import create_model
 from workbench.models.seen import Seen
 from workbench.sampling.augmentation import AugmentationSettings, apply, draw
+from workbench.setup.parameters import ExperimentParameters
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 

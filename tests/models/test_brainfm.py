@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import SEGMENTATION, Batch
 from workbench.errors import InputError, ParameterError
-from workbench.experiments.parameters import ExperimentParameters
 from workbench.explain.gradcam import gradcam
 from workbench.models.brainfm import BrainFM
 from workbench.models.brainfm_encoder import Attention, ConditionalLayerNorm, buckets, sinusoids
@@ -26,6 +25,7 @@ from workbench.models.modality_text import PHRASES
 from workbench.models.pretrained_file import save_encoder
 from workbench.models.registry import create_model, flops
 from workbench.models.seen import Seen
+from workbench.setup.parameters import ExperimentParameters
 from workbench.training.schedule import set_trainable
 
 GIVEN = ("t1", "t1c", "t2", "flair")

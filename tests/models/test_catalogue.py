@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from workbench.errors import ParameterError
-from workbench.experiments import parameters as experiment_parameters
 from workbench.models import catalogue
 from workbench.models.catalogue import ModelCard, card, list_models
 from workbench.models.options import OPTIONS, build_options, demo_options, options_class
 from workbench.models.options_networks import nnunet_levels
 from workbench.models.registry import create_model, flops, model_options
+from workbench.setup import parameters as experiment_parameters
 
 DESIGN_NAMES = [
     "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "brainfm_pretrain", "mmformer",

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from workbench.contracts import Batch
 from workbench.errors import ParameterError
-from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.losses import segmentation_loss
 from workbench.models.m4oe import M4oE
 from workbench.models.m4oe_blocks import Expand, ExpertBlock, Experts, ExpertStage
 from workbench.models.registry import create_model
+from workbench.setup.parameters import ExperimentParameters
 
 GIVEN = ("t1", "t1c", "t2", "flair")
 TINY = {"width": 12, "window": 2, "checkpointing": False}

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.contracts import Batch
-from workbench.experiments.parameters import ExperimentParameters
 from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
 from workbench.models.mmformer import MMFormer
 from workbench.models.mmformer_blocks import Encoder, Transformer, tokens_read, tokens_to_volume, upsample
 from workbench.models.registry import create_model, flops, paper_model
+from workbench.setup.parameters import ExperimentParameters
 
 GIVEN = ("flair", "t1c", "t1", "t2")
 TINY = {"width": 2, "embedding": 8, "heads": 2, "mlp": 8, "positions": 32, "dropout": 0.0}

@@ -9,9 +9,9 @@ import papermill
 import pytest
 
 from workbench.contracts import PRETRAINING
-from workbench.experiments.execution import check_notebook
-from workbench.experiments.parameters import ExperimentParameters, applicable, cell_fields, cell_source
+from workbench.execution.notebook import check_notebook
 from workbench.models.catalogue import card, list_models
+from workbench.setup.parameters import ExperimentParameters, applicable, cell_fields, cell_source
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 METHODS = [entry.name for entry in list_models()]

@@ -18,9 +18,9 @@ import pytest
 from papermill.parameterize import parameterize_notebook
 
 from workbench.cohort.table import Cohort
-from workbench.experiments.parameters import applicable
 from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
+from workbench.setup.parameters import applicable
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 TINY = {

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from workbench.cli import app
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort, CohortInfo
-from workbench.experiments.parameters import ExperimentParameters, applicable
-from workbench.experiments.strict_yaml import read_yaml
-from workbench.experiments.sweep_file import plan_sweep
 from workbench.models.catalogue import list_models
-from workbench.records.sweeps import SweepPlan
+from workbench.records.sweep_plan import SweepPlan
+from workbench.setup.parameters import ExperimentParameters, applicable
+from workbench.sweeps.strict_yaml import read_yaml
+from workbench.sweeps.sweep_file import plan_sweep
 
 SWEEPS = Path(__file__).parents[2] / "notebooks" / "sweeps"
 FILES = sorted(path.name for path in SWEEPS.glob("*.yaml"))
@@ -191,7 +191,7 @@ def test_modality_dropout_differs_in_dropout_only(plans: dict[str, SweepPlan]) -
 def test_another_process_elsewhere_finds_the_same_ids(plans: dict[str, SweepPlan], cohort: Path, tmp_path: Path) -> None:
     shutil.copytree(SWEEPS, tmp_path / "copied")
     code = (
-        "import json, sys; from workbench.experiments.sweep_file import plan_sweep\n"
+        "import json, sys; from workbench.sweeps.sweep_file import plan_sweep\n"
         "print(json.dumps({name: [cell.run for cell in plan_sweep(f'copied/{name}', cohort=sys.argv[1], runs='r')[0].cells]"
         " for name in sys.argv[2:]}))"
     )

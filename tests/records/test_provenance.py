@@ -11,6 +11,7 @@ import pytest
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import RunError
+from workbench.execution.pruning import Policy, plan_pruning, prune
 from workbench.files import file_digest, read_json, write_json
 from workbench.records.lineage import lineage, lineage_lines
 from workbench.records.provenance import (
@@ -23,7 +24,6 @@ from workbench.records.provenance import (
     split_digest,
     write_artefacts,
 )
-from workbench.records.pruning import Policy, plan_pruning, prune
 from workbench.records.run_folder import RunFolder
 
 FILES = (

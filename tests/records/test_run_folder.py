@@ -17,7 +17,7 @@ import pytest
 
 from workbench.errors import RunError, RunHeldError
 from workbench.files import write_json
-from workbench.records.processes import alive, processes_of
+from workbench.jobs.processes import alive, processes_of
 from workbench.records.run_folder import RunFolder, run_id
 from workbench.records.status import TRANSITIONS, effective_state, is_alive, is_held, pid_scope, process_created
 

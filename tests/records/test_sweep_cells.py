@@ -11,7 +11,7 @@ import pytest
 from workbench.errors import RunError
 from workbench.evaluation.ablation import ablation_deltas
 from workbench.records.sweep_cells import ALL, comparable, counts, sweep_cells
-from workbench.records.sweeps import SweepPlan, read_plan
+from workbench.records.sweep_plan import SweepPlan, read_plan
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from bokeh.models.sources import ColumnDataSource
 from bokeh.plotting import figure as bokeh_figure
 
 from workbench.evaluation.intervals import Interval
+from workbench.records.run_folder import FEATURES_FILE
 from workbench.views.feature_plot import (
     ALL,
-    FEATURES_FILE,
     feature_figure,
     feature_points,
     feature_scatters,

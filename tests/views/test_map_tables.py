@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from workbench.records.run_folder import ATTRIBUTION_FILE
 from workbench.views.case_table import facts_html
 from workbench.views.case_view import open_case
 from workbench.views.map_figures import attribution_figure, weight_figure
 from workbench.views.map_names import map_order, map_title
 from workbench.views.map_stills import map_figure
-from workbench.views.map_tables import ATTRIBUTION_FILE, attribution_table, read_map_table, weight_table
+from workbench.views.map_tables import attribution_table, read_map_table, weight_table
 
 ATTRIBUTION = pd.DataFrame(
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from workbench.cohort.table import cohort_title
 from workbench.evaluation.markers import make_sample, marker_metrics
 from workbench.evaluation.summaries import headline, summarise_segmentation
 from workbench.records.index import RunRow, list_runs
@@ -23,7 +24,7 @@ from workbench.views.tables import (
     time_text,
     unequal_budgets,
 )
-from workbench.views.theme import STATE_SIGNS, THEMES, cohort_title, colour, places
+from workbench.views.theme import STATE_SIGNS, THEMES, colour, places
 from workbench.views.training import thin, training_curves
 
 

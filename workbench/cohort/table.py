@@ -320,3 +320,16 @@ def _broken_rules(table: pd.DataFrame, info: CohortInfo) -> list[Problem]:
 
 
 assert set(MARKERS) <= set(SUBJECT_COLUMNS)
+
+
+def cohort_title(name: str, phantom: bool) -> str:
+    """The cohort as it stands on figures and tables: a phantom always says that it is one.
+
+    >>> cohort_title("demo", True)
+    'phantom cohort demo'
+    >>> cohort_title("phantom-mixed", True)
+    'phantom-mixed cohort'
+    """
+    if not phantom:
+        return name
+    return f"{name} cohort" if name.startswith("phantom") else f"phantom cohort {name}"

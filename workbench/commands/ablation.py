@@ -23,7 +23,7 @@ def ablation(
 ) -> None:
     """Print what each switch of a sweep changes: paired deltas, intervals, tests. Exit 1: something was refused."""
     from workbench.evaluation.metrics import metric_title
-    from workbench.experiments.ablation import AblationReview
+    from workbench.reports.ablation_review import AblationReview
     from workbench.views.ablation_tables import completeness, delta_notes, delta_table, failures
 
     review = AblationReview(runs, sweep, split=split, against=against, outcomes=outcomes)

@@ -19,7 +19,7 @@ Out = Annotated[Path, typer.Option("--out", help="folder to write")]
 @export_app.command("csv")
 def export_csv(folders: RunFolders, out: Out) -> None:
     """CSV tables: every case, and the summaries with their intervals; a data dictionary beside them."""
-    from workbench.experiments.export_csv import export_csv as export
+    from workbench.exchange.export_csv import export_csv as export
 
     print_value(str(export(folders, out)))
 
@@ -32,7 +32,7 @@ def export_mlflow(
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="also the checkpoints")] = False,
 ) -> None:
     """MLflow: parameters, scalars over steps, results with intervals, artefacts. Repeating it adds only what is new."""
-    from workbench.experiments.export_mlflow import export_mlflow as export
+    from workbench.exchange.export_mlflow import export_mlflow as export
 
     done = export(folders, out, tracking_uri=tracking_uri, checkpoints=checkpoints)
     say(f"{done.added} runs added, {done.there} were there already")
@@ -42,7 +42,7 @@ def export_mlflow(
 @export_app.command("bids-derivatives")
 def export_bids(folders: RunFolders, out: Out) -> None:
     """BIDS derivatives: predicted masks as *_dseg.nii.gz with label tables, marker probabilities as TSV."""
-    from workbench.experiments.export_bids import export_bids as export
+    from workbench.exchange.export_bids import export_bids as export
 
     print_value(str(export(folders, out)))
 
@@ -68,7 +68,7 @@ def import_predictions(
     quiet: Annotated[bool, typer.Option(help="no progress")] = False,
 ) -> None:
     """Make a run of predictions that were made elsewhere: judged by the same code, in the same tables. Prints the run folder."""
-    from workbench.experiments.importing import import_predictions as import_them
+    from workbench.exchange.imported_run import import_predictions as import_them
 
     run = import_them(
         folder, cohort, name, pattern=pattern, labels=labels, probabilities=probabilities, fold=fold, split=split,

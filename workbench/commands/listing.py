@@ -19,8 +19,8 @@ def list_all_runs(context: typer.Context, runs: Runs = Path("runs"), as_json: Js
     context.obj = (runs, as_json)
     if context.invoked_subcommand:
         return
-    from workbench.experiments.headlines import headline
     from workbench.records.index import list_runs
+    from workbench.steps.headline import headline
 
     rows = list_runs(runs)
     if as_json:
@@ -80,9 +80,9 @@ def prune(
     parents of derived runs, unreadable folders and symbolic links stay. Beside whole runs of no named experiment goes what a
     killed `verify` left, and with --older-than the logs of schedules.
     """
-    from workbench.records.pruning import Policy, describe, plan_pruning
-    from workbench.records.pruning import prune as carry_out
-    from workbench.records.timing import parse_interval
+    from workbench.execution.pruning import Policy, describe, plan_pruning
+    from workbench.execution.pruning import prune as carry_out
+    from workbench.schedules.timing import parse_interval
 
     folder, as_json = runs or context.obj[0], as_json or context.obj[1]
     if not folder.is_dir():

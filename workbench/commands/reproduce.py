@@ -11,7 +11,7 @@ from workbench.commands.printing import PLAIN, Json, RunArgument, as_pairs, prin
 from workbench.errors import ParameterError
 
 if TYPE_CHECKING:
-    from workbench.experiments.verify import Verification
+    from workbench.execution.verification import Verification
     from workbench.records.provenance import FileCheck
 
 reproduce_app = typer.Typer(**PLAIN)
@@ -34,7 +34,7 @@ def rerun(
     quiet: Annotated[bool, typer.Option(help="no progress")] = False,
 ) -> None:
     """Make a run again from its spec.json alone: parameters, cohort, split, seed, threads. Prints the new run folder last."""
-    from workbench.experiments.rerun import rerun as make_again
+    from workbench.execution.rerun import rerun as make_again
 
     finished = make_again(
         folder, runs=runs, experiment=experiment, cohort=cohort, values=as_pairs(parameter or [], "-p"), timeout=timeout,
@@ -63,8 +63,8 @@ def verify(
         if again or tolerance or cohort or parameter or keep:
             raise ParameterError("--files reads the run's own files; it goes with no rerun and no option of one")
         _verify_files(folder, as_json)
-    from workbench.experiments.verify import tolerances, verify_by_rerun
-    from workbench.experiments.verify import verify as compare
+    from workbench.execution.verification import tolerances, verify_by_rerun
+    from workbench.execution.verification import verify as compare
 
     limits = tolerances(as_pairs(tolerance or [], "--tolerance"))
     if again is not None:

@@ -31,7 +31,7 @@ def run(
 
     `-p fold=all` runs every fold, then pools their test cases in a run of its own.
     """
-    from workbench.experiments.parameters import ExperimentParameters, cell_source
+    from workbench.setup.parameters import ExperimentParameters, cell_source
 
     values: dict[str, Any] = as_pairs(parameter or [], "-p")
     for name, given in (("cohort", cohort), ("runs", str(runs) if "runs" not in values else "")):
@@ -47,11 +47,11 @@ def run(
         print_value(cell_source(method))
         return
     if every_fold:
-        from workbench.experiments.crossvalidation import cross_validate
+        from workbench.execution.cross_validation import cross_validate
 
         print_value(str(cross_validate(method, values, timeout=timeout, progress=not quiet, say=say).folder))
         return
-    from workbench.experiments.execution import RunFailedError, run_notebook
+    from workbench.execution.notebook import RunFailedError, run_notebook
 
     try:
         finished = run_notebook(method, values, timeout=timeout, progress=not quiet)
@@ -71,8 +71,8 @@ def extend(
     quiet: Annotated[bool, typer.Option(help="no progress")] = False,
 ) -> None:
     """Train a completed run further, as a run of its own; its learning rate warms up and decays once more."""
-    from workbench.experiments.execution import RunFailedError
-    from workbench.experiments.extending import extend_run
+    from workbench.execution.extension import extend_run
+    from workbench.execution.notebook import RunFailedError
 
     try:
         finished = extend_run(folder, as_pairs(parameter or [], "-p"), timeout=timeout, progress=not quiet)
@@ -93,7 +93,7 @@ def say_failure(details: Mapping[str, Any] | None) -> None:
 @runs_app.command()
 def cancel(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     """Cancel a run: it saves a checkpoint, then its processes are ended."""
-    from workbench.records.processes import cancel as cancel_run
+    from workbench.jobs.processes import cancel as cancel_run
     from workbench.records.run_folder import RunFolder
 
     run = RunFolder.open(folder)
@@ -121,7 +121,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare runs pairwise on the same subjects: paired differences with intervals, tests, Holm correction."""
-    from workbench.experiments.comparison import compare as compare_runs
+    from workbench.reports.comparison import compare as compare_runs
 
     table = compare_runs(*folders, split=split)
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
@@ -134,7 +134,7 @@ def robustness(
     as_json: Json = False,
 ) -> None:
     """Judge runs under every subset of their cases' sequences, where that is not done yet; print the means."""
-    from workbench.experiments.robustness import robustness_of
+    from workbench.experiments.reopening import robustness_of
 
     table = robustness_of(folders, split=split)
     if table.empty and not as_json:

@@ -14,8 +14,8 @@ from workbench.commands.printing import PLAIN, Json, Runs, as_pairs, print_value
 from workbench.errors import ParameterError
 
 if TYPE_CHECKING:
-    from workbench.experiments.ticking import Ticker
-    from workbench.records.schedules import Schedule, ScheduleRow
+    from workbench.schedules.schedule import Schedule, ScheduleRow
+    from workbench.schedules.ticker import Ticker
 
 schedule_app = typer.Typer(help="Run sweeps and methods at set times: nightly reruns that nobody has to watch.", **PLAIN)
 
@@ -56,8 +56,8 @@ def schedule_add(
 
     Everything is checked now: times, files, cohort, method and parameters.
     """
-    from workbench.experiments.scheduling import STAMP, make_schedule
-    from workbench.records.schedules import Notification, check_new, write_schedule
+    from workbench.schedules.check import STAMP, make_schedule
+    from workbench.schedules.schedule import Notification, check_new, write_schedule
 
     for option, value, known in (
         ("--catch-up", catch_up, ("skip", "one", "all")),
@@ -127,7 +127,7 @@ def _check_arguments(kind: str, arguments: list[str]) -> None:
 @schedule_app.command("list")
 def schedule_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """List all schedules: what, when, next time, last outcome; one that cannot be read is listed with the reason."""
-    from workbench.records.schedules import list_schedules
+    from workbench.schedules.schedule import list_schedules
 
     rows = [_row(runs, row) for row in list_schedules(runs)]
     if as_json:
@@ -158,7 +158,7 @@ def schedule_list(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 @schedule_app.command("show")
 def schedule_show(name: Name, runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Show one schedule: its document, its next five times, its last outcome."""
-    from workbench.records.schedules import ScheduleRow, read_schedule
+    from workbench.schedules.schedule import ScheduleRow, read_schedule
 
     schedule = read_schedule(runs, name)
     row = _row(runs, ScheduleRow(name, schedule))
@@ -190,9 +190,9 @@ def schedule_history(
     as_json: Json = False,
 ) -> None:
     """Show what became of each scheduled time, newest last. The history of a removed schedule stays."""
-    from workbench.records.occurrences import history_path
-    from workbench.records.schedules import check_name, read_schedule
-    from workbench.records.unwatched import known_history
+    from workbench.schedules.occurrences import history_path
+    from workbench.schedules.schedule import check_name, read_schedule
+    from workbench.schedules.unwatched import known_history
 
     check_name(name)
     if not history_path(runs, name).exists():
@@ -212,7 +212,7 @@ def schedule_history(
 @schedule_app.command("pause")
 def schedule_pause(name: Name, runs: Runs = Path("runs")) -> None:
     """Keep a schedule from being due; what is running goes on."""
-    from workbench.records.schedules import pause
+    from workbench.schedules.schedule import pause
 
     paused = pause(runs, name)
     say(f"paused until `workbench schedule resume {name}`; what is running goes on")
@@ -222,7 +222,7 @@ def schedule_pause(name: Name, runs: Runs = Path("runs")) -> None:
 @schedule_app.command("resume")
 def schedule_resume(name: Name, runs: Runs = Path("runs")) -> None:
     """Let a paused schedule be due again; the times of the pause are not caught up on."""
-    from workbench.records.schedules import resume
+    from workbench.schedules.schedule import resume
 
     schedule = resume(runs, name)
     say(f"next: {_next(schedule)}")
@@ -232,7 +232,7 @@ def schedule_resume(name: Name, runs: Runs = Path("runs")) -> None:
 @schedule_app.command("remove")
 def schedule_remove(name: Name, runs: Runs = Path("runs")) -> None:
     """Remove a schedule; its history and its runs stay, and what is running goes on."""
-    from workbench.records.schedules import remove
+    from workbench.schedules.schedule import remove
 
     remove(runs, name)
     print_value(name)
@@ -248,11 +248,11 @@ def schedule_tick(
     as_json: Json = False,
 ) -> None:
     """Start what is due and wait for it; for cron and systemd. Exit 1 where anything failed."""
-    from workbench.experiments.ticking import Ticker, anything_due
-    from workbench.records.occurrences import stamp
-    from workbench.records.processes import start
-    from workbench.records.schedules import schedules_folder
-    from workbench.records.units import tick_command
+    from workbench.jobs.processes import start
+    from workbench.schedules.occurrences import stamp
+    from workbench.schedules.schedule import schedules_folder
+    from workbench.schedules.ticker import Ticker, anything_due
+    from workbench.schedules.units import tick_command
 
     if detach:
         names = anything_due(runs)
@@ -279,8 +279,8 @@ def schedule_serve(
     look_every: Annotated[float, typer.Option(help="seconds between two looks", min=1, max=60)] = 10.0,
 ) -> None:
     """Start what is due, until stopped by Ctrl-C or SIGTERM. Schedules may be added, changed and removed meanwhile."""
-    from workbench.experiments.ticking import Ticker
-    from workbench.records.schedules import list_schedules
+    from workbench.schedules.schedule import list_schedules
+    from workbench.schedules.ticker import Ticker
 
     ticker = Ticker(runs, _tell)
     for row in list_schedules(runs):
@@ -331,7 +331,7 @@ def _serve(ticker: Ticker, look_every: float) -> None:
 @schedule_app.command("units")
 def schedule_units(runs: Runs = Path("runs"), as_json: Json = False) -> None:
     """Print a systemd service and timer, and a crontab line, to copy; they look for what is due every minute."""
-    from workbench.records.units import UNIT, crontab_line, service_unit, timer_unit
+    from workbench.schedules.units import UNIT, crontab_line, service_unit, timer_unit
 
     service, timer, line = service_unit(runs), timer_unit(), crontab_line(runs)
     if as_json:
@@ -348,9 +348,9 @@ def schedule_units(runs: Runs = Path("runs"), as_json: Json = False) -> None:
 
 def _row(runs: Path, row: ScheduleRow) -> dict[str, Any]:
     """One schedule as `list` shows it."""
-    from workbench.records.occurrences import due, read_claims
-    from workbench.records.timing import local_zone
-    from workbench.records.unwatched import known_history
+    from workbench.schedules.occurrences import due, read_claims
+    from workbench.schedules.timing import local_zone
+    from workbench.schedules.unwatched import known_history
 
     schedule = row.schedule
     if schedule is None:

@@ -16,11 +16,11 @@ from workbench.commands.printing import PLAIN, Json, about, as_pairs, print_valu
 from workbench.errors import ParameterError
 
 if TYPE_CHECKING:
-    from workbench.experiments.sweep_estimate import Estimate
-    from workbench.experiments.sweeping import Sweep
-    from workbench.records.executors import Executor, Job
-    from workbench.records.slurm import SlurmOptions
-    from workbench.records.sweeps import SweepPlan
+    from workbench.jobs.executors import Executor, Job
+    from workbench.jobs.slurm import SlurmOptions
+    from workbench.records.sweep_plan import SweepPlan
+    from workbench.sweeps.estimate import Estimate
+    from workbench.sweeps.worker import Sweep
 
 sweeps_app = typer.Typer(**PLAIN)
 
@@ -69,9 +69,9 @@ def sweep(
 
     To try a file in minutes: `-p size=demo --folds 0`. It is then a plan of its own, which the same options join again.
     """
-    from workbench.experiments.sweep_file import TooManyRuns, plan_sweep
-    from workbench.experiments.sweep_overrides import Overrides
-    from workbench.experiments.sweeping import Sweep, pending
+    from workbench.sweeps.overrides import Overrides
+    from workbench.sweeps.sweep_file import TooManyRuns, plan_sweep
+    from workbench.sweeps.worker import Sweep, pending
 
     options = _slurm_options(
         executor, slots, partition=partition, time=time, account=account, qos=qos, gres=gres, cpus_per_task=cpus_per_task,
@@ -94,7 +94,7 @@ def sweep(
     if print_script:
         if options is None:
             raise ParameterError("--print prints a script for SLURM: it goes with --executor slurm")
-        from workbench.records.slurm_script import slurm_script
+        from workbench.jobs.slurm_script import slurm_script
 
         jobs = [one for one in _jobs(plan, where, arguments) if one.name in {cell.run for cell in pending(plan, where)}]
         script = slurm_script(jobs, options, name=plan.name)
@@ -115,7 +115,7 @@ def _slurm_options(executor: str, slots: int, **given: Any) -> SlurmOptions | No
     if executor != "local" and slots:
         raise ParameterError(f"--slots are those of this machine: leave it out with --executor {executor}")
     if executor == "slurm":
-        from workbench.records.slurm import SlurmOptions
+        from workbench.jobs.slurm import SlurmOptions
 
         return SlurmOptions(**given)
     if given:
@@ -150,33 +150,33 @@ def _finish(worker: Sweep, *, as_json: bool) -> None:
 def _executor(name: str, slots: int, threads: int, options: SlurmOptions | None, runs: Path) -> tuple[Executor, int]:
     """The executor, and the CPU threads of a run that names none."""
     if name == "slurm":
-        from workbench.records.slurm_executor import SlurmExecutor
+        from workbench.jobs.slurm_executor import SlurmExecutor
 
         assert options is not None
         cluster = SlurmExecutor(options, runs)
         return cluster, threads or cluster.threads
     if name == "debug":
-        from workbench.experiments.debug_executor import DebugExecutor
+        from workbench.execution.debug_executor import DebugExecutor
 
         return DebugExecutor(), threads
-    from workbench.records.executors import LocalExecutor
-    from workbench.records.slots import SlotPool
+    from workbench.jobs.executors import LocalExecutor
+    from workbench.jobs.slots import SlotPool
 
     pool = SlotPool(slots, threads)
     return LocalExecutor(pool), pool.threads
 
 
 def _jobs(plan: SweepPlan, runs: Path, arguments: tuple[str, ...]) -> list[Job]:
-    from workbench.experiments.sweeping import job_of
+    from workbench.sweeps.worker import job_of
 
     return [job_of(plan, cell, runs, ("--quiet", *arguments)) for cell in plan.cells]
 
 
 def _print_plan(plan: SweepPlan, runs: Path, slots: int, threads: int, *, as_json: bool) -> None:
-    from workbench.experiments.sweep_estimate import estimate
-    from workbench.experiments.sweeping import pending
-    from workbench.records.slots import SlotPool
-    from workbench.records.sweeps import cell_row
+    from workbench.jobs.slots import SlotPool
+    from workbench.records.sweep_plan import cell_row
+    from workbench.sweeps.estimate import estimate
+    from workbench.sweeps.worker import pending
 
     there = next(parent for parent in (runs, *runs.parents) if parent.exists())
     missing = pending(plan, runs)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.evaluation.comparison import holm, require_same_cases, signed_rank
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import MIN_PER_CLASS
-from workbench.evaluation.metrics import Place, Task, shown_in
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.replicates import Scores, auc_difference, mean_difference
 from workbench.evaluation.run_comparison import require_same_truth, split_rows
 from workbench.labels import REGIONS
@@ -164,7 +164,7 @@ def join_deltas(parts: Sequence[Deltas]) -> Deltas:
 def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
     """The cell with only the rows that are compared, each case with all it has."""
     metrics, markers = cell.metrics, cell.markers
-    judges_markers = bool(set(shown_in(Place.OUTCOME, Task.MARKERS)) & set(outcomes))
+    judges_markers = bool(set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes))
     return replace(
         cell,
         metrics=None if metrics is None else split_rows(metrics[metrics["metric"].isin(list(outcomes))], split),

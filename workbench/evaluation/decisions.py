@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import MARKER_TASK
 from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_temperature
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import Sample, log_odds, marker_metrics, sample_of
-from workbench.evaluation.metrics import Place, Task, shown_in
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
 
@@ -187,7 +188,7 @@ def _metrics(sample: Sample, place: Place, threshold: float, resamples: int, see
     """Rows metric, value, low, high, n, n_positive, estimable; all NaN where there is no threshold."""
     usable = threshold if np.isfinite(threshold) else 0.5
     table = marker_metrics(sample, threshold=usable, resamples=resamples, seed=seed)
-    table = table[table["metric"].isin(shown_in(place, Task.MARKERS))]
+    table = table[table["metric"].isin(shown_in(place, MARKER_TASK))]
     if not np.isfinite(threshold):
         table = table.assign(value=np.nan, low=np.nan, high=np.nan, estimable=False)
     columns = ["metric", "value", "low", "high", "n", "n_positive", "estimable"]

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from workbench.contracts import MARKER_POSITIVE
+from workbench.contracts import MARKER_POSITIVE, MARKER_TASK
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation import weighted
 from workbench.evaluation.intervals import (
@@ -33,7 +33,7 @@ from workbench.evaluation.intervals import (
     subject_codes,
     weighted_interval,
 )
-from workbench.evaluation.metrics import Task, in_order, metrics_of
+from workbench.evaluation.metrics import in_order, metrics_of
 
 MIN_PER_CLASS = 10
 """Cases of each class below which a marker metric is 'not estimable'."""
@@ -171,7 +171,7 @@ def metric_values(sample: Sample, weights: Floats, threshold: float | Floats = 0
     values["ece"] = weighted.calibration_error(weights, truth, probability)
     values["calibration_slope"] = weighted.calibration_slope(weights, truth, sample.logit)[0]
     values["calibration_intercept"] = weighted.calibration_in_the_large(weights, truth, sample.logit)
-    return in_order(values, Task.MARKERS)
+    return in_order(values, MARKER_TASK)
 
 
 def marker_metrics(
@@ -200,13 +200,13 @@ def marker_metrics(
     nan = float("nan")
     if not sample.estimable:
         return pd.DataFrame(
-            [(metric, nan, nan, nan, *common, False) for metric in metrics_of(Task.MARKERS)], columns=list(COLUMNS)
+            [(metric, nan, nan, nan, *common, False) for metric in metrics_of(MARKER_TASK)], columns=list(COLUMNS)
         )
     values = metric_values(sample, np.ones((1, n)), threshold)
     draws = metric_values(sample, resample_weights(sample.subjects, resamples, seed), threshold)
     jackknife = metric_values(sample, leave_out_weights(sample.subjects), threshold)
     rows = []
-    for metric, entry in metrics_of(Task.MARKERS).items():
+    for metric, entry in metrics_of(MARKER_TASK).items():
         value, (low, high) = float(values[metric][0]), (nan, nan)
         if n_subjects > 1:
             method: Method = "recentred" if metric == "ece" else "bca"

@@ -12,18 +12,10 @@ from enum import StrEnum
 from math import inf
 from typing import TypeVar
 
+from workbench.contracts import MARKER_TASK, PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError
 
 T = TypeVar("T")
-
-
-class Task(StrEnum):
-    """What is judged: the long table and the function that a metric belongs to."""
-
-    SEGMENTATION = "segmentation"
-    MARKERS = "markers"
-    MARKER_CASES = "marker cases"
-    PRETRAINING = "pretraining"
 
 
 class Kind(StrEnum):
@@ -39,15 +31,15 @@ class Kind(StrEnum):
     PRETEXT = "pretext"
 
     @property
-    def task(self) -> Task:
-        """What is judged by metrics of this kind."""
+    def task(self) -> str:
+        """What is judged by metrics of this kind: SEGMENTATION, MARKER_TASK, PRETRAINING, or single cases of a marker."""
         return _TASKS[self]
 
 
 _TASKS = {
-    Kind.OVERLAP: Task.SEGMENTATION, Kind.DISTANCE: Task.SEGMENTATION, Kind.VOLUME: Task.SEGMENTATION,
-    Kind.RANKING: Task.MARKERS, Kind.DECISION: Task.MARKERS, Kind.CALIBRATION: Task.MARKERS,
-    Kind.CASE_SCORE: Task.MARKER_CASES, Kind.PRETEXT: Task.PRETRAINING,
+    Kind.OVERLAP: SEGMENTATION, Kind.DISTANCE: SEGMENTATION, Kind.VOLUME: SEGMENTATION,
+    Kind.RANKING: MARKER_TASK, Kind.DECISION: MARKER_TASK, Kind.CALIBRATION: MARKER_TASK,
+    Kind.CASE_SCORE: "marker cases", Kind.PRETEXT: PRETRAINING,
 }  # fmt: skip
 
 
@@ -98,7 +90,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """What is judged by it."""
         return self.kind.task
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKERS, SEGMENTATION
 from workbench.evaluation.intervals import RESAMPLES, mean_intervals
 from workbench.evaluation.markers import auc_interval
-from workbench.evaluation.metrics import TRUE_CLASS, Better, Task, metric, metrics_of
+from workbench.evaluation.metrics import TRUE_CLASS, Better, metric, metrics_of
 from workbench.evaluation.summaries import summarise_segmentation
 from workbench.labels import REGIONS
 
@@ -191,7 +191,7 @@ def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
 def judgements(metrics: pd.DataFrame, markers: pd.DataFrame) -> list[str]:
     """What a subset evaluation can be judged by: 'dice:WT', 'hd95:WT', ..., 'auc:idh:mutant', ..., in the house's order."""
     found = {(str(name), str(region)) for name, region in metrics[["metric", "region"]].drop_duplicates().to_numpy()}
-    voxels = [f"{name}:{region}" for name in metrics_of(Task.SEGMENTATION) for region in REGIONS if (name, region) in found]
+    voxels = [f"{name}:{region}" for name in metrics_of(SEGMENTATION) for region in REGIONS if (name, region) in found]
     known = markers[["marker", "class"]].drop_duplicates().to_numpy()
     return voxels + [f"auc:{marker}:{name}" for marker, name in sorted(known, key=lambda row: (MARKERS.index(row[0]), row[1]))]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import delong, holm, mcnemar, paired_difference, require_same_cases
 from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_interval, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
-from workbench.evaluation.metrics import Place, Task, metrics_of, shown_in
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.evaluation.replicates import Scores, auc_difference
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import per_case
@@ -65,7 +66,7 @@ def compare_segmentation(
     if not rows:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     table = pd.DataFrame(rows)
-    order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(Task.SEGMENTATION)))}
+    order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(SEGMENTATION)))}
     table = table.sort_values(["region", "metric"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
     return table.assign(p_holm=holm(table["p"]))[list(SEGMENTATION_COLUMNS)]
 
@@ -134,7 +135,7 @@ def _marker_rows(
     common = {"n": one.truth.size, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
     nan = float("nan")
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan}
-    compared = shown_in(Place.COMPARISON, Task.MARKERS)
+    compared = shown_in(Place.COMPARISON, MARKER_TASK)
     if not one.estimable:
         return [{"metric": metric, **unknown, **common} for metric in compared]
     calls = [sample.probability >= cut for sample, cut in zip((one, two), cuts, strict=True)]

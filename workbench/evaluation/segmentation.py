@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from monai.metrics import compute_hausdorff_distance
 
+from workbench.contracts import SEGMENTATION
 from workbench.errors import InputError, ParameterError, Problem
-from workbench.evaluation.metrics import Task, in_order
+from workbench.evaluation.metrics import in_order
 from workbench.geometry import Grid
 from workbench.labels import REGIONS, region_mask
 
@@ -56,7 +57,7 @@ def case_metrics(
         n_true, n_predicted = int(np.count_nonzero(true)), int(np.count_nonzero(predicted))
         values["hd95"] = hausdorff95(predicted, true, grid.spacing, grid.diagonal)
         values["volume_error"] = (n_predicted - n_true) * grid.voxel_volume / MM3_PER_ML
-        rows += [(region, name, value, n_true, n_predicted) for name, value in in_order(values, Task.SEGMENTATION).items()]
+        rows += [(region, name, value, n_true, n_predicted) for name, value in in_order(values, SEGMENTATION).items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKERS, PRETRAINING, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.intervals import RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import MIN_PER_CLASS, auc_interval, marker_metrics
-from workbench.evaluation.metrics import Place, Task, metrics_of, shown_in
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.labels import REGIONS
 
 AVAILABLE = "available"
@@ -79,7 +79,7 @@ def summarise_segmentation(
         split, present = tuple(key)
         rows += [{"split": split, "present": present, **row} for row in _summary_rows(part, resamples, seed)]
     return _ordered(
-        pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": tuple(metrics_of(Task.SEGMENTATION))}
+        pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": tuple(metrics_of(SEGMENTATION))}
     )
 
 
@@ -221,7 +221,7 @@ def headline(
     """
     result: dict[str, Interval] = {}
     if metrics is not None and not metrics.empty:
-        shown = shown_in(Place.HEADLINE, Task.SEGMENTATION, Task.PRETRAINING)
+        shown = shown_in(Place.HEADLINE, SEGMENTATION, PRETRAINING)
         chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(shown)]
         table = summarise_segmentation(chosen, by_present=False, resamples=resamples, seed=seed)
         for row in table.to_dict("records"):

@@ -16,12 +16,8 @@ from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError
 from workbench.evaluation.markers import log_odds
-from workbench.experiments.contamination import judge
-from workbench.experiments.evaluating import class_rows
-from workbench.experiments.experiment import TRAINING_FILE
-from workbench.experiments.fold_models import load_members, member_runs, predict_together
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.experiments.predicting import reference_image, write_case
+from workbench.experiments.radiomics_features import MaskSource, measure, predicted_masks
+from workbench.experiments.radiomics_refit import refit
 from workbench.files import atomic_path, read_json, write_json
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
@@ -29,7 +25,12 @@ from workbench.models.open_channels import OpenChannels
 from workbench.models.seen import Seen
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import TRAINING_FILE, RunFolder
+from workbench.setup.contamination import judge
+from workbench.setup.parameters import ExperimentParameters
+from workbench.steps.fold_models import load_members, member_runs, predict_together
+from workbench.steps.long_tables import class_rows
+from workbench.steps.prediction import reference_image, write_case
 
 PREDICTED_BY_FILE = "predicted_by.json"
 """Says in a folder of predictions which run made them, on which cohort."""
@@ -94,8 +95,6 @@ def shown_modalities(model: MethodModule, cohort: Cohort, parameters: Experiment
 
 def _predict_without_network(run: RunFolder, runs: list[RunFolder], cohort: Cohort, out: Path) -> Path:
     """`markers.csv` and a JSON per case of a fitted radiomics run, or of the folds of one: the mean of their probabilities."""
-    from workbench.experiments.radiomics_refit import predict_radiomics
-
     tables = []
     for member in runs:
         training = read_json(member.folder / TRAINING_FILE)
@@ -180,3 +179,32 @@ def _write_markers(cohort: Cohort, out: Path) -> None:
     table = pd.DataFrame(rows, columns=["case", "subject", "marker", "class", "truth", "logit", "probability"])
     with atomic_path(out / "markers.csv") as temporary:
         table.to_csv(temporary, index=False)
+
+
+def predict_radiomics(run: RunFolder, cohort: Cohort, out: Path) -> pd.DataFrame:
+    """Apply a fitted run to every case of another cohort: a column of logits per marker, index = case.
+
+    Tumours are measured as in the run: in the cohort's own masks, in the brain, or in masks that the run's mask run predicts
+    first, into `out`.
+
+    Raises:
+        RunError: the run is not fitted, or its mask run is gone.
+        InputError: a case has no mask, where the run measures reference masks.
+    """
+    training, parameters = read_json(run.path(TRAINING_FILE)), run.spec["parameters"]
+    modalities = tuple(training["modalities"])
+    source = MaskSource(training["mask_source"])
+    if source.kind == "predicted":
+        segmenter = RunFolder.open(run.folder.parents[1] / parameters["mask_run"])
+        source = predicted_masks(segmenter, predict_cohort(segmenter.folder, cohort.folder, out / "masks"))
+    elif source.kind == "truth":
+        bare = cohort.cases[cohort.cases["segmentation"].isna()]["case"]
+        if len(bare):
+            remedy = "give the cohort masks, or repeat the run with mask_source=predicted or brain"
+            raise InputError(*(Problem(case=str(case), message="has no mask to measure", remedy=remedy) for case in bare))
+    prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters["spacing"]), progress=True)
+    table = measure(cohort, prepared, cohort.cases, modalities, source, bool(parameters["texture"]))
+    classifier = parameters["classifier"]
+    return pd.DataFrame(
+        {marker: refit(run, marker, classifier).logit(table) for marker in training["markers"]}, index=table.index
+    )

@@ -25,7 +25,6 @@ from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.evaluation.markers import log_odds
 from workbench.evaluation.thresholds import ALL_FOLDS
-from workbench.experiments.headlines import write_headline
 from workbench.files import atomic_path, value_digest, write_json, write_parquet
 from workbench.models.catalogue import CARDS
 from workbench.records.environment import code_version, environment
@@ -39,6 +38,7 @@ from workbench.records.run_folder import (
     RunFolder,
 )
 from workbench.records.spec import IMPORTED, POOLED, SCHEMA_VERSION
+from workbench.steps.headline import write_headline
 
 _SUMMED = ("steps", "samples", "flops", "seconds")
 _SEVERITY = ("contaminated", "unknown", "clean", "")

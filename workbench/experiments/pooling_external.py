@@ -14,14 +14,14 @@ from workbench.cohort.table import Cohort
 from workbench.errors import RunError
 from workbench.evaluation.segmentation import case_metrics
 from workbench.evaluation.thresholds import ALL_FOLDS
-from workbench.experiments.evaluating import METRIC_COLUMNS
-from workbench.experiments.fold_models import load_members, member_runs, predict_together
-from workbench.experiments.predicting import marker_file, reference_image, segmentation_file, write_case
 from workbench.geometry import Grid
 from workbench.prepare.images import native_brain, native_labels
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import RunFolder
+from workbench.steps.fold_models import load_members, member_runs, predict_together
+from workbench.steps.long_tables import METRIC_COLUMNS
+from workbench.steps.prediction import marker_file, reference_image, segmentation_file, write_case
 
 _HEAD = ["case", "subject", "site", "split", "present", "dataset", "lesion"]
 

@@ -17,25 +17,28 @@ import pandas as pd
 import sklearn
 from IPython.display import Markdown
 
+from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.run_comparison import compare_markers
 from workbench.evaluation.summaries import with_available
-from workbench.experiments import evaluating
-from workbench.experiments.experiment import TRAINING_FILE, Experiment
-from workbench.experiments.predicting import held_out, marker_file
+from workbench.experiments.experiment import Experiment
 from workbench.experiments.radiomics_features import MaskSource, mask_source, measure
 from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE, refit
-from workbench.experiments.showing import picture
-from workbench.experiments.starting import seen_by
 from workbench.files import write_json, write_parquet
 from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
 from workbench.models.seen import Seen
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
-from workbench.records.run_folder import read_table
+from workbench.records.run_folder import TRAINING_FILE, read_table
+from workbench.reports.run_report import picture
+from workbench.setup.run_setup import HELD_OUT
+from workbench.setup.setup_notes import case_notes, marker_notes
+from workbench.setup.starting_weights import seen_by
+from workbench.steps import long_tables
+from workbench.steps.prediction import held_out, marker_file
 from workbench.views.importance import importance_figure
-from workbench.views.theme import cohort_title, estimate_text
+from workbench.views.theme import estimate_text
 
 AGE_ONLY_FILE, IMPORTANCE_FILE = "age_only.parquet", "importance.parquet"
 AGE_ONLY = "age_only"
@@ -64,7 +67,7 @@ class RadiomicsExperiment(Experiment):
             return kept.set_index("case")
         texture = bool(self.parameters.options()["texture"])
         training = self.source if self.source.kind != "predicted" else MaskSource("truth")
-        others = pd.concat([self.cases_by_split[name] for name in ("validation", "test", "external")])
+        others = pd.concat([self.cases_by_split[name] for name in HELD_OUT])
         with self.run.beating():
             tables = [
                 measure(self.cohort, self.prepared, cases, self.modalities, source, texture, self.progress)
@@ -86,22 +89,7 @@ class RadiomicsExperiment(Experiment):
                 f"no training case of cohort {self.cohort.info.name} (fold {self.parameters.fold}) has a mask to measure: "
                 "mask_source=brain measures the whole brain"
             )
-        if not drawn.all():
-            self.notes.append(f"{int((~drawn).sum())} training cases have no mask and do not train")
         return cases[drawn]
-
-    @cached_property
-    def markers(self) -> tuple[str, ...]:
-        """The markers to predict: those asked for that are known in both classes (grade: 4, and 2 or 3) in training cases."""
-        usable = []
-        for name in self.parameters.marker_names():
-            known = self.training_cases[name].dropna() == (4 if name == "grade" else 1)
-            if known.nunique() == 2:
-                usable.append(name)
-            else:
-                shown = "is known for none of them" if known.empty else "is of one class in all of them"
-                self.notes.append(f"marker '{name}' {shown} (the training cases): it cannot be learned and is left out")
-        return tuple(usable)
 
     def columns(self, classifier: str) -> list[str]:
         """The features that a classifier is given."""
@@ -137,7 +125,7 @@ class RadiomicsExperiment(Experiment):
         begin = time.monotonic()
         options = self.parameters.options()
         if not self.markers:
-            reasons = "; ".join(dict.fromkeys(self.notes)) or "name some ('markers'), radiomics predicts nothing else"
+            reasons = "; ".join(marker_notes(self)) or "name some ('markers'), radiomics predicts nothing else"
             raise ParameterError(f"no marker is left to predict: {reasons}")
         chosen: dict[str, dict[str, Any]] = {}
         with self.run.beating():
@@ -152,7 +140,7 @@ class RadiomicsExperiment(Experiment):
                         "inner_auc": None if np.isnan(fitted.inner_auc) else fitted.inner_auc,
                     }
                     self.notes += [fitted.note] if fitted.note else []
-        self._note_source()
+        self._note_setup()
         if options["classifier"] == AGE_ONLY and not self.columns(AGE_ONLY):
             raise ParameterError(
                 f"cohort {self.cohort.info.name} knows no age of a training case: classifier=age_only has nothing"
@@ -192,7 +180,10 @@ class RadiomicsExperiment(Experiment):
             inner_folds=self.parameters.options()["inner_folds"],
         )  # fmt: skip
 
-    def _note_source(self) -> None:
+    def _note_setup(self) -> None:
+        self.notes += [*case_notes(self), *marker_notes(self)]
+        if bare := len(self.cases_by_split["train"]) - len(self.training_cases):
+            self.notes.append(f"{bare} training cases have no mask and do not train")
         if self.source.kind == "truth":
             self.notes.append("features come from the reference masks, which nobody has at prediction time: an upper bound")
             bare = sum(pd.isna(row["segmentation"]) for row in held_out(self))
@@ -238,7 +229,7 @@ class RadiomicsExperiment(Experiment):
         """Write the long tables, and `age_only.parquet`: the same table of logistic regression on age (and sex) alone."""
         if self.run.metrics() is None:
             self.predict()
-            write_parquet(self.run.path(AGE_ONLY_FILE), evaluating.markers_table(self, AGE_ONLY))
+            write_parquet(self.run.path(AGE_ONLY_FILE), long_tables.markers_table(self, AGE_ONLY))
         super().evaluate()
         return self
 

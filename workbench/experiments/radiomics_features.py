@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,11 +16,9 @@ from workbench.models.radiomics.features import case_features
 from workbench.prepare.images import read_image
 from workbench.prepare.resampling import resample_labels
 from workbench.prepare.store import PreparedCase, PreparedCohort
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import EXTERNAL
-
-if TYPE_CHECKING:
-    from workbench.experiments.progress import Progress
+from workbench.setup.progress import Progress
 
 ALGORITHM = 1
 """Part of every cached case's name: raise it when `models.radiomics.features` gives other numbers for the same arrays."""
@@ -84,7 +81,7 @@ def mask_source(kind: str, run: str, runs: str, cohort: Cohort, fold: int) -> Ma
 
 def predicted_masks(run: RunFolder, folder: Path) -> MaskSource:
     """The masks that a run predicted into a folder."""
-    return MaskSource("predicted", folder, LABEL_SETS[int(read_json(run.path("training.json"))["model"]["classes"])])
+    return MaskSource("predicted", folder, LABEL_SETS[int(read_json(run.path(TRAINING_FILE))["model"]["classes"])])
 
 
 def measure(

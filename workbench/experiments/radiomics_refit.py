@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pandas as pd
 import sklearn
 
-from workbench.cohort.table import Cohort
-from workbench.errors import InputError, Problem, RunError
-from workbench.experiments.experiment import TRAINING_FILE
-from workbench.experiments.radiomics_features import MaskSource, measure, predicted_masks
+from workbench.errors import RunError
 from workbench.files import read_json
 from workbench.models.radiomics.classifiers import Fitted, fit
-from workbench.prepare.settings import PrepareSettings
-from workbench.prepare.store import prepare_cohort
-from workbench.records.run_folder import RunFolder, read_table
+from workbench.records.run_folder import TRAINING_FILE, RunFolder, read_table
 
 FEATURES_FILE, TRAINED_ON_FILE = "features.parquet", "trained_on.parquet"
 
@@ -45,34 +37,3 @@ def refit(run: RunFolder, marker: str, classifier: str) -> Fitted:
         table, cases[marker], cases["subject"], marker, classifier=classifier, chosen=known[classifier]["hyper-parameters"],
         seed=parameters["seed"], inner_folds=parameters["inner_folds"],
     )  # fmt: skip
-
-
-def predict_radiomics(run: RunFolder, cohort: Cohort, out: Path) -> pd.DataFrame:
-    """Apply a fitted run to every case of another cohort: a column of logits per marker, index = case.
-
-    Tumours are measured as in the run: in the cohort's own masks, in the brain, or in masks that the run's mask run predicts
-    first, into `out`.
-
-    Raises:
-        RunError: the run is not fitted, or its mask run is gone.
-        InputError: a case has no mask, where the run measures reference masks.
-    """
-    training, parameters = read_json(run.path(TRAINING_FILE)), run.spec["parameters"]
-    modalities = tuple(training["modalities"])
-    source = MaskSource(training["mask_source"])
-    if source.kind == "predicted":
-        from workbench.experiments.application import predict_cohort
-
-        segmenter = RunFolder.open(run.folder.parents[1] / parameters["mask_run"])
-        source = predicted_masks(segmenter, predict_cohort(segmenter.folder, cohort.folder, out / "masks"))
-    elif source.kind == "truth":
-        bare = cohort.cases[cohort.cases["segmentation"].isna()]["case"]
-        if len(bare):
-            remedy = "give the cohort masks, or repeat the run with mask_source=predicted or brain"
-            raise InputError(*(Problem(case=str(case), message="has no mask to measure", remedy=remedy) for case in bare))
-    prepared = prepare_cohort(cohort, PrepareSettings(spacing=parameters["spacing"]), progress=True)
-    table = measure(cohort, prepared, cohort.cases, modalities, source, bool(parameters["texture"]))
-    classifier = parameters["classifier"]
-    return pd.DataFrame(
-        {marker: refit(run, marker, classifier).logit(table) for marker in training["markers"]}, index=table.index
-    )

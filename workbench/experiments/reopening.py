@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from workbench.cohort.table import Cohort
-from workbench.errors import RunError, WorkbenchError
+from workbench.contracts import PRETRAINING
+from workbench.errors import ParameterError, RunError, WorkbenchError
+from workbench.evaluation.robustness import markers_by_subset, segmentation_by_subset
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.parameters import ExperimentParameters
-from workbench.models.catalogue import card
+from workbench.models.catalogue import CARDS, card
 from workbench.records.run_folder import RunFolder
-from workbench.records.spec import IMPORTED, POOLED
+from workbench.records.spec import IMPORTED, POOLED, run_name
+from workbench.setup.parameters import ExperimentParameters
+from workbench.steps.subsets import evaluate_subsets
 
 
 def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
@@ -49,3 +55,43 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
             f"({run.spec['code_version']}), whose parameters are not these"
         )
     return Experiment(parameters, progress=progress, derived=run.spec.get("derived"))
+
+
+def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.DataFrame:
+    """Mean Dice and AUC of runs under every subset, judged now where that was not done before (all cases then).
+
+    Args:
+        folders: run folders.
+        split: test or external.
+
+    Returns:
+        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n.
+
+    Raises:
+        RunError: a run is not trained, pretrains, has no network, or its cohort changed.
+    """
+    if split not in ("test", "external"):
+        raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
+    rows = []
+    for folder in folders:
+        run = RunFolder.open(folder)
+        entry = CARDS.get(run.spec["method"])  # imported predictions have none
+        if entry is not None and PRETRAINING in entry.tasks:
+            raise RunError(
+                f"run {run.folder} is of {run.spec['method']}, which pretrains and predicts nothing that could be judged"
+            )
+        if run.subset_markers() is None:
+            evaluate_subsets(reopen(folder), every=True)
+        metrics, markers = run.subset_metrics(), run.subset_markers()
+        assert metrics is not None
+        assert markers is not None
+        named = {"run": run.spec["run"], "method": run_name(run.spec)}
+        dice = segmentation_by_subset(metrics[(metrics["split"] == split) & (metrics["metric"] == "dice")])
+        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str), "value": dice["mean"]})
+        auc = markers_by_subset(markers[markers["split"] == split])
+        auc = auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)})
+        columns = ["present", "judged by", "value", "low", "high", "n"]
+        rows.append(
+            pd.concat([part[columns] for part in (dice, auc) if len(part)] or [pd.DataFrame(columns=columns)]).assign(**named)
+        )
+    return pd.concat(rows, ignore_index=True)[["run", "method", *columns]]

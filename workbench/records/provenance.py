@@ -23,7 +23,7 @@ from workbench.errors import RunError, WorkbenchError
 from workbench.files import file_digest, read_json, value_digest, write_json
 from workbench.records.artefact_kinds import kind_of
 from workbench.records.environment import code_version, read_environments
-from workbench.records.run_folder import LOG_FILE, RunFolder
+from workbench.records.run_folder import LOG_FILE, TRAINING_FILE, RunFolder
 from workbench.records.status import HEARTBEAT_FILE, STATUS_FILE, now
 
 ARTEFACTS_FILE = "artefacts.json"
@@ -190,7 +190,7 @@ def _inputs(run: RunFolder) -> dict[str, Any]:
     if "spacing" in parameters:
         inputs["prepared"] = {"spacing": parameters["spacing"], "modalities": parameters.get("modalities", "")}
     with suppress(WorkbenchError, KeyError, TypeError):
-        training = read_json(run.folder / "training.json")
+        training = read_json(run.folder / TRAINING_FILE)
         inputs["checkpoint"] = {"path": f"checkpoints/{training['checkpoint']}.safetensors", "step": training["best_step"]}
     for root, parameter in (("pretrained", "pretrained"), ("embeddings", "embeddings"), ("masks", "mask_run")):
         if parameters.get(parameter):

@@ -48,6 +48,9 @@ __all__ = [
 ]  # fmt: skip
 
 EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
+TRAINING_FILE = "training.json"
+ATTRIBUTION_FILE, WEIGHTS_FILE = "maps/attribution.csv", "maps/modality_weights.csv"
+FEATURES_FILE = "features.parquet"
 METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"
 SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE = "subset_metrics.parquet", "subset_markers.parquet"
 """The same columns, test cases under every subset of their sequences: a set of rows for each value of `present`."""

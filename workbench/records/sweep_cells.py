@@ -14,7 +14,7 @@ from workbench.evaluation.ablation import Cell
 from workbench.files import read_json
 from workbench.records.index import RunRow
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE, read_table
-from workbench.records.sweeps import MISSING, PlannedRun, SweepPlan, cell_row
+from workbench.records.sweep_plan import MISSING, PlannedRun, SweepPlan, cell_row
 
 STATES = ("completed", "running", "queued", "interrupted", "cancelled", "failed", "unreadable", "missing")
 """States of a cell in the order in which they are counted."""

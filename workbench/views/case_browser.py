@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw, ImageFont
 from workbench.cohort.table import Cohort
 from workbench.contracts import MODALITY_TITLES
 from workbench.errors import WorkbenchError
+from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.views.case_images import DisplayVolume
 from workbench.views.case_table import facts_html
 from workbench.views.case_view import DISAGREEMENT, NONE, CaseView, Overlay, open_case
 from workbench.views.legend import legend_html
-from workbench.views.map_tables import ATTRIBUTION_FILE, WEIGHTS_FILE, read_map_table
+from workbench.views.map_tables import read_map_table
 from workbench.views.planes import (
     AXIAL,
     CORONAL,

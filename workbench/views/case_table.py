@@ -8,12 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.cohort.table import Cohort
-from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES
-from workbench.evaluation.metrics import Better, Kind, Place, Task, metric, metrics_of, shown_in
+from workbench.cohort.table import Cohort, cohort_title
+from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES, SEGMENTATION
+from workbench.evaluation.metrics import Better, Kind, Place, metric, metrics_of, shown_in
 from workbench.views.case_view import CaseView
 from workbench.views.map_tables import attribution_table, weight_table
-from workbench.views.theme import cohort_title
 
 MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
 _REGION_ORDER = ("WT", "TC", "ET", "ED", "NCR", "RC", "lesion")
@@ -30,7 +29,7 @@ def metric_column(name: str, region: str) -> str:
 
 def column_digits(column: str) -> int:
     """Decimals of a column's numbers: its metric's; two of probabilities."""
-    entries = metrics_of(Task.SEGMENTATION).values()
+    entries = metrics_of(SEGMENTATION).values()
     return next((entry.digits for entry in entries if column.startswith(f"{entry.title} ")), 2)
 
 
@@ -64,7 +63,7 @@ def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split:
     columns: dict[str, pd.Series] = {}
     for table in tables:
         if "metric" in table:
-            shown = [m for m in dict.fromkeys((*shown_in(Place.CASES, Task.SEGMENTATION), further)) if m in set(table["metric"])]
+            shown = [m for m in dict.fromkeys((*shown_in(Place.CASES, SEGMENTATION), further)) if m in set(table["metric"])]
             regions = [r for r in _REGION_ORDER if r in set(table["region"])]
             main = [r for r in regions if r not in ("ED", "NCR")]
             for name in shown:
@@ -164,7 +163,7 @@ def _regions_html(view: CaseView, metrics: pd.DataFrame | None) -> str:
         return "<p>No mask and no prediction.</p>"
     mine = None if metrics is None else metrics[metrics["case"] == view.case]
     found = {} if mine is None or mine.empty else fullest(mine).set_index(["region", "metric"])["value"].to_dict()
-    entries = [metric(name) for name in shown_in(Place.CASES, Task.SEGMENTATION)] if found else []
+    entries = [metric(name) for name in shown_in(Place.CASES, SEGMENTATION)] if found else []
     head = ["Region", *(f"{name} (ml)" for name in volumes), *(entry.full_title for entry in entries)]
     rows = []
     for region in view.regions:

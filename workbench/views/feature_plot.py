@@ -20,13 +20,14 @@ from bokeh.models.annotations import Legend, LegendItem
 from bokeh.models.glyphs import Scatter
 from matplotlib.figure import Figure
 
+from workbench.cohort.table import cohort_title
 from workbench.contracts import MODALITY_TITLES
 from workbench.evaluation.embedding import TITLES, Form, embed, silhouette
 from workbench.evaluation.intervals import Interval
 from workbench.models.catalogue import CARDS
-from workbench.views.theme import SHAPES, cohort_title, estimate_text, finish, theme
+from workbench.records.run_folder import FEATURES_FILE
+from workbench.views.theme import SHAPES, estimate_text, finish, theme
 
-FEATURES_FILE = "features.parquet"
 ALL = "all sequences"
 _GROUPS = {"lesion": "lesion", "dataset": "data set", "site": "site"}
 _MATPLOTLIB = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v", "hex": "h", "star": "*"}

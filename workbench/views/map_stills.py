@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from workbench.cohort.table import cohort_title
 from workbench.views.case_images import Volume, largest_slice
 from workbench.views.case_view import MAP, CaseView, Overlay
 from workbench.views.map_names import map_title
 from workbench.views.planes import MAP_COLOURS, picture, picture_shape_mm
-from workbench.views.theme import cohort_title
 
 AXIAL = 2
 COLUMNS = 5

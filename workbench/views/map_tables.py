@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.contracts import MODALITY_TITLES
+from workbench.records.run_folder import ATTRIBUTION_FILE
 from workbench.views.map_names import map_order, map_title
 
-ATTRIBUTION_FILE, WEIGHTS_FILE = "maps/attribution.csv", "maps/modality_weights.csv"
 _ORDER = ("ET", "NCR", "ED", "RC", "WT", "lesion", "outside")
 _OUTSIDE = "brain outside tumour"
 

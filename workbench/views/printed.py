@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.contracts import MARKER_TITLES
+from workbench.contracts import MARKER_TITLES, SEGMENTATION
 from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
 from workbench.evaluation.intervals import mean_interval
 from workbench.evaluation.markers import MIN_PER_CLASS
-from workbench.evaluation.metrics import Place, Task, metrics_of, shown_in
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.views.theme import colour, theme
 from workbench.views.training import thin
 
@@ -60,7 +60,7 @@ def training_figure(events: pd.DataFrame, *, title: str) -> Figure:
 
 def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test") -> Figure:
     """One point per case and region, with the mean and its 95 % interval over subjects."""
-    shown = shown_in(Place.FIGURE, Task.SEGMENTATION)
+    shown = shown_in(Place.FIGURE, SEGMENTATION)
     rows = metrics[metrics["split"] == split]
     regions = list(dict.fromkeys(rows["region"]))
     figure, axes = _figure(len(shown))
@@ -80,7 +80,7 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
             ax.errorbar(index + 0.32, mean.value, yerr=np.maximum(reach, 0), fmt="D", color="black", markersize=4, capsize=3)
         counts = [rows[(rows["region"] == r) & (rows["metric"] == metric)]["value"].notna().sum() for r in regions]
         ax.set_xticks(range(len(regions)), [f"{r}\nn = {n}" for r, n in zip(regions, counts, strict=True)])
-        entry = metrics_of(Task.SEGMENTATION)[metric]
+        entry = metrics_of(SEGMENTATION)[metric]
         ax.set(ylabel=entry.full_title)
         if entry.bounded:
             ax.set_ylim(-0.03, 1.03)

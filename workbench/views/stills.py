@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workbench.cohort.table import Cohort
+from workbench.cohort.table import Cohort, cohort_title
 from workbench.contracts import MODALITY_TITLES
 from workbench.errors import WorkbenchError
 from workbench.labels import LABEL_SETS, region_mask
 from workbench.views.case_images import DisplayVolume, LabelColour, Volume, colours_of, largest_slice
 from workbench.views.case_view import CaseView, open_case
 from workbench.views.planes import AXIAL, EDGES, picture, picture_shape_mm
-from workbench.views.theme import cohort_title
 
 _CONTOURS = {"WT": 2, "TC": 1, "ET": 3, "RC": 4, "lesion": 1}
 """Region whose outer edge is drawn -> the label whose colour it gets: oedema's for the whole tumour, the core's for the core."""

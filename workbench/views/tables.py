@@ -9,16 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.contracts import MARKER_TITLES
+from workbench.cohort.table import cohort_title
+from workbench.contracts import MARKER_TASK, MARKER_TITLES, PRETRAINING, SEGMENTATION
 from workbench.evaluation.intervals import Interval
-from workbench.evaluation.metrics import Place, Task, metric_title, shown_in
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.records.index import RunRow
-from workbench.views.theme import STATE_SIGNS, cohort_title, estimate_text, state_colour
+from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
 _JUDGED = {
-    Task.SEGMENTATION: ("WT", "lesion", "TC", "ET"),
-    Task.MARKERS: ("idh", "codel", "tert", "mgmt", "grade 4"),
-    Task.PRETRAINING: ("brain",),
+    SEGMENTATION: ("WT", "lesion", "TC", "ET"),
+    MARKER_TASK: ("idh", "codel", "tert", "mgmt", "grade 4"),
+    PRETRAINING: ("brain",),
 }
 """Of what a list of runs has room for a metric, in this order."""
 

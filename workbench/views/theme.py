@@ -100,19 +100,6 @@ def shape(index: int) -> str:
     return SHAPES[index % len(SHAPES)]
 
 
-def cohort_title(name: str, phantom: bool) -> str:
-    """The cohort as it stands on figures and tables: a phantom always says that it is one.
-
-    >>> cohort_title("demo", True)
-    'phantom cohort demo'
-    >>> cohort_title("phantom-mixed", True)
-    'phantom-mixed cohort'
-    """
-    if not phantom:
-        return name
-    return f"{name} cohort" if name.startswith("phantom") else f"phantom cohort {name}"
-
-
 def estimate_text(value: float, low: float | None = None, high: float | None = None, digits: int = 2) -> str:
     """A number with its 95 % interval: '0.87 (0.84 to 0.90)'."""
     text = f"{value:.{digits}f}"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.errors import ParameterError
+from workbench.setup.parameters import UNSET, ExperimentParameters, cell_source
+
+METHODS = ("unet", "mts_unet")
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ParameterError, match=r"'epoch' is unknown to unet: did you mean 'epochs'"):
+        ExperimentParameters.build("unet", {"epoch": "3"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", "abc"), ("epochs", "2.5"), ("epochs", 0), ("epochs", -2), ("spacing", "nan"), ("size", "huge"), ("warmup", 1),
+        ("modality_dropout", 1.0), ("experiment", "../elsewhere"), ("experiment", ""), ("markers", "idh,egfr"), ("runs", ""),
+        ("levels", 99),
+    ],
+)  # fmt: skip
+def test_an_ill_typed_value_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ParameterError, match=name):
+        ExperimentParameters.build("unet", {name: value})
+
+
+def test_an_option_of_another_method_is_refused() -> None:
+    with pytest.raises(ParameterError, match="gamma"):
+        ExperimentParameters.build("unet", {"gamma": 2.0})
+
+
+def test_an_unknown_method_lists_those_there_are() -> None:
+    with pytest.raises(ParameterError, match="unet"):
+        ExperimentParameters.build("resnet", {})
+
+
+def test_text_and_typed_values_are_the_same_parameters() -> None:
+    text = ExperimentParameters.build("mts_unet", {"epochs": "3", "augment": "false", "gamma": "1.5", "size": "demo"})
+    typed = ExperimentParameters.build("mts_unet", {"epochs": 3, "augment": False, "gamma": 1.5, "size": "demo"})
+    assert text == typed
+
+
+def test_size_fills_in_what_is_unset_and_nothing_else() -> None:
+    demo = ExperimentParameters.build("mts_unet", {"size": "demo", "epochs": 7, "feature_size": 24}).resolve()
+    assert (demo.epochs, demo.feature_size) == (7, 24)
+    assert (demo.spacing, demo.patch, demo.backbones) == (3.0, 64, 1)
+    paper = ExperimentParameters.build("mts_unet", {}).resolve()
+    assert (paper.spacing, paper.patch, paper.backbones, paper.feature_size) == (1.0, 96, 2, 48)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", ["demo", "paper"])
+def test_resolving_twice_changes_nothing_and_leaves_nothing_needed_unset(method: str, size: str) -> None:
+    once = ExperimentParameters.build(method, {"size": size}).resolve()
+    assert once.resolve() == once
+    optional = {"threads", "steps_per_epoch"}  # the machine and the cohort say
+    assert not [name for name, value in once.model_dump().items() if value == UNSET and name not in optional]
+
+
+def test_identity_ignores_where_things_are_and_nothing_that_changes_a_result() -> None:
+    base = ExperimentParameters.build("unet", {"size": "demo"})
+    moved = ExperimentParameters.build("unet", {"size": "demo", "runs": "x", "cohort": "y", "workers": 2, "experiment": "z"})
+    assert base.identity() == moved.identity()
+    for name, value in {"seed": 1, "fold": 1, "epochs": 3, "width": 6, "threads": 1, "overlap": 0.25}.items():
+        assert ExperimentParameters.build("unet", {"size": "demo", name: value}).identity() != base.identity(), name
+
+
+def test_spelling_out_the_demo_values_is_the_same_run() -> None:
+    """A run is known by what was done, not by how it was asked for."""
+    base = ExperimentParameters.build("unet", {"size": "demo"})
+    spelt = ExperimentParameters.build("unet", {"size": "demo", "spacing": base.resolve().spacing, "patch": base.resolve().patch})
+    assert spelt.identity() == base.identity()
+
+
+@given(st.integers(1, 10**6), st.booleans(), st.sampled_from(["", "t1", "t1c,flair"]))
+def test_a_namespace_gives_the_parameters_back(epochs: int, augment: bool, modalities: str) -> None:
+    namespace = {"epochs": epochs, "augment": augment, "modalities": modalities, "np": object(), "method": "something else"}
+    built = ExperimentParameters.from_namespace("unet", namespace)
+    assert (built.method, built.epochs, built.augment, built.modalities) == ("unet", epochs, augment, modalities)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_executing_the_cell_gives_the_defaults(method: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(cell_source(method), namespace)
+    assert ExperimentParameters.from_namespace(method, namespace) == ExperimentParameters.build(method, {})
+
+
+def test_a_file_of_weights_that_is_gone_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """A run is known by what the file holds: moved, it is the same run; changed, another; gone, nobody can say."""
+
+    def identity() -> object:
+        return ExperimentParameters.build("mts_unet", {"pretrained": str(path)}).identity()["pretrained"]
+
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"one")
+    first = identity()
+    path = path.rename(tmp_path / "b.pt")
+    assert identity() == first
+    path.write_bytes(b"another")
+    assert identity() != first
+    path.unlink()
+    with pytest.raises(ParameterError, match=r"b\.pt cannot be read: No such file.*where the same file lies now"):
+        identity()
+
+
+def test_processes_are_part_of_a_run_where_there_are_several() -> None:
+    one, two = (ExperimentParameters.build("unet", {"processes": n}).identity() for n in (1, 2))
+    assert one == ExperimentParameters.build("unet", {}).identity()
+    assert "processes" not in one, "runs of one process keep the ids they always had"
+    assert two == one | {"processes": 2}
+    with pytest.raises(ParameterError, match="'processes' is one of networks"):
+        ExperimentParameters.build("radiomics", {"processes": 2})

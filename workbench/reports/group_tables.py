@@ -1,0 +1,81 @@
+"""What a notebook shows of results by group: datasets, kinds of lesion, seen and unseen sites."""
+
+from __future__ import annotations
+
+import pandas as pd
+from IPython.display import Markdown
+
+from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
+from workbench.evaluation.metrics import Place, metric_title, shown_in
+from workbench.setup.run_setup import RunSetup
+from workbench.views.theme import estimate_text
+
+_ROWS = ["grouping", "group", "split", "judged"]
+
+
+def group_results(setup: RunSetup) -> dict[str, pd.DataFrame]:
+    """The tables of `evaluation.groups` for this run: 'segmentation' and 'markers'; empty where nothing was judged."""
+    run, resamples = setup.run, setup.parameters.resamples
+    metrics, markers, sites = run.metrics(), run.markers(), trained_sites(setup)
+    return {
+        "segmentation": pd.DataFrame() if metrics is None else segmentation_by_group(metrics, sites, resamples=resamples),
+        "markers": pd.DataFrame() if markers is None else markers_by_group(markers, sites, resamples=resamples),
+    }
+
+
+def trained_sites(setup: RunSetup) -> set[str]:
+    """The sites of the training cases."""
+    return set(map(str, setup.cases_by_split["train"]["site"]))
+
+
+def only_one_group(setup: RunSetup) -> Markdown | None:
+    """A sentence where the tested cases form one group, however they are grouped; None where there is something to tell apart."""
+    found: dict[str, set[str]] = {name: set() for name in GROUPINGS}
+    cases: set[str] = set()
+    for table in (setup.run.metrics(), setup.run.markers()):
+        if table is not None:
+            cases |= set(table.loc[table["split"].isin(["test", "external"]), "case"])
+            for name, groups in groups_of(table, trained_sites(setup)).items():
+                found[name] |= set(groups)
+    if any(len(groups) > 1 for groups in found.values()):
+        return None
+    said = {"dataset": "one dataset", "lesion": "one kind of lesion", "sites": "sites"}
+    parts = [f"{said[name]} ({', '.join(groups)})" for name, groups in found.items() if groups]
+    silent = [name for name in ("dataset", "lesion") if not found[name]]
+    rest = f" The cohort's table does not say their {' or '.join(silent)}." if silent else ""
+    return Markdown(f"*There is only one group: the {len(cases)} judged cases are of {' and '.join(parts) or 'no split'}.{rest}*")
+
+
+def group_table(setup: RunSetup) -> pd.DataFrame:
+    """Rows grouping, group, split, and the region or marker judged; mean (95 % interval) per metric and n.
+
+    Only groupings with more than one group are listed.
+    """
+    parts = []
+    for name, table in group_results(setup).items():
+        if table.empty:
+            continue
+        value = "mean" if name == "segmentation" else "value"
+        judged = table["region"].astype(str) if name == "segmentation" else table["marker"] + " " + table["class"]
+        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(shown_in(Place.GROUPS, name))])
+    if not parts:
+        return pd.DataFrame()
+    table = pd.concat(parts, ignore_index=True)
+    several = table.groupby("grouping")["group"].nunique()
+    table = table[table["grouping"].isin(several.index[several > 1])]
+    if table.empty:
+        return pd.DataFrame()
+    texts = [
+        "not estimable" if pd.isna(row["shown"]) else estimate_text(row["shown"], row["low"], row["high"])
+        for _, row in table.iterrows()
+    ]
+    table = table.assign(text=texts, metric=table["metric"].map(metric_title))
+    result = table.pivot(index=_ROWS, columns="metric", values="text").fillna("-")
+    result = result.reindex(
+        index=pd.MultiIndex.from_frame(table[_ROWS].drop_duplicates()).sortlevel(0, sort_remaining=False)[0],
+        columns=list(dict.fromkeys(table["metric"])),
+    )
+    counts = table.groupby(_ROWS, sort=False)
+    result.insert(0, "n", counts["n"].max())
+    result.insert(1, "subjects", counts["n_subjects"].max())
+    return result
