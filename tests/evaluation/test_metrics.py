@@ -138,6 +138,7 @@ def test_a_metric_is_added_by_computing_it_and_by_one_entry(monkeypatch: pytest.
     assert column_digits(column) == 1
     assert worst_first(cases, "surface_gap", "WT") == [{"field": column, "dir": "desc"}]
     assert direction("surface_gap") == ("← better", "worse →")
+    assert direction("volume_error") == ("← lower", "higher →"), "a difference of signed errors has no better side"
 
     panel = ComparisonPanel(AppState(), Store(tmp_path))
     assert panel.metric.options["Surface gap (mm)"] == "surface_gap"

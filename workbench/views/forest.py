@@ -49,8 +49,9 @@ def forest_rows(deltas: Deltas, block: str, metric: str, of: str, order: str = "
 
 def direction(metric: str) -> tuple[str, str]:
     """What stands left and right of zero."""
-    sides = ("← worse", "better →")
-    return ("← better", "worse →") if entry_of(metric).better is Better.LOWER else sides
+    return {
+        Better.HIGHER: ("← worse", "better →"), Better.LOWER: ("← better", "worse →"), Better.NEITHER: ("← lower", "higher →"),
+    }[entry_of(metric).better]  # fmt: skip
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:
