@@ -14,8 +14,10 @@ from app.figures import figure_box, figure_pane
 from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
+from workbench.contracts import MARKER_TASK
 from workbench.errors import WorkbenchError
-from workbench.evaluation.ablation import OUTCOMES, Deltas, ablation_deltas, join_deltas
+from workbench.evaluation.ablation import Deltas, ablation_deltas, join_deltas
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
 from workbench.records.sweep_cells import SweepCell, comparable, sweep_cells
 from workbench.records.sweep_plan import SweepPlan, list_plans, read_plan
@@ -113,7 +115,7 @@ class AblationsPage(pn.viewable.Viewer):
         against = self.state.against if self.state.against in arms else plan.baseline if plan.baseline in arms else arms[0]
         split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
         deltas, notes = self._deltas(plan, cells, split, against)
-        options = outcome_options(deltas, OUTCOMES) if deltas is not None else {}
+        options = outcome_options(deltas, shown_in(Place.OUTCOME)) if deltas is not None else {}
         judged = self.state.judged if self.state.judged in options.values() else next(iter(options.values()), "")
         self._follow(names, name, options, judged, split, arms, against)
         stamps = tuple((cell.planned.run, cell.state, cell.progress, cell.row.reason) for cell in cells)
@@ -229,7 +231,7 @@ class AblationsPage(pn.viewable.Viewer):
         heading = pn.pane.HTML(_HEADING.format(escape(block)), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
         if rows.empty:
             return pn.Column(heading, pn.pane.HTML(_small("Only one condition: nothing to compare.")), margin=0)
-        marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(["auc", "brier"]).any()
+        marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(shown_in(Place.OUTCOME, MARKER_TASK)).any()
         curves = self._curves(cells, deltas.reference) if marked else ""
         figure = forest_figure(
             rows, metric=metric, of=of, subtitle=subtitle, name=self.state.theme, against=deltas.reference

@@ -18,7 +18,7 @@ from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE
 from workbench.records.spec import POOLED
 from workbench.views.cases.keyboard import Keyboard
 from workbench.views.cases.panel import CasePanel
-from workbench.views.cases.table import cohort_table, facts_html, run_table, worst_first
+from workbench.views.cases.table import cohort_table, column_digits, facts_html, run_table, worst_first
 from workbench.views.cases.view import CaseView, open_case
 from workbench.views.cases.viewer_bundle import VIEWER_FILE, viewer_problem
 
@@ -331,8 +331,8 @@ def _stamps(folder: Path) -> tuple[int, ...]:
 def _formatters(table: pd.DataFrame) -> dict[str, Any]:
     from bokeh.models.widgets.tables import NumberFormatter
 
-    digits = {name: "0.0" if "(mm)" in name else "0.000" if name.startswith("Dice") else "0.00" for name in table.columns}
-    return {name: NumberFormatter(format=digits[name], text_align="right") for name in table.select_dtypes("number").columns}
+    columns = table.select_dtypes("number").columns
+    return {name: NumberFormatter(format=f"0.{'0' * column_digits(name)}", text_align="right") for name in columns}
 
 
 def _help_html() -> str:

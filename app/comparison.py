@@ -13,14 +13,14 @@ from app.pairs import pair_figure
 from app.run_picker import cohorts, gone, unequal_cohorts
 from app.state import SPLITS, AppState
 from app.store import Store
+from workbench.contracts import SEGMENTATION
 from workbench.errors import WorkbenchError
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.evaluation.summaries import summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
-from workbench.views.figures.results import METRIC_TITLES, forest, metric_distribution
+from workbench.views.figures.results import forest, metric_distribution
 from workbench.views.tables import cautions, headline_title, unequal_budgets
-
-SEGMENTATION_METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
 
 
 class ComparisonPanel(pn.viewable.Viewer):
@@ -32,7 +32,10 @@ class ComparisonPanel(pn.viewable.Viewer):
         self._shown: Any = None
         self.title = pn.pane.HTML("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
         self.metric = pn.widgets.Select(
-            label="Metric", options={METRIC_TITLES[m]: m for m in SEGMENTATION_METRICS}, width=200, margin=(0, 12, 0, 0)
+            label="Metric",
+            options={metric_title(m): m for m in shown_in(Place.DASHBOARD, SEGMENTATION)},
+            width=200,
+            margin=(0, 12, 0, 0),
         )
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
         self.region = pn.widgets.Select(label="Region of the differences", options=[], width=190, margin=(0, 0, 0, 12))

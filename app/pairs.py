@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app.store import Store
+from workbench.contracts import MARKER_TASK
 from workbench.errors import WorkbenchError
 from workbench.evaluation.ablation import Cell, Deltas
+from workbench.evaluation.metrics import metric as entry_of
 from workbench.evaluation.pairwise import pairwise_deltas
 from workbench.records.index import RunRow
 from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE
@@ -32,7 +34,7 @@ def pair_figure(store: Store, rows: list[RunRow], judged: str, split: str, *, su
     if len(rows) > MOST:
         return None, [f"Differences of pairs are drawn for {MOST} runs at most."]
     metric, _, of = judged.partition(":")
-    file = METRICS_FILE if metric not in ("auc", "brier") else MARKERS_FILE
+    file = MARKERS_FILE if entry_of(metric).task is MARKER_TASK else METRICS_FILE
     stamps = tuple((row.run, store.stamp(row.run, file)) for row in rows)
     try:
         deltas = store.cached(("pairs", stamps, judged, split), stamps, lambda: _deltas(store, rows, judged, split))
@@ -50,7 +52,7 @@ def pair_figure(store: Store, rows: list[RunRow], judged: str, split: str, *, su
 
 def _deltas(store: Store, rows: list[RunRow], judged: str, split: str) -> Deltas:
     metric, _, of = judged.partition(":")
-    marker = metric in ("auc", "brier")
+    marker = entry_of(metric).task is MARKER_TASK
     cells = []
     for row in rows:
         table = store.markers(row.run) if marker else store.metrics(row.run)

@@ -16,6 +16,7 @@ from app.store import Store
 from workbench.cohort.table import cohort_title
 from workbench.contracts import PRETRAINING
 from workbench.errors import WorkbenchError
+from workbench.evaluation.metrics import Better, Place, metric, shown_in
 from workbench.evaluation.robustness import (
     added_sequence,
     by_number,
@@ -172,12 +173,12 @@ class RobustnessPage(pn.viewable.Viewer):
         return self.store.cached(("subsets", run, judged, split), stamp, partial(by_subset, *tables, judged, split))
 
     def _draw_heatmap(self, table: pd.DataFrame, columns: list[str], judged: str, heading: str, subtitle: str) -> None:
-        distance = judged.split(":")[0] in ("hd95", "volume_error")
-        limits = (float(table["value"].min()), float(table["value"].max())) if distance else (0.0, 1.0)
+        entry = metric(judged.split(":")[0])
+        limits = entry.limits if entry.bounded else (float(table["value"].min()), float(table["value"].max()))
         order = subset_order(table["present"], modality_order(table["present"]))
         figure = subset_heatmap(
             table, subsets=order, columns=columns, title=heading, subtitle=subtitle,
-            limits=limits, name=self.state.theme, reverse=judged.startswith("hd95"),
+            limits=limits, name=self.state.theme, reverse=entry.better is Better.LOWER,
         )  # fmt: skip
         self.heatmap.object = figure
 
@@ -234,7 +235,7 @@ def can_be_judged(method: str) -> bool:
 def same_unit(key: str, other: str) -> bool:
     """Whether two of `judgements` can share a scale from 0 to 1, or are the same metric."""
     kinds = {key.split(":")[0], other.split(":")[0]}
-    return len(kinds) == 1 or kinds == {"dice", "auc"}
+    return len(kinds) == 1 or kinds <= set(shown_in(Place.SUBSETS))
 
 
 def modality_order(present: pd.Series) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.contracts import MARKER_TASK, PRETRAINING, SEGMENTATION, Batch, Prediction
 from workbench.errors import ParameterError
+from workbench.evaluation.metrics import require_known
 from workbench.models.catalogue import card, list_models
 from workbench.models.method import MethodModule
 from workbench.models.pretraining import PretrainingModule
@@ -359,6 +360,7 @@ def test_pretraining_examines_repeatably_and_leaves_an_encoder(name: str) -> Non
     first, again = (model.examine(case.images, case.present, GIVEN, seed=3) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     assert model.score_metric in first.metrics
+    require_known(first.metrics, PRETRAINING)
     for name, values in first.metrics.items():
         assert values.shape == (2,), name
         assert torch.equal(values, again.metrics[name])

@@ -1,4 +1,4 @@
-"""Curves against scikit-learn; bands, bins and slider tables by hand and by counting."""
+"""Curves against scikit-learn; bands and bins by hand and by counting."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 from statsmodels.stats.proportion import proportion_confint
 
-from workbench.errors import ParameterError
 from workbench.evaluation.curves import (
-    average_precision,
     calibration_bins,
     confusion_at,
     precision_recall_band,
     precision_recall_curve,
     roc_curve,
     roc_curve_band,
-    threshold_table,
 )
 from workbench.evaluation.markers import Sample, auc_interval, make_sample, marker_metrics
 
@@ -44,7 +41,6 @@ def test_curves_by_hand() -> None:
     assert recall["precision"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
     band = precision_recall_band(BY_HAND, points=5)
     assert band["precision"].tolist() == pytest.approx([1, 1, 1, 2 / 3, 2 / 3])  # at recall 0, 0.25, 0.5, 0.75, 1
-    assert average_precision(BY_HAND) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
 @pytest.mark.parametrize("decimals", [12, 1])
@@ -82,7 +78,6 @@ def test_precision_recall_agrees_with_scikit_learn() -> None:
     band = precision_recall_band(data, points=21, resamples=300)
     assert ((band["low"] <= band["precision"] + 1e-9) & (band["precision"] <= band["high"] + 1e-9)).all()
     assert band["precision"].iloc[-1] == pytest.approx(precision[recall == 1].max())
-    assert average_precision(data) == pytest.approx(np.sum(-np.diff(recall) * precision[:-1]))
 
 
 def test_few_cases_have_a_curve_without_a_band_and_one_class_has_none() -> None:
@@ -94,7 +89,6 @@ def test_few_cases_have_a_curve_without_a_band_and_one_class_has_none() -> None:
     for table in (roc_curve(one), roc_curve_band(one), precision_recall_curve(one), precision_recall_band(one)):
         assert table.empty
         assert len(table.columns) >= 3
-    assert np.isnan(average_precision(one))
     nobody = make_sample([], [])
     assert roc_curve_band(nobody).empty
     assert calibration_bins(nobody).empty
@@ -132,27 +126,13 @@ def test_equal_probabilities_share_a_bin_and_empty_bins_have_no_row() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.37, 0.5, 1.0])
-def test_confusion_matrix_and_slider_row_agree_with_scikit_learn(threshold: float) -> None:
+def test_confusion_matrix_agrees_with_scikit_learn(threshold: float) -> None:
     data = sample(decimals=2)
     table = confusion_at(data, threshold)
     called = data.probability >= threshold
     expected = reference.confusion_matrix(data.truth, called)
     assert table["n"].tolist() == expected.ravel().tolist()
     assert table["share"].to_numpy() == pytest.approx(reference.confusion_matrix(data.truth, called, normalize="true").ravel())
-    row = threshold_table(data).set_index("threshold").loc[threshold]
-    assert row[["tn", "fp", "fn", "tp"]].tolist() == expected.ravel().tolist()
-    assert row["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(data.truth, called))
-    assert row["mcc"] == pytest.approx(reference.matthews_corrcoef(data.truth, called))
-    assert row["youden"] == pytest.approx(2 * row["balanced_accuracy"] - 1)
-
-
-def test_every_position_of_the_slider_has_a_row() -> None:
-    table = threshold_table(sample())
-    assert table["threshold"].tolist() == [index / 100 for index in range(101)]
-    assert (np.diff(table["tp"]) <= 0).all()
-    assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 80).all()
-    with pytest.raises(ParameterError, match="points is 1"):
-        threshold_table(sample(), points=1)
 
 
 def test_the_best_possible_curve_is_an_ordinary_one_from_posterior_probabilities() -> None:

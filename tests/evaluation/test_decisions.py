@@ -10,7 +10,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from workbench.evaluation.decisions import DECISION_METRICS, calibration_table, decision_table, fitted_artefact
+from workbench.contracts import MARKER_TASK
+from workbench.evaluation.decisions import calibration_table, decision_table, fitted_artefact
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.thresholds import youden_threshold
 
 
@@ -68,7 +70,7 @@ def test_decisions_are_those_of_the_validation_threshold() -> None:
     called = test["probability"] >= table.loc[table["rule"] == "sensitivity", "threshold"].iloc[0]
     assert value(table, "recall", rule="sensitivity") == pytest.approx(recall_score(test["truth"], called))
     assert value(table, "recall", rule="sensitivity") > 0.85
-    assert set(table["metric"]) == set(DECISION_METRICS)
+    assert set(table["metric"]) == set(shown_in(Place.DECISIONS, MARKER_TASK))
 
 
 def test_validation_of_one_class_gives_no_threshold_and_no_map() -> None:

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
+from workbench.contracts import MARKER_TASK
 from workbench.errors import InputError, ParameterError
-from workbench.evaluation import weighted
 from workbench.evaluation.intervals import resample_weights
-from workbench.evaluation.markers import COLUMNS, METRICS, auc_interval, make_sample, marker_metrics, metric_values, sample_of
+from workbench.evaluation.markers import COLUMNS, auc_interval, class_rows, make_sample, marker_metrics, metric_values, sample_of
+from workbench.evaluation.metrics import metrics_of
 
 
 def rows(n: int = 100, *, seed: int = 0, slope: float = 0.7, per_subject: int = 1, decimals: int | None = None) -> pd.DataFrame:
@@ -66,8 +65,8 @@ def test_every_metric_agrees_with_scikit_learn_and_statsmodels(seed: int, thresh
     frame = rows(100, seed=seed)
     table = marker_metrics(frame, threshold=threshold)
     assert tuple(table.columns) == COLUMNS
-    assert tuple(table["metric"]) == METRICS
     expected = oracle(*(frame[name].to_numpy() for name in ("truth", "probability", "logit")), threshold)
+    assert tuple(table["metric"]) == tuple(metrics_of(MARKER_TASK)) == tuple(expected)
     for metric, value in zip(table["metric"], table["value"], strict=True):
         assert value == pytest.approx(expected[metric], abs=1e-7), metric
     inside = table[table["metric"] != "ece"]
@@ -86,15 +85,8 @@ def test_weights_mean_repetition() -> None:
         repeated = frame.loc[np.repeat(np.arange(60), weights[line].astype(int))]
         truth, probability, logit = (repeated[name].to_numpy() for name in ("truth", "probability", "logit"))
         expected = oracle(truth, probability, logit, 0.4)
-        for metric in set(METRICS) - {"ece"}:  # the bins of ECE are those of the whole sample
+        for metric in set(expected) - {"ece"}:  # the bins of ECE are those of the whole sample
             assert values[metric][line] == pytest.approx(expected[metric], abs=1e-7), metric
-
-
-def test_calibration_error_by_hand() -> None:
-    # two bins: (0.1, 0.3 | truths 0, 1) off by 0.3, (0.8, 0.9 | truths 1, 1) off by 0.15; half of the cases each
-    sample = make_sample([0, 1, 1, 1], [0.1, 0.3, 0.8, 0.9])
-    assert weighted.calibration_error(np.ones((1, 4)), sample.truth, sample.probability, 2)[0] == pytest.approx(0.225)
-    assert weighted.equal_mass_bins(np.array([0.2, 0.2, 0.2, 0.7]), 2).tolist() == [0, 0, 0, 1]  # ties stay together
 
 
 def test_nothing_is_estimated_from_fewer_than_ten_of_a_class() -> None:
@@ -186,39 +178,20 @@ def test_a_thousand_resamples_of_every_metric_cost_less_than_200_aucs_of_scikit_
     assert times[1] - times[0] < times[2] - times[1]
 
 
-PROBABILITIES = st.lists(st.floats(0.01, 0.99).map(lambda p: round(p, 2)), min_size=8, max_size=40)
+def test_one_logit_is_one_class_against_the_rest() -> None:
+    ((name, truth, logit, probability),) = class_rows("idh", 1, np.array([0.4]))
+    assert (name, truth, logit) == ("mutant", 1.0, 0.4)
+    assert probability == pytest.approx(expit(0.4))
+    assert [class_rows("grade", grade, np.array([-1.0]))[0][:2] for grade in (2, 4)] == [("4", 0.0), ("4", 1.0)]
+    assert np.isnan(class_rows("mgmt", None, np.array([0.0]))[0][1]), "unknown truth"
 
 
-@settings(max_examples=60, deadline=None)
-@given(PROBABILITIES, st.randoms(use_true_random=False))
-def test_auc_sees_the_order_only_and_mirrors(values: list[float], random: object) -> None:
-    probability = np.array(values)
-    truth = np.array([random.random() < 0.5 for _ in values])  # type: ignore[attr-defined]
-    truth[:2] = [True, False]
-    ones = np.ones((1, truth.size))
-    found = weighted.auc(ones, truth, probability)[0]
-    assert found == pytest.approx(reference.roc_auc_score(truth, probability))
-    assert weighted.auc(ones, truth, np.log(probability) * 3 + 1)[0] == found
-    assert weighted.auc(ones, ~truth, -probability)[0] == pytest.approx(found)
-    assert weighted.auc(ones, truth, -probability)[0] == pytest.approx(1 - found)
-    # Swapping truth and prediction swaps recall and precision and leaves accuracy, F1 and MCC.
-    called = probability >= 0.5
-    forth, back = (weighted.confusion_metrics(weighted.counts(ones, *pair)) for pair in ((truth, called), (called, truth)))
-    assert forth["recall"] == pytest.approx(back["precision"], nan_ok=True)
-    for name in ("accuracy", "f1", "mcc"):
-        assert forth[name] == pytest.approx(back[name])
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.2, 6), st.floats(-3, 3))
-def test_calibration_line_follows_a_change_of_the_logits(seed: int, scale: float, shift: float) -> None:
-    """Logits a * x + b turn slope s and intercept t into s / a and t - s b / a."""
-    frame = rows(60, seed=seed)
-    truth, logit = frame["truth"].to_numpy() > 0.5, frame["logit"].to_numpy()
-    ones = np.ones((1, 60))
-    slope, intercept = (value[0] for value in weighted.calibration_slope(ones, truth, logit))
-    changed, moved = (value[0] for value in weighted.calibration_slope(ones, truth, scale * logit + shift))
-    assert changed == pytest.approx(slope / scale, rel=1e-5)
-    assert moved == pytest.approx(intercept - slope * shift / scale, rel=1e-4, abs=1e-5)
-    large, after = (weighted.calibration_in_the_large(ones, truth, score)[0] for score in (logit, logit + shift))
-    assert after == pytest.approx(large - shift, abs=1e-7)
+def test_three_logits_are_each_grade_against_the_other_two() -> None:
+    logits = np.array([0.2, -1.0, 2.5])
+    found = class_rows("grade", 3, logits)
+    assert [name for name, *_ in found] == ["2", "3", "4"]
+    assert [truth for _, truth, *_ in found] == [0.0, 1.0, 0.0]
+    expected = softmax(logits)
+    assert [probability for *_, probability in found] == pytest.approx(expected)
+    assert [logit for *_, logit, _ in found] == pytest.approx(np.log(expected / (1 - expected)))
+    assert np.isnan([truth for _, truth, *_ in class_rows("grade", pd.NA, logits)]).all()

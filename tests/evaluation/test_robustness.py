@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from workbench.evaluation.metrics import TRUE_CLASS
 from workbench.evaluation.robustness import (
-    TRUE_CLASS,
     added_sequence,
     by_number,
     marker_scores,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
+from judged_cases import FULL, markers, metrics
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from workbench.errors import InputError
 from workbench.evaluation.intervals import mean_interval
 from workbench.evaluation.markers import auc_interval, marker_metrics
-from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
 from workbench.evaluation.summaries import (
     MARKER_COLUMNS,
     SEGMENTATION_COLUMNS,
@@ -23,50 +21,6 @@ from workbench.evaluation.summaries import (
     summarise_segmentation,
     with_available,
 )
-
-FULL = "t1+t1c+t2+flair"
-
-
-def metrics(cases: int = 8, *, presents: tuple[str, ...] = (FULL,), seed: int = 0, split: str = "test") -> pd.DataFrame:
-    """Two cases per subject; every fourth case has no ET, and its sensitivity is undefined there."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for index in range(cases):
-        for present in presents:
-            for region in ("ET", "WT"):
-                empty = region == "ET" and index % 4 == 0
-                for metric in ("dice", "sensitivity"):
-                    value = (np.nan if metric == "sensitivity" else 0.0) if empty else rng.uniform(0.6, 1)
-                    rows.append(
-                        (f"c{index}", f"s{index // 2}", "north", 0, split, present, region, metric, value, 0 if empty else 50, 60)
-                    )
-    names = ["case", "subject", "site", "fold", "split", "present", "region", "metric", "value", "n_truth", "n_prediction"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def markers(n: int = 60, *, seed: int = 0, split: str = "test", skill: float = 1.0) -> pd.DataFrame:
-    """IDH and a three-class grade; the truth does not depend on the seed."""
-    fixed, rng = np.random.default_rng(99), np.random.default_rng(seed)
-    truth, grade = fixed.random(n) < 0.5, fixed.integers(2, 5, n)
-    rows = []
-    for index in range(n):
-        who = {
-            "case": f"{split}{index:03d}",
-            "subject": f"{split}{index:03d}",
-            "site": "north",
-            "fold": 0,
-            "split": split,
-            "present": FULL,
-        }
-        logit = rng.normal() + skill * (2 * truth[index] - 1)
-        known = np.nan if index == 7 else float(truth[index])
-        rows.append({**who, "marker": "idh", "class": "mutant", "truth": known, "logit": logit, "probability": expit(logit)})
-        scores = rng.normal(size=3) + 2 * skill * (np.arange(2, 5) == grade[index])
-        probability = np.exp(scores) / np.exp(scores).sum()
-        for place, name in enumerate("234"):
-            row = {"truth": float(grade[index] == int(name)), "logit": scores[place], "probability": probability[place]}
-            rows.append({**who, "marker": "grade", "class": name, **row})
-    return pd.DataFrame(rows)
 
 
 def test_every_number_of_a_segmentation_row() -> None:
@@ -206,43 +160,3 @@ def test_text_columns_may_be_of_any_pandas_kind() -> None:
         assert found["value"].to_numpy() == pytest.approx(
             summarise_markers(predicted, resamples=50)["value"].to_numpy(), nan_ok=True
         )
-
-
-def test_two_runs_side_by_side() -> None:
-    first, second = metrics(16), metrics(16, seed=5)
-    table = compare_segmentation(first, second)
-    assert list(zip(table["region"], table["metric"], strict=True))[:2] == [("WT", "dice"), ("WT", "sensitivity")]
-    dice = [t[(t["region"] == "WT") & (t["metric"] == "dice")].set_index("case")["value"] for t in (first, second)]
-    assert table.loc[0, "difference"] == pytest.approx((dice[0] - dice[1]).mean())
-    assert (table["p_holm"] >= table["p"]).all()
-    same = compare_segmentation(first, first)
-    assert (same["difference"] == 0).all()
-    assert (same["p"] == 1).all()
-    with pytest.raises(InputError, match="judged in the first run only: c15"):
-        compare_segmentation(first, second[second["case"] != "c15"])
-    with pytest.raises(InputError, match=r"case c0, channel .*judged against different truths \(16 cases\)"):
-        compare_segmentation(first, second.assign(n_truth=7))
-    assert compare_segmentation(first, second.iloc[:0]).empty
-
-
-def test_two_runs_markers_side_by_side() -> None:
-    first, second = markers(80, seed=1, skill=1.5), markers(80, seed=2, skill=0.3)
-    table = compare_markers(first, second).set_index(["marker", "class", "metric"])
-    auc = table.loc[("idh", "mutant", "auc")]
-    expected = [auc_interval(side[side["marker"] == "idh"]).value for side in (first, second)]
-    assert [auc["value_a"], auc["value_b"]] == pytest.approx(expected)
-    assert auc["difference"] > 0.1
-    assert auc["p"] < 0.01
-    assert auc["p_holm"] >= auc["p"]
-    brier = table.loc[("idh", "mutant", "brier")]
-    assert brier["difference"] == pytest.approx(brier["value_a"] - brier["value_b"])
-    assert brier["high"] < 0
-    assert not compare_markers(first.iloc[:40], second.iloc[:40])["estimable"].any()
-    with pytest.raises(InputError, match="judged in the second run only"):
-        compare_markers(first[first["case"] != "test003"], second)
-    unknown = [side.assign(truth=side["truth"].where(side["case"] != "test003")) for side in (first, second)]
-    partly = compare_markers(unknown[0][unknown[0]["case"] != "test003"], unknown[1])
-    pd.testing.assert_frame_equal(partly, compare_markers(*unknown))  # nobody needs to predict what cannot be judged
-    swapped = second.assign(truth=second["truth"].where(second["case"] != "test003", 1 - second["truth"]))
-    with pytest.raises(InputError, match=r"case test003, channel idh: .*different truths"):
-        compare_markers(first, swapped)

@@ -251,24 +251,6 @@ def test_a_stopped_run_is_taken_up_where_it_stood(tmp_path: Path) -> None:
     assert FolderRecorder(tmp_path / "b").events() == FolderRecorder(tmp_path / "a").events()
 
 
-def test_other_settings_or_another_model_do_not_resume(tmp_path: Path) -> None:
-    settings = TrainingSettings(epochs=1, steps_per_epoch=2, learning_rate=0.01)
-    train(ToyMethod(), toy_batches(), settings, FolderRecorder(tmp_path), None, **CPU)
-    with pytest.raises(RunError, match=r"other settings \(learning_rate 0\.01 -> 0\.02\)"):
-        train(
-            ToyMethod(),
-            toy_batches(),
-            settings.model_copy(update={"learning_rate": 0.02}),
-            FolderRecorder(tmp_path),
-            None,
-            **CPU,
-        )
-    with pytest.raises(RunError, match="of another shape"):
-        train(ToyMethod(width=5), toy_batches(), settings, FolderRecorder(tmp_path), None, **CPU)
-    # settings that do not change the result may change
-    train(ToyMethod(), toy_batches(), settings.model_copy(update={"workers": 1}), FolderRecorder(tmp_path), None, **CPU)
-
-
 def test_worker_processes_do_not_change_the_result(tmp_path: Path) -> None:
     models = ToyMethod(), ToyMethod()
     for workers, model in enumerate(models):

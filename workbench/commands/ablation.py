@@ -22,9 +22,9 @@ def ablation(
     as_json: Json = False,
 ) -> None:
     """Print what each switch of a sweep changes: paired deltas, intervals, tests. Exit 1: something was refused."""
+    from workbench.evaluation.metrics import metric_title
     from workbench.reports.ablation_review import AblationReview
     from workbench.views.ablation_tables import completeness, delta_notes, delta_table, failures
-    from workbench.views.figures.results import metric_title
 
     review = AblationReview(runs, sweep, split=split, against=against, outcomes=outcomes)
     if as_json:

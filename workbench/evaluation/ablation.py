@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.evaluation.comparison import holm, require_same_cases, signed_rank
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.replicates import Scores, auc_difference, mean_difference
 from workbench.evaluation.run_comparison import require_same_truth, split_rows
 from workbench.labels import REGIONS
 
 BASELINE = "baseline"
-OUTCOMES = ("dice", "hd95", "auc", "brier", "reconstruction_l1", "rotation_accuracy")
-"""Metrics of the family; of these what the runs have."""
-LOWER_IS_BETTER = frozenset({"hd95", "brier", "ece", "reconstruction_l1", "hidden_l1", "masked_mse", "imputed_mse"})
 COLUMNS = (
     "block", "arm", "of", "metric", "value_reference", "value", "difference", "low", "high", "p", "p_holm", "n", "n_subjects",
     "n_positive", "n_undefined", "estimable", "cells", "planned", "seeds", "remark",
@@ -92,7 +90,7 @@ def ablation_deltas(
     *,
     reference: str = BASELINE,
     split: str = "test",
-    outcomes: Sequence[str] = OUTCOMES,
+    outcomes: Sequence[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Deltas:
@@ -102,7 +100,7 @@ def ablation_deltas(
         cells: all planned cells; those that are not evaluated count as planned.
         reference: the arm the others are compared with.
         split: test or external; within one fold also validation.
-        outcomes: metrics of the family.
+        outcomes: metrics of the family, of these what the runs have; none: those that are an OUTCOME in `evaluation.metrics`.
         resamples: bootstrap resamples of subjects, and of seeds where there are several.
         seed: same seed, same intervals.
 
@@ -121,6 +119,7 @@ def ablation_deltas(
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
         raise ParameterError(f"the cell {', '.join(map(str, twice))} (block, arm, fold, seed) is planned twice")
+    outcomes = tuple(outcomes) or shown_in(Place.OUTCOME)
     cells = [_of_split(cell, split, outcomes) for cell in cells]
     rows: list[dict[str, Any]] = []
     arms: list[dict[str, Any]] = []
@@ -165,10 +164,11 @@ def join_deltas(parts: Sequence[Deltas]) -> Deltas:
 def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
     """The cell with only the rows that are compared, each case with all it has."""
     metrics, markers = cell.metrics, cell.markers
+    judges_markers = bool(set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes))
     return replace(
         cell,
         metrics=None if metrics is None else split_rows(metrics[metrics["metric"].isin(list(outcomes))], split),
-        markers=None if markers is None else split_rows(markers if {"auc", "brier"} & set(outcomes) else markers.iloc[:0], split),
+        markers=None if markers is None else split_rows(markers if judges_markers else markers.iloc[:0], split),
     )
 
 

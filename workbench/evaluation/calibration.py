@@ -1,4 +1,4 @@
-"""Are the probabilities right? Calibration error and line, and the two ways to mend it, fitted on validation logits only.
+"""Probabilities made right in two ways, by a temperature or by Platt's map, fitted on validation logits only.
 
 A fitted temperature or Platt map is a new artefact that names its parent run; nothing here changes a run.
 """
@@ -13,25 +13,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 from workbench.errors import ParameterError
-from workbench.evaluation import weighted
-from workbench.evaluation.markers import make_sample
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-
-
-@dataclass(frozen=True)
-class CalibrationLine:
-    """Logistic regression of truth on logit: perfect is slope 1, intercept 0. NaN with a reason where there is none."""
-
-    slope: float
-    """Below 1: overconfident; above 1: underconfident."""
-    intercept: float
-    """Of the same regression."""
-    in_the_large: float
-    """Intercept with the slope held at 1: below 0 = probabilities too high on average."""
-    n: int
-    reason: str = ""
-    """Why a number is NaN; empty where all are there."""
 
 
 @dataclass(frozen=True)
@@ -72,28 +55,6 @@ class Platt:
     def as_dict(self) -> dict[str, float | int | str]:
         """JSON-able form."""
         return asdict(self)
-
-
-def expected_calibration_error(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
-    """ECE over bins of equal mass, see `weighted.calibration_error`; NaN without cases. NaN truth is left out."""
-    sample = make_sample(truth, probability)
-    if not sample.truth.size:
-        return float("nan")
-    return float(weighted.calibration_error(np.ones((1, sample.truth.size)), sample.truth, sample.probability, bins)[0])
-
-
-def calibration_line(truth: ArrayLike, logit: ArrayLike) -> CalibrationLine:
-    """Calibration slope and intercepts of log-odds `logit` (n,) for 0/1 `truth` (n,); NaN truth is left out."""
-    target, score = _known(truth, logit)
-    nan, n = float("nan"), target.size
-    if target.all() or not target.any():
-        return CalibrationLine(nan, nan, nan, n, "all cases are of one class")
-    once = np.ones((1, n))
-    in_the_large = float(weighted.calibration_in_the_large(once, target, score)[0])
-    if weighted.separable(once, target, score)[0]:
-        return CalibrationLine(nan, nan, in_the_large, n, "the logits separate the classes: the slope has no finite value")
-    slope, intercept = (float(value[0]) for value in weighted.calibration_slope(once, target, score))
-    return CalibrationLine(slope, intercept, in_the_large, n, "" if np.isfinite(slope) else "the regression did not converge")
 
 
 def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> Temperature:

@@ -1,4 +1,4 @@
-"""The curves of a marker: ROC and precision-recall with bootstrap bands, calibration bins, and what each threshold does.
+"""The curves of a marker: ROC and precision-recall with bootstrap bands, calibration bins, and the confusion at a threshold.
 
 Every function takes a `markers.Sample` or the rows of markers.parquet it is made from, and returns a table ready to be drawn.
 Curves describe the cases at hand, however few; their bands are given only where there are enough cases of each class
@@ -14,7 +14,6 @@ import pandas as pd
 from sklearn import metrics as reference
 from statsmodels.stats.proportion import proportion_confint
 
-from workbench.errors import ParameterError
 from workbench.evaluation import weighted
 from workbench.evaluation.intervals import LEVEL, RESAMPLES, Floats, resample_weights, subject_codes, tail_levels
 from workbench.evaluation.markers import Sample, as_sample
@@ -87,12 +86,6 @@ def precision_recall_band(
     return pd.DataFrame({"recall": grid, "precision": on_grid(_once(sample))[0], **_band(on_grid, sample, resamples, seed)})
 
 
-def average_precision(data: pd.DataFrame | Sample) -> float:
-    """Area under the precision-recall steps (scikit-learn's definition); NaN where nothing is positive."""
-    sample = as_sample(data)
-    return float(reference.average_precision_score(sample.truth, sample.probability)) if _both_classes(sample) else float("nan")
-
-
 def calibration_bins(data: pd.DataFrame | Sample, *, bins: int = BINS) -> pd.DataFrame:
     """Observed frequency against predicted probability in bins of equal mass; equal probabilities share a bin.
 
@@ -125,28 +118,6 @@ def confusion_at(data: pd.DataFrame | Sample, threshold: float) -> pd.DataFrame:
     rows = [(0, 0, tn, tn + fp), (0, 1, fp, tn + fp), (1, 0, fn, tp + fn), (1, 1, tp, tp + fn)]
     table = pd.DataFrame(rows, columns=["truth", "predicted", "n", "of"])
     return table.assign(share=weighted.divide(table["n"], table["of"])).drop(columns="of")
-
-
-def threshold_table(data: pd.DataFrame | Sample, *, points: int = POINTS) -> pd.DataFrame:
-    """What every position of a threshold slider does: counts and metrics for `points` thresholds from 0 to 1.
-
-    Returns:
-        threshold, tp, fp, fn, tn, sensitivity, specificity, precision, accuracy, balanced_accuracy, f1, mcc, youden.
-        NaN = not defined (e.g. precision where nothing is called positive).
-    """
-    sample = as_sample(data)
-    if points < 2:
-        raise ParameterError(f"points is {points}, expected at least 2")
-    # linspace(0, 1, 101)[29] is 0.29 and not 0.29000000000000004: a slider's value must find its row.
-    threshold = np.round(np.linspace(0, 1, points), 12)
-    tp, fp = (np.sum((sample.probability >= threshold[:, None]) & of, axis=1) for of in (sample.truth, ~sample.truth))
-    fn, tn = sample.truth.sum() - tp, (~sample.truth).sum() - fp
-    metrics = weighted.confusion_metrics(weighted.Counts(*(count.astype(np.float64) for count in (tp, fp, fn, tn))))
-    metrics["sensitivity"] = metrics.pop("recall")
-    metrics["youden"] = metrics["sensitivity"] + metrics["specificity"] - 1
-    names = ["sensitivity", "specificity", "precision", "accuracy", "balanced_accuracy", "f1", "mcc", "youden"]
-    counts = {"threshold": threshold, "tp": tp, "fp": fp, "fn": fn, "tn": tn}
-    return pd.DataFrame({**counts, **{name: metrics[name] for name in names}})
 
 
 def _both_classes(sample: Sample) -> bool:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import MARKER_TASK
 from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_temperature
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import Sample, log_odds, marker_metrics, sample_of
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
 
@@ -24,8 +26,6 @@ FIXED = "0.5"
 RULES = (FIXED, "youden", "sensitivity")
 """Where a probability becomes a decision: at a half, at the Youden point, or where the sensitivity is at least 0.95."""
 
-DECISION_METRICS = ("recall", "specificity", "precision", "balanced_accuracy", "f1", "mcc")
-CALIBRATION_METRICS = ("brier", "ece", "calibration_slope", "calibration_intercept")
 DECISION_COLUMNS = (
     "split", "marker", "class", "rule", "threshold", "n_validation", "trusted", "metric", "value", "low", "high", "n",
     "n_positive", "estimable",
@@ -88,7 +88,7 @@ def calibration_table(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed
                 "trusted": name == "none" or all(validation.estimable for _, validation in samples),
             }
             mapped = [calibrated(sample_of(rows_), fit) for (rows_, _), fit in zip(samples, fitted, strict=True)]
-            table = _metrics(_joined(mapped), CALIBRATION_METRICS, 0.5, resamples, seed)
+            table = _metrics(_joined(mapped), Place.RECALIBRATION, 0.5, resamples, seed)
             rows += [keys | described | row for row in table]
     return pd.DataFrame(rows, columns=list(CALIBRATION_COLUMNS))
 
@@ -179,16 +179,16 @@ def _decided(part: pd.DataFrame, cut: float | Mapping[int, float], resamples: in
     cuts = np.unique(each)
     if cuts.size < 2 or not np.isfinite(cuts).all():
         one = 0.5 if not cuts.size else float(cuts[0]) if np.isfinite(cuts).all() else float("nan")
-        return _metrics(sample, DECISION_METRICS, one, resamples, seed)
+        return _metrics(sample, Place.DECISIONS, one, resamples, seed)
     called = (sample.probability >= each).astype(np.float64)  # these metrics know nothing of a case but its decision
-    return _metrics(replace(sample, probability=called), DECISION_METRICS, 0.5, resamples, seed)
+    return _metrics(replace(sample, probability=called), Place.DECISIONS, 0.5, resamples, seed)
 
 
-def _metrics(sample: Sample, names: tuple[str, ...], threshold: float, resamples: int, seed: int) -> list[dict[str, Any]]:
+def _metrics(sample: Sample, place: Place, threshold: float, resamples: int, seed: int) -> list[dict[str, Any]]:
     """Rows metric, value, low, high, n, n_positive, estimable; all NaN where there is no threshold."""
     usable = threshold if np.isfinite(threshold) else 0.5
     table = marker_metrics(sample, threshold=usable, resamples=resamples, seed=seed)
-    table = table[table["metric"].isin(names)]
+    table = table[table["metric"].isin(shown_in(place, MARKER_TASK))]
     if not np.isfinite(threshold):
         table = table.assign(value=np.nan, low=np.nan, high=np.nan, estimable=False)
     columns = ["metric", "value", "low", "high", "n", "n_positive", "estimable"]

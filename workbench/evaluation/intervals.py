@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -178,35 +178,6 @@ def weighted_interval(
             value, statistic(resample_weights(subjects, resamples, seed)), jackknife, method=method, n_subjects=count
         )
     return Interval(value, low, high, n, count, estimable=bool(np.isfinite(value)))
-
-
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    subjects: Sequence[str] | ArrayLike,
-    *values: Any,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    method: Method = "bca",
-) -> Interval:
-    """Interval of any statistic of one or more arrays over the same cases, e.g. ``(np.median, subjects, dice)``.
-
-    The statistic is called once per resample on the repeated rows: slower than `weighted_interval`, and general.
-
-    Args:
-        statistic: arrays of equal length -> number.
-        subjects: subject of each case.
-        values: one or more arrays with a row per case.
-        resamples: number of resamples.
-        seed: same seed, same interval.
-        method: see `bounds`.
-    """
-    arrays = [np.asarray(value) for value in values]
-
-    def on_weights(weights: Floats) -> Floats:
-        rows = (np.repeat(np.arange(weights.shape[1]), line.astype(np.intp)) for line in weights)
-        return np.array([float(statistic(*(array[index] for array in arrays))) for index in rows])
-
-    return weighted_interval(on_weights, subjects, resamples=resamples, seed=seed, method=method)
 
 
 def mean_interval(

@@ -1,13 +1,7 @@
 """How well a molecular marker is predicted: discrimination, decisions at a threshold, and calibration, with 95 % intervals.
 
-| metric | meaning |
-|---|---|
-| auc | area under the ROC curve, ties counting half |
-| accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc | decisions: positive from `threshold` on |
-| brier | mean squared difference of probability and truth |
-| ece | expected calibration error over 10 bins of equal mass |
-| calibration_slope | logistic regression of truth on logit; below 1 = overconfident; NaN where the classes do not overlap |
-| calibration_intercept | calibration in the large: the same regression with the slope held at 1; 0 = right on average |
+`evaluation.metrics` lists them. Decisions are positive from `threshold` on; a calibration slope below 1 is overconfident, a
+calibration intercept (with the slope held at 1) of 0 is right on average.
 
 Intervals are 95 % BCa intervals over resampled subjects (`evaluation.intervals`), but ECE's is a percentile interval recentred on
 the value, since every resample inflates an ECE. With fewer than `MIN_PER_CLASS` cases of either class nothing is estimable:
@@ -18,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
+from workbench.contracts import MARKER_POSITIVE, MARKER_TASK
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation import weighted
 from workbench.evaluation.intervals import (
@@ -37,25 +33,45 @@ from workbench.evaluation.intervals import (
     subject_codes,
     weighted_interval,
 )
+from workbench.evaluation.metrics import in_order, metrics_of
 
 MIN_PER_CLASS = 10
 """Cases of each class below which a marker metric is 'not estimable'."""
 
-METRICS = (
-    "auc", "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "brier", "ece",
-    "calibration_slope", "calibration_intercept",
-)  # fmt: skip
 COLUMNS = ("metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable")
 
 SMALLEST = 1e-7
 """Probability below which none is told apart from 0 when it is written as log-odds."""
 
-_RANGE = {"mcc": (-1.0, 1.0), "calibration_slope": (-np.inf, np.inf), "calibration_intercept": (-np.inf, np.inf)}
-
 
 def log_odds(probability: ArrayLike, smallest: float = SMALLEST) -> np.ndarray:
     """Log-odds of probabilities, elementwise float64; within `smallest` of 0 and 1 they stop, so that all are finite."""
     return np.asarray(logit(np.clip(np.asarray(probability, np.float64), smallest, 1 - smallest)))
+
+
+def class_rows(marker: str, value: Any, logits: Floats) -> list[tuple[str, float, float, float]]:
+    """What a model's logits say of one marker of one case, each class against the rest, as rows of markers.parquet hold it.
+
+    Args:
+        marker: its name.
+        value: the true class: 0/1, of grade 2, 3 or 4; null = unknown.
+        logits: (1,), a sigmoid (for grade: 4 against the rest), or (3,), a softmax over grades 2, 3, 4, whose
+            one-against-the-rest logit is log(p / (1 - p)).
+
+    Returns:
+        (class, truth, logit, probability) of each class; truth is 1, 0, or NaN where it is unknown.
+    """
+    unknown = pd.isna(value)
+    if logits.size == 1:
+        positive = 4 if marker == "grade" else 1
+        name = "4" if marker == "grade" else MARKER_POSITIVE[marker]
+        logit = float(logits[0])
+        return [(name, float("nan") if unknown else float(value == positive), logit, float(1 / (1 + np.exp(-logit))))]
+    rest = [np.logaddexp.reduce(np.delete(logits, k)) for k in range(logits.size)]
+    return [
+        (str(grade), float("nan") if unknown else float(value == grade), float(z - r), float(1 / (1 + np.exp(r - z))))
+        for grade, z, r in zip((2, 3, 4), logits, rest, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -142,8 +158,12 @@ def as_sample(data: pd.DataFrame | Sample) -> Sample:
     return data if isinstance(data, Sample) else sample_of(data)
 
 
-def metric_values(sample: Sample, weights: Floats, threshold: float = 0.5) -> dict[str, Floats]:
-    """Every metric for each row of case weights (R, n) -> {metric: (R,)}."""
+def metric_values(sample: Sample, weights: Floats, threshold: float | Floats = 0.5) -> dict[str, Floats]:
+    """Every metric for each row of case weights (R, n) -> {metric: (R,)}; one threshold, or one for each case (n,).
+
+    Raises:
+        ParameterError: a metric that is computed but not in `evaluation.metrics`.
+    """
     truth, probability = sample.truth, sample.probability
     values = {"auc": weighted.auc(weights, truth, probability)}
     values |= weighted.confusion_metrics(weighted.counts(weights, truth, probability >= threshold))
@@ -151,7 +171,7 @@ def metric_values(sample: Sample, weights: Floats, threshold: float = 0.5) -> di
     values["ece"] = weighted.calibration_error(weights, truth, probability)
     values["calibration_slope"] = weighted.calibration_slope(weights, truth, sample.logit)[0]
     values["calibration_intercept"] = weighted.calibration_in_the_large(weights, truth, sample.logit)
-    return values
+    return in_order(values, MARKER_TASK)
 
 
 def marker_metrics(
@@ -179,17 +199,19 @@ def marker_metrics(
     common = (n, positive, n_subjects, sample.n_unknown)
     nan = float("nan")
     if not sample.estimable:
-        return pd.DataFrame([(metric, nan, nan, nan, *common, False) for metric in METRICS], columns=list(COLUMNS))
+        return pd.DataFrame(
+            [(metric, nan, nan, nan, *common, False) for metric in metrics_of(MARKER_TASK)], columns=list(COLUMNS)
+        )
     values = metric_values(sample, np.ones((1, n)), threshold)
     draws = metric_values(sample, resample_weights(sample.subjects, resamples, seed), threshold)
     jackknife = metric_values(sample, leave_out_weights(sample.subjects), threshold)
     rows = []
-    for metric in METRICS:
+    for metric, entry in metrics_of(MARKER_TASK).items():
         value, (low, high) = float(values[metric][0]), (nan, nan)
         if n_subjects > 1:
             method: Method = "recentred" if metric == "ece" else "bca"
             low, high = bounds(value, draws[metric], jackknife[metric], method=method, n_subjects=n_subjects)
-        low, high = np.clip([low, high], *_RANGE.get(metric, (0.0, 1.0)))
+        low, high = np.clip([low, high], *entry.limits)
         rows.append((metric, value, float(low), float(high), *common, bool(np.isfinite(value))))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ParameterError
-from workbench.evaluation.ablation import OUTCOMES, Cell, Deltas, ablation_deltas
+from workbench.evaluation.ablation import Cell, Deltas, ablation_deltas
 from workbench.evaluation.comparison import holm
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.thresholds import ALL_FOLDS
@@ -24,7 +24,7 @@ def pair_title(first: str, second: str) -> str:
 
 
 def pairwise_deltas(
-    runs: Sequence[Cell], *, split: str = "test", outcomes: Sequence[str] = OUTCOMES, resamples: int = RESAMPLES, seed: int = 0
+    runs: Sequence[Cell], *, split: str = "test", outcomes: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
 ) -> Deltas:
     """Paired differences of every two runs, first minus second, in the order of `itertools.combinations`.
 
@@ -32,7 +32,7 @@ def pairwise_deltas(
         runs: one per run, `arm` its title (unique); block, fold and seed are not looked at. Where a run of the pair pools
             folds, an AUC compares cases within a fold, as in `evaluation.ablation`: cases that one model scored in each run.
         split: test, external, or, of runs of one fold, validation.
-        outcomes: metrics of the family.
+        outcomes: metrics of the family, as of `ablation_deltas`.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 

@@ -12,21 +12,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKERS, SEGMENTATION
 from workbench.evaluation.intervals import RESAMPLES, mean_intervals
 from workbench.evaluation.markers import auc_interval
-from workbench.evaluation.summaries import METRICS, summarise_segmentation
+from workbench.evaluation.metrics import TRUE_CLASS, Better, metric, metrics_of
+from workbench.evaluation.summaries import summarise_segmentation
 from workbench.labels import REGIONS
 
 TOLERANCE = 0.01
 """A pair counts as made worse from this fall of Dice (or of the probability of the true class) on: less is noise."""
-TOLERANCE_MM = 1.0
-"""The same of distances: a rise by a voxel's edge."""
-TOLERANCE_ML = 1.0
-"""The same of the volume error, whatever its sign."""
-_DISTANCES = ("hd95",)
-_SIGNED = ("volume_error",)
-TRUE_CLASS = "probability of the true class"
+TOLERANCES = {"mm": 1.0, "ml": 1.0}
+"""The same by unit: of distances a rise by a voxel's edge, of the volume error whatever its sign."""
 
 
 def split_names(present: str) -> tuple[str, ...]:
@@ -141,10 +137,11 @@ def added_sequence(
     """
     rows = []
     for key, part in scores.groupby(["split", "region", "metric"], sort=False):
-        split, region, metric = (str(item) for item in tuple(key))
-        signless = part.assign(value=part["value"].abs()) if metric in _SIGNED else part
-        pairs = _pairs(signless, -1.0 if metric in (*_DISTANCES, *_SIGNED) else 1.0)
-        limit = tolerance_of(metric) if tolerance is None else tolerance
+        split, region, name = (str(item) for item in tuple(key))
+        entry = metric(name)
+        signless = part.assign(value=part["value"].abs()) if entry.signed else part
+        pairs = _pairs(signless, -1.0 if entry.signed or entry.better is Better.LOWER else 1.0)
+        limit = tolerance_of(name) if tolerance is None else tolerance
         if pairs.empty:
             continue
         for added, group in [("any", pairs), *pairs.groupby("added", sort=False)]:
@@ -158,7 +155,7 @@ def added_sequence(
             )
             rows.append(
                 {
-                    "split": split, "region": region, "metric": metric, "added": str(added),
+                    "split": split, "region": region, "metric": name, "added": str(added),
                     "pairs": int(judged["change"].notna().sum()), "n": gain.n, "gain": gain.value, "gain_low": gain.low,
                     "gain_high": gain.high, "harmed": harmed.value, "harmed_low": harmed.low, "harmed_high": harmed.high,
                 }
@@ -170,11 +167,9 @@ def added_sequence(
     return pd.DataFrame(rows, columns=columns)
 
 
-def tolerance_of(metric: str) -> float:
-    """The change for the worse that is still noise: `TOLERANCE`, of distances `TOLERANCE_MM`, of volumes `TOLERANCE_ML`."""
-    if metric in _SIGNED:
-        return TOLERANCE_ML
-    return TOLERANCE_MM if metric in _DISTANCES else TOLERANCE
+def tolerance_of(name: str) -> float:
+    """The change for the worse that is still noise: that of the metric's unit in `TOLERANCES`, else `TOLERANCE`."""
+    return TOLERANCES.get(metric(name).unit, TOLERANCE)
 
 
 def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
@@ -195,8 +190,8 @@ def _pairs(part: pd.DataFrame, sign: float) -> pd.DataFrame:
 
 def judgements(metrics: pd.DataFrame, markers: pd.DataFrame) -> list[str]:
     """What a subset evaluation can be judged by: 'dice:WT', 'hd95:WT', ..., 'auc:idh:mutant', ..., in the house's order."""
-    found = {(str(metric), str(region)) for metric, region in metrics[["metric", "region"]].drop_duplicates().to_numpy()}
-    voxels = [f"{metric}:{region}" for metric in METRICS for region in REGIONS if (metric, region) in found]
+    found = {(str(name), str(region)) for name, region in metrics[["metric", "region"]].drop_duplicates().to_numpy()}
+    voxels = [f"{name}:{region}" for name in metrics_of(SEGMENTATION) for region in REGIONS if (name, region) in found]
     known = markers[["marker", "class"]].drop_duplicates().to_numpy()
     return voxels + [f"auc:{marker}:{name}" for marker, name in sorted(known, key=lambda row: (MARKERS.index(row[0]), row[1]))]
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import delong, holm, mcnemar, paired_difference, require_same_cases
-from workbench.evaluation.intervals import RESAMPLES, mean_interval, subject_codes
-from workbench.evaluation.markers import Sample, sample_of
+from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_interval, subject_codes, weighted_interval
+from workbench.evaluation.markers import Sample, metric_values, sample_of
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.evaluation.replicates import Scores, auc_difference
-from workbench.evaluation.summaries import METRICS, with_available
+from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import per_case
 from workbench.labels import REGIONS
 
@@ -64,7 +66,7 @@ def compare_segmentation(
     if not rows:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     table = pd.DataFrame(rows)
-    order = {name: rank for rank, name in enumerate((*REGIONS, *METRICS))}
+    order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(SEGMENTATION)))}
     table = table.sort_values(["region", "metric"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
     return table.assign(p_holm=holm(table["p"]))[list(SEGMENTATION_COLUMNS)]
 
@@ -80,7 +82,7 @@ def compare_markers(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Paired comparison of every marker class that both runs have: AUC (DeLong), accuracy (McNemar), Brier score (bootstrap).
+    """Paired comparison of every marker class that both runs have: AUC (DeLong), accuracy (McNemar), others (bootstrap).
 
     Args:
         a: markers.parquet of the first run.
@@ -97,7 +99,7 @@ def compare_markers(
         marker, class, metric, value_a, value_b, difference (a minus b), low, high, p, p_holm (over all rows), n, n_positive,
         estimable. AUC has DeLong's interval, the others the bootstrap's. Where a run pools folds, its AUC is that of pairs of
         cases within a fold, with the bootstrap's interval (`replicates.auc_difference`). p is NaN where no test applies: for
-        Brier, and for accuracy where subjects have several cases, which McNemar's test would count as independent.
+        all but AUC, and for accuracy where subjects have several cases, which McNemar's test would count as independent.
 
     Raises:
         InputError: cases that only one run has, or whose truth differs between them.
@@ -128,27 +130,49 @@ def compare_markers(
 def _marker_rows(
     left: pd.DataFrame, right: pd.DataFrame, cuts: list[np.ndarray], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """AUC, accuracy and Brier of one marker class in both runs."""
+    """The metrics compared of one marker class in both runs."""
     one, two = sample_of(left), sample_of(right)
     common = {"n": one.truth.size, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
     nan = float("nan")
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan}
+    compared = shown_in(Place.COMPARISON, MARKER_TASK)
     if not one.estimable:
-        return [{"metric": metric, **unknown, **common} for metric in ("auc", "accuracy", "brier")]
+        return [{"metric": metric, **unknown, **common} for metric in compared]
     calls = [sample.probability >= cut for sample, cut in zip((one, two), cuts, strict=True)]
     repeated = subject_codes(one.subjects)[1] < one.truth.size
     p_accuracy = nan if repeated else mcnemar(one.truth, *calls).p
-    rows: list[dict[str, Any]] = [{"metric": "auc", **common, **_areas(one, two, _models(left, right), resamples, seed)}]
-    scores = {
+    means = {
         "accuracy": [(call == one.truth).astype(np.float64) for call in calls],
         "brier": [(sample.probability - one.truth) ** 2 for sample in (one, two)],
     }
-    for metric, (of_a, of_b) in scores.items():
-        interval = mean_interval(of_a - of_b, one.subjects, resamples=resamples, seed=seed)
-        bounds = {"difference": interval.value, "low": interval.low, "high": interval.high}
-        p = p_accuracy if metric == "accuracy" else nan
-        rows.append({"metric": metric, "value_a": float(of_a.mean()), "value_b": float(of_b.mean()), **bounds, "p": p, **common})
+    rows: list[dict[str, Any]] = []
+    for metric in compared:
+        if metric == "auc":
+            found = _areas(one, two, _models(left, right), resamples, seed)
+        elif metric in means:
+            of_a, of_b = means[metric]
+            interval = mean_interval(of_a - of_b, one.subjects, resamples=resamples, seed=seed)
+            found = _bootstrapped(of_a.mean(), of_b.mean(), interval) | {"p": p_accuracy if metric == "accuracy" else nan}
+        else:
+            found = _whole(one, two, cuts, metric, resamples, seed)
+        rows.append({"metric": metric, **common, **found})
     return rows
+
+
+def _bootstrapped(first: float, second: float, interval: Interval) -> dict[str, Any]:
+    bounds = {"difference": interval.value, "low": interval.low, "high": interval.high, "p": float("nan")}
+    return {"value_a": float(first), "value_b": float(second), **bounds}
+
+
+def _whole(one: Sample, two: Sample, cuts: list[np.ndarray], metric: str, resamples: int, seed: int) -> dict[str, Any]:
+    """A metric that is no mean over cases: both runs on the same resamples of subjects, no test."""
+
+    def both(weights: Floats) -> list[Floats]:
+        return [metric_values(sample, weights, cut)[metric] for sample, cut in zip((one, two), cuts, strict=True)]
+
+    first, second = both(np.ones((1, one.truth.size)))
+    interval = weighted_interval(lambda weights: np.subtract(*both(weights)), one.subjects, resamples=resamples, seed=seed)
+    return _bootstrapped(first[0], second[0], interval)
 
 
 def _models(left: pd.DataFrame, right: pd.DataFrame) -> np.ndarray:

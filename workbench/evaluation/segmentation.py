@@ -1,19 +1,9 @@
 """How well a predicted mask matches the true one: overlap, surface distance and volume, per case and region.
 
-One rule for empty masks, for every method, cohort and page (DESIGN section 3, Metrics; MONAI leaves these cases NaN or inf):
-
-| metric       | unit | both empty | truth empty | prediction empty | otherwise |
-|--------------|------|------------|-------------|------------------|-----------|
-| dice         |      | 1          | 0           | 0                | 2 TP / (2 TP + FP + FN) |
-| iou          |      | 1          | 0           | 0                | TP / (TP + FP + FN) |
-| hd95         | mm   | 0          | diagonal    | diagonal         | 95th percentile of the surface distances, larger direction |
-| sensitivity  |      | NaN        | NaN         | 0                | TP / (TP + FN) |
-| precision    |      | NaN        | 0           | NaN              | TP / (TP + FP) |
-| specificity  |      | TN / (TN + FP) over brain voxels, whatever is empty; NaN where the brain holds no negative voxel ||||
-| volume_error | ml   | 0          | V_pred      | -V_truth         | predicted minus true volume: positive = too large |
-
-NaN means "not defined": the denominator has no voxel. "Diagonal" is that of the native image grid, so that missing a
-structure is the worst distance there is and never looks better than finding it badly.
+One rule for empty masks, for every method, cohort and page (MONAI leaves these cases NaN or inf): `evaluation.metrics` says what
+each metric is there. NaN means "not defined": the denominator has no voxel. A distance to nothing is the diagonal of the native
+image grid, so that missing a structure is the worst distance there is and never looks better than finding it badly. Specificity
+counts brain voxels only; a volume error is predicted minus true volume: positive = too large.
 """
 
 from __future__ import annotations
@@ -26,8 +16,9 @@ import pandas as pd
 import torch
 from monai.metrics import compute_hausdorff_distance
 
+from workbench.contracts import SEGMENTATION
 from workbench.errors import InputError, ParameterError, Problem
-from workbench.evaluation.summaries import METRICS
+from workbench.evaluation.metrics import in_order
 from workbench.geometry import Grid
 from workbench.labels import REGIONS, region_mask
 
@@ -54,7 +45,7 @@ def case_metrics(
 
     Raises:
         InputError: shapes that differ from the grid's.
-        ParameterError: a region that does not exist.
+        ParameterError: a region that does not exist, or a metric that is computed but not in `evaluation.metrics`.
     """
     _check(prediction, truth, brain, grid, regions, case)
     box = bounding_box((prediction != 0) | (truth != 0))
@@ -66,7 +57,7 @@ def case_metrics(
         n_true, n_predicted = int(np.count_nonzero(true)), int(np.count_nonzero(predicted))
         values["hd95"] = hausdorff95(predicted, true, grid.spacing, grid.diagonal)
         values["volume_error"] = (n_predicted - n_true) * grid.voxel_volume / MM3_PER_ML
-        rows += [(region, metric, values[metric], n_true, n_predicted) for metric in METRICS]
+        rows += [(region, name, value, n_true, n_predicted) for name, value in in_order(values, SEGMENTATION).items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKERS
+from workbench.contracts import MARKERS, PRETRAINING, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.intervals import RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import MIN_PER_CLASS, auc_interval, marker_metrics
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.labels import REGIONS
 
 AVAILABLE = "available"
@@ -30,8 +31,6 @@ MARKER_COLUMNS = (
 )  # fmt: skip
 
 _SPLITS = ("test", "external", "validation", "train")
-METRICS = ("dice", "hd95", "iou", "sensitivity", "specificity", "precision", "volume_error")
-"""The voxel metrics in the order in which tables show them; `evaluation.segmentation` computes them."""
 ALL_CLASSES = "all"
 """`class` of the rows that judge a marker of several classes as a whole."""
 
@@ -79,7 +78,9 @@ def summarise_segmentation(
     for key, part in metrics.groupby(["split", "present"], sort=False):
         split, present = tuple(key)
         rows += [{"split": split, "present": present, **row} for row in _summary_rows(part, resamples, seed)]
-    return _ordered(pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": METRICS})
+    return _ordered(
+        pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": tuple(metrics_of(SEGMENTATION))}
+    )
 
 
 def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[str, Any]]:
@@ -209,7 +210,6 @@ def headline(
     markers: pd.DataFrame | None,
     split: str = "test",
     *,
-    segmentation: tuple[str, ...] = ("dice", "hd95", "reconstruction_l1", "rotation_accuracy"),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -221,7 +221,8 @@ def headline(
     """
     result: dict[str, Interval] = {}
     if metrics is not None and not metrics.empty:
-        chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(segmentation)]
+        shown = shown_in(Place.HEADLINE, SEGMENTATION, PRETRAINING)
+        chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(shown)]
         table = summarise_segmentation(chosen, by_present=False, resamples=resamples, seed=seed)
         for row in table.to_dict("records"):
             interval = Interval(row["mean"], row["low"], row["high"], row["n"], row["n_subjects"], estimable=row["n"] > 0)

@@ -9,12 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from workbench.contracts import SEGMENTATION
+from workbench.evaluation.metrics import metrics_of
 from workbench.exchange.export_tables import PHANTOM_NOTICE, export_name, identity, open_runs, refuse_run_folder, summary_table
 from workbench.files import atomic_path, write_json, write_text
 from workbench.records.run_folder import RunFolder
 
 JOINED = ("summary", "metrics", "markers", "subset_metrics", "subset_markers")
 """Tables that are written per run and for all runs together; `training` is written per run only."""
+
+_WITH_UNIT = [entry for entry in metrics_of(SEGMENTATION).values() if entry.unit]
+_IN_UNITS = [f"{entry.name} in {entry.unit}" + " (predicted minus true)" * entry.signed for entry in _WITH_UNIT]
 
 DICTIONARY: dict[str, tuple[str, str]] = {
     "run": ("id of the run, the name of its folder", ""),
@@ -43,8 +48,8 @@ DICTIONARY: dict[str, tuple[str, str]] = {
     "region": ("tumour region: WT whole tumour, TC core, ET enhancing, ED oedema, NCR necrosis, RC cavity, lesion", ""),
     "metric": ("what was measured; accuracy, precision, recall and other decisions are those at a probability of 0.5", ""),
     "value": (
-        "the metric's value; hd95 in mm, volume_error in ml (predicted minus true), the others without unit; empty: not defined "
-        "or not estimable", "mm, ml or none",
+        f"the metric's value; {', '.join(_IN_UNITS)}, the others without unit; empty: not defined or not estimable",
+        f"{', '.join(dict.fromkeys(entry.unit for entry in _WITH_UNIT))} or none",
     ),
     "n_truth": ("voxels of the region in the truth", "voxels"),
     "n_prediction": ("voxels of the region in the prediction", "voxels"),

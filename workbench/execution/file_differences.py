@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import RunError
+from workbench.evaluation.metrics import Kind, metric
 from workbench.files import file_digest, read_json
 from workbench.records.run_folder import read_events
 
@@ -61,8 +62,7 @@ UNITS = {
 }
 """What a difference of each kind is a share of, or its unit."""
 
-_OVERLAP = {"dice", "iou", "sensitivity", "specificity", "precision"}
-_METRIC_KINDS = {"hd95": "distance", "volume_error": "volume error"} | dict.fromkeys(_OVERLAP, "overlap")
+_METRIC_KINDS = {Kind.DISTANCE: "distance", Kind.VOLUME: "volume error"}
 _FOLLOWS = {"n_prediction"}
 """Columns that follow from masks, which are judged themselves."""
 
@@ -253,7 +253,7 @@ def _judge(column: str, row: pd.Series, a: float, b: float, values: np.ndarray) 
     if column in ("probability", "alone", "fused"):
         return "overlap", apart
     if column == "value" and "metric" in row:
-        return _METRIC_KINDS.get(str(row["metric"]), "overlap"), apart
+        return _METRIC_KINDS.get(metric(str(row["metric"])).kind, "overlap"), apart
     return "numbers", _ratio(apart, float(np.sqrt(np.nanmean(values**2))))
 
 

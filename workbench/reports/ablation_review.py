@@ -13,9 +13,11 @@ from IPython.display import HTML, Image, Markdown
 from matplotlib.figure import Figure
 
 from workbench.cohort.table import cohort_title
+from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError
-from workbench.evaluation.ablation import OUTCOMES, ablation_deltas
+from workbench.evaluation.ablation import ablation_deltas
 from workbench.evaluation.intervals import RESAMPLES
+from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
 from workbench.records.sweep_cells import comparable, counts, sweep_cells
 from workbench.records.sweep_plan import list_plans, read_plan
 from workbench.views.ablation_tables import (
@@ -38,7 +40,7 @@ class AblationReview:
         sweep: name of the sweep; empty = the newest.
         split: test or external.
         against: the condition that the others are compared with; empty = the baseline of an ablation, else the first condition.
-        outcomes: metrics of the family of Holm's correction, with commas; empty = all of `evaluation.ablation.OUTCOMES`.
+        outcomes: metrics of the family of Holm's correction, with commas; empty = all that `evaluation.metrics` names.
         resamples: bootstrap resamples.
 
     Raises:
@@ -161,7 +163,9 @@ def parse_outcomes(text: str) -> tuple[str, ...]:
         ParameterError: one that there is not.
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in (*OUTCOMES, "iou", "sensitivity", "specificity", "precision")]
+    outcomes = shown_in(Place.OUTCOME)
+    judged = [name for name, entry in metrics_of(SEGMENTATION).items() if entry.better is not Better.NEITHER]
+    unknown = [name for name in names if name not in (*outcomes, *judged)]
     if unknown:
-        raise ParameterError(f"'{unknown[0]}' is no outcome of an ablation; there are: {', '.join(OUTCOMES)}")
-    return names or OUTCOMES
+        raise ParameterError(f"'{unknown[0]}' is no outcome of an ablation; there are: {', '.join(outcomes)}")
+    return names or outcomes

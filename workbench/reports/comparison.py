@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.contracts import PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.comparison import holm
 from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.run_comparison import compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import by_fold, validation_thresholds
@@ -17,8 +19,6 @@ from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import run_name
 
-COMPARED = ("dice", "hd95", "auc", "accuracy", "brier", "reconstruction_l1", "rotation_accuracy")
-"""Metrics compared; the family that Holm's correction is over."""
 SPLITS = ("test", "validation", "external")
 """Splits whose cases are judged."""
 
@@ -58,6 +58,7 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
 
 def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd.DataFrame:
     voxels = compare_segmentation(_table(first, "metrics"), _table(second, "metrics"), split=split, resamples=resamples)
+    voxels = voxels[voxels["metric"].isin(shown_in(Place.COMPARISON, SEGMENTATION, PRETRAINING))]
     voxels = voxels.rename(columns={"region": "of", "mean_a": "value_first", "mean_b": "value_second"})
     parts = [voxels]
     left, right = _table(first, "markers"), _table(second, "markers")
@@ -68,7 +69,6 @@ def _pair(first: RunFolder, second: RunFolder, split: str, resamples: int) -> pd
         of = found["marker"].astype(str) + " " + found["class"].astype(str)
         parts.append(found.assign(of=of).rename(columns={"value_a": "value_first", "value_b": "value_second"}))
     table = pd.concat(parts, ignore_index=True)
-    table = table[table["metric"].isin(COMPARED)]
     if table.empty:
         raise RunError(
             f"{first.folder} ({first.spec['cohort']['name']}) and {second.folder} ({second.spec['cohort']['name']}) "

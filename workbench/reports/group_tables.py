@@ -6,11 +6,10 @@ import pandas as pd
 from IPython.display import Markdown
 
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.setup.run_setup import RunSetup
-from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
-_SHOWN = ("dice", "hd95", "volume_error", "auc")
 _ROWS = ["grouping", "group", "split", "judged"]
 
 
@@ -58,7 +57,7 @@ def group_table(setup: RunSetup) -> pd.DataFrame:
             continue
         value = "mean" if name == "segmentation" else "value"
         judged = table["region"].astype(str) if name == "segmentation" else table["marker"] + " " + table["class"]
-        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(_SHOWN)])
+        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(shown_in(Place.GROUPS, name))])
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)

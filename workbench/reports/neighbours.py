@@ -10,11 +10,11 @@ from IPython.display import Markdown
 from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
 from workbench.evaluation.comparison import holm
+from workbench.evaluation.metrics import metric_title
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
 from workbench.reports.comparison import compare
 from workbench.setup.run_setup import RunSetup
-from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 

@@ -7,13 +7,13 @@ from IPython.display import Markdown, display
 
 from workbench.cohort.table import cohort_title
 from workbench.errors import RunError
+from workbench.evaluation.metrics import metric_title
 from workbench.evaluation.summaries import summarise_segmentation
 from workbench.reports.run_report import picture
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.collapse import PREFIX, measure_collapse
 from workbench.steps.pretraining import examine, trained_pretraining
 from workbench.views.figures.pretraining import reconstruction_figure
-from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError, WorkbenchError
+from workbench.evaluation.metrics import metric
 from workbench.evaluation.robustness import (
     added_sequence,
     by_number,
@@ -99,11 +100,11 @@ class RobustnessReview:
         if table.empty:
             return self._nothing(judged)
         order = subset_order(table["present"], self._modalities(table))
-        limits = (0.0, 1.0) if judged.split(":")[0] not in ("hd95", "volume_error") else _limits(table)
+        entry = metric(judged.split(":")[0])
         figure = subset_still(
             table, subsets=order, modalities=self._modalities(table), columns=[self.titles[row.run] for row in self.rows],
             title=f"{judgement_title(judged)}: {self.cohort}, {self.split} split", label=f"mean {judgement_title(judged)}",
-            limits=limits,
+            limits=entry.limits if entry.bounded else _limits(table),
         )  # fmt: skip
         return _image(figure)
 

@@ -14,6 +14,7 @@ from workbench.cohort.table import Cohort, cohort_title
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.evaluation.summaries import with_available
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
@@ -34,16 +35,10 @@ from workbench.views.cases.map_figures import attribution_figure, weight_figure
 from workbench.views.cases.map_tables import read_map_table
 from workbench.views.figures.features import feature_still_of
 from workbench.views.figures.result_stills import distribution_figure, marker_figure, training_figure
-from workbench.views.figures.results import metric_title
 from workbench.views.theme import estimate_text
 
 TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
 FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
-_SHOWN = {
-    "segmentation": ("dice", "hd95", "sensitivity", "precision", "volume_error"),
-    "markers": ("auc", "balanced_accuracy", "mcc", "brier", "ece"),
-}
-"""Metrics of the notebook's tables; `experiment.results` holds all."""
 
 
 def cohort_table(setup: RunSetup) -> pd.DataFrame:
@@ -156,7 +151,7 @@ def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
-    shown = table[table["metric"].isin(_SHOWN[kind])]
+    shown = table[table["metric"].isin(shown_in(Place.NOTEBOOK, kind))]
     texts = [
         "not estimable" if pd.isna(row[value]) else estimate_text(row[value], row["low"], row["high"])
         for _, row in shown.iterrows()

@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.cohort.table import cohort_title
-from workbench.evaluation.robustness import TOLERANCE, TRUE_CLASS, subset_order
+from workbench.evaluation.metrics import TRUE_CLASS, metric_title
+from workbench.evaluation.robustness import TOLERANCE, subset_order
 from workbench.labels import REGIONS
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.subsets import subset_results, untrained_subsets
-from workbench.views.figures.results import metric_title
 from workbench.views.figures.robustness import subset_title
 from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import marker_title

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.contracts import PRETRAINING
 from workbench.evaluation.collapse import Collapse
+from workbench.evaluation.metrics import require_known
 from workbench.files import write_parquet
 from workbench.inference.windows import centred_start, crop
 from workbench.models.pretrained.file import save_encoder
@@ -85,6 +87,7 @@ def evaluate_pretraining(setup: RunSetup) -> None:
     cases = held_out(setup)
     for row in setup.progress.over(cases, "examining", len(cases)):
         found = examine(setup, model, str(row["case"]))
+        require_known(found.metrics, PRETRAINING)
         voxels = int(found.voxels)
         rows += [
             who(setup, row) | {"region": REGION, "metric": name, "value": float(value), "n_truth": voxels, "n_prediction": voxels}

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas, outcome_key
+from workbench.evaluation.ablation import Deltas, outcome_key
+from workbench.evaluation.metrics import Kind, metric_title
+from workbench.evaluation.metrics import metric as entry_of
 from workbench.records.sweep_cells import SweepCell, counts
-from workbench.views.figures.results import metric_title
 from workbench.views.tables import marker_title
 from workbench.views.theme import STATE_SIGNS, state_colour, theme
 
@@ -30,7 +31,7 @@ def outcome_title(metric: str, of: str) -> str:
 
 def signed(value: float, metric: str = "dice", *, plus: bool = False) -> str:
     """A number with a real minus sign: two digits of mm, three of everything else; with `plus` its sign always stands."""
-    text = f"{abs(value):.{2 if metric in ('hd95', 'volume_error') else 3}f}"
+    text = f"{abs(value):.{2 if entry_of(metric).kind in (Kind.DISTANCE, Kind.VOLUME) else 3}f}"
     if not float(text):
         return text
     return f"{MINUS}{text}" if value < 0 else f"+{text}" if plus else text
@@ -113,7 +114,7 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
     """What must be known to read the deltas of a metric; `pairs`: they are of `evaluation.pairwise`."""
     several = bool(len(deltas.table)) and int(deltas.table["seeds"].max()) > 1
     drawn = "subjects and seeds" if several else "subjects"
-    best = "lower" if metric in LOWER_IS_BETTER else "higher"
+    best = entry_of(metric).better
     test = {
         "auc": "p: DeLong's test of pairs within a fold (scores of different folds are of different models: never pooled)",
         "brier": "the Brier score is not tested",

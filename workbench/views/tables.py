@@ -10,17 +10,18 @@ from typing import Any
 import pandas as pd
 
 from workbench.cohort.table import cohort_title
-from workbench.contracts import MARKER_TITLES
+from workbench.contracts import MARKER_TASK, MARKER_TITLES, PRETRAINING, SEGMENTATION
 from workbench.evaluation.intervals import Interval
+from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.records.index import RunRow
-from workbench.views.figures.results import metric_title
 from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
-HEADLINES = (
-    "dice WT", "dice lesion", "dice TC", "dice ET", "auc idh", "auc codel", "auc tert", "auc mgmt", "auc grade 4",
-    "reconstruction_l1 brain",
-)  # fmt: skip
-"""Which of a run's headline numbers a list of runs has room for, in this order."""
+_JUDGED = {
+    SEGMENTATION: ("WT", "lesion", "TC", "ET"),
+    MARKER_TASK: ("idh", "codel", "tert", "mgmt", "grade 4"),
+    PRETRAINING: ("brain",),
+}
+"""Of what a list of runs has room for a metric, in this order."""
 
 _MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
 
@@ -89,7 +90,8 @@ def runs_table(
         Index run; columns Status, Run, Cohort, Started, Budget and a column per headline. All text from disk is escaped.
     """
     found = {key for numbers in headlines.values() if numbers for key in numbers}
-    shown = [key for key in HEADLINES if key in found][:columns]
+    wanted = [f"{name} {of}" for task, judged in _JUDGED.items() for name in shown_in(Place.RUN_LIST, task) for of in judged]
+    shown = [key for key in wanted if key in found][:columns]
     records = []
     for row in rows:
         numbers = headlines.get(row.run, {})

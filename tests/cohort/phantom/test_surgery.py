@@ -19,7 +19,7 @@ from workbench.cohort.phantom.options import PhantomOptions
 from workbench.cohort.phantom.posterior import posterior
 from workbench.cohort.phantom.subject import Case, Head, _scanned, make_cases, make_heads
 from workbench.cohort.phantom.surgery import draw_plan
-from workbench.cohort.phantom.truth import make_truth, population_scores
+from workbench.cohort.phantom.truth import make_truth
 from workbench.cohort.phantom.writer import make_phantom
 from workbench.cohort.readers import import_cohort
 from workbench.cohort.table import Cohort
@@ -225,7 +225,7 @@ def test_permuted_markers_are_dealt_to_subjects_not_to_sessions() -> None:
 
 def test_no_truth_without_images() -> None:
     with pytest.raises(ParameterError, match="make the phantom"):
-        population_scores(OPTIONS, "normal", "idh", draws=10)
+        make_truth(10, 0, "normal", OPTIONS)
 
 
 def test_time_points_at_their_rates() -> None:

@@ -1,4 +1,4 @@
-"""The truth of a phantom cohort as a table, and the best scores it allows. Needs no image: thousands of rows take a second."""
+"""The truth of a phantom cohort as a table. Needs no image: thousands of rows take a second."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from workbench.cohort.phantom.classes import Subject, draw_subject
 from workbench.cohort.phantom.options import PhantomOptions
-from workbench.cohort.phantom.posterior import best_possible, posterior
+from workbench.cohort.phantom.posterior import posterior
 from workbench.cohort.phantom.signals import MARKER_COLUMNS, deal_markers
 from workbench.cohort.phantom.surgery import draw_plan
 from workbench.errors import ParameterError
@@ -71,25 +70,3 @@ def _row(subject: Subject) -> dict[str, Any]:
     renamed = {"klass": "class", "volume": "volume_ml", "width": "width_mm", "ventricle": "ventricle_mm"}
     row = {renamed.get(key, key): value for key, value in row.items()}
     return {"case": name, "subject": name[:-4], **row, "idh": subject.idh, "codel": subject.codel}
-
-
-def best_scores(
-    truth: pd.DataFrame, marker: str, cases: pd.Series | list[str] | None = None, *, with_age: bool = False
-) -> dict[str, float]:
-    """AUC and Brier score of the exact posterior on these cases, for a binary marker or 'grade4'.
-
-    On a finite sample a method can exceed them by chance. AUC is NaN where only one class occurs.
-    """
-    table = truth.set_index("case").loc[list(truth["case"] if cases is None else cases)]
-    wanted = (table["grade"] == 4) if marker == "grade4" else table[marker]
-    values = wanted.to_numpy(dtype=int)
-    probability = best_possible(truth, marker, list(table.index), with_age=with_age)
-    auc = float(roc_auc_score(values, probability)) if 0 < values.sum() < len(values) else float("nan")
-    return {"auc": auc, "brier": float(brier_score_loss(values, probability, pos_label=1)), "n": float(len(values))}
-
-
-def population_scores(
-    options: PhantomOptions, signal: str, marker: str, *, with_age: bool = False, draws: int = 4000, seed: int = 0
-) -> dict[str, float]:
-    """The same over a large cohort that is drawn but not imaged: what an ideal reader of these phantoms scores on average."""
-    return best_scores(make_truth(draws, seed, signal, options), marker, with_age=with_age)

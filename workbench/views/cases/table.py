@@ -9,27 +9,28 @@ from typing import Any
 import pandas as pd
 
 from workbench.cohort.table import Cohort, cohort_title
-from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES
+from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALITY_TITLES, SEGMENTATION
+from workbench.evaluation.metrics import Better, Kind, Place, metric, metrics_of, shown_in
 from workbench.views.cases.map_tables import attribution_table, weight_table
 from workbench.views.cases.view import CaseView
 
-METRIC_TITLES = {
-    "dice": "Dice", "hd95": "HD95", "iou": "IoU", "sensitivity": "Sensitivity", "specificity": "Specificity",
-    "precision": "Precision", "volume_error": "Volume error",
-}  # fmt: skip
-HIGHER_IS_BETTER = {"dice", "iou", "sensitivity", "specificity", "precision"}
 MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
-_TABLE_METRICS = ("dice", "hd95")
 _REGION_ORDER = ("WT", "TC", "ET", "ED", "NCR", "RC", "lesion")
 _IDENTITY = ["case", "subject", "site", "split"]
 _ORIGIN = ["dataset", "lesion"]
 """Shown where they are known of any case; a run from before there were such columns has none."""
 
 
-def metric_column(metric: str, region: str) -> str:
+def metric_column(name: str, region: str) -> str:
     """Name of a metric's column: 'Dice WT', 'HD95 TC (mm)'."""
-    unit = " (mm)" if metric == "hd95" else ""
-    return f"{METRIC_TITLES.get(metric, metric)} {region}{unit}"
+    entry = metric(name)
+    return f"{entry.title} {region}" + (f" ({entry.unit})" if entry.kind is Kind.DISTANCE else "")
+
+
+def column_digits(column: str) -> int:
+    """Decimals of a column's numbers: its metric's; two of probabilities."""
+    entries = metrics_of(SEGMENTATION).values()
+    return next((entry.digits for entry in entries if column.startswith(f"{entry.title} ")), 2)
 
 
 def marker_columns(marker: str, label: str) -> tuple[str, str]:
@@ -44,14 +45,14 @@ def fullest(table: pd.DataFrame) -> pd.DataFrame:
     return table[count == count.groupby(table["case"]).transform("max")]
 
 
-def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split: str, metric: str = "dice") -> pd.DataFrame:
-    """One row per case of a split: identity, Dice and HD95 per region (and `metric`), marker probabilities and truth.
+def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split: str, further: str = "dice") -> pd.DataFrame:
+    """One row per case of a split: identity, the metrics of cases per region (and `further`), marker probabilities and truth.
 
     Args:
         metrics: long table of a run, or None.
         markers: long table of a run, or None.
         split: the split wanted.
-        metric: a further metric to show.
+        further: a metric to show beside those of `evaluation.metrics` that belong here.
     """
     tables = [t[t["split"] == split] for t in (metrics, markers) if t is not None]
     tables = [fullest(t) for t in tables if not t.empty]
@@ -62,7 +63,7 @@ def run_table(metrics: pd.DataFrame | None, markers: pd.DataFrame | None, split:
     columns: dict[str, pd.Series] = {}
     for table in tables:
         if "metric" in table:
-            shown = [m for m in dict.fromkeys((*_TABLE_METRICS, metric)) if m in set(table["metric"])]
+            shown = [m for m in dict.fromkeys((*shown_in(Place.CASES, SEGMENTATION), further)) if m in set(table["metric"])]
             regions = [r for r in _REGION_ORDER if r in set(table["region"])]
             main = [r for r in regions if r not in ("ED", "NCR")]
             for name in shown:
@@ -114,14 +115,14 @@ def cohort_table(cohort: Cohort) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def worst_first(table: pd.DataFrame, metric: str, region: str) -> list[dict[str, str]]:
+def worst_first(table: pd.DataFrame, name: str, region: str) -> list[dict[str, str]]:
     """Tabulator's sorters that put the worst case first; none where the table has no such column."""
-    column = metric_column(metric, region)
+    column, entry = metric_column(name, region), metric(name)
     if column not in table.columns:
-        column = next((c for c in table.columns if c.startswith(METRIC_TITLES.get(metric, metric) + " ")), "")
+        column = next((c for c in table.columns if c.startswith(f"{entry.title} ")), "")
     if not column:
         return []
-    return [{"field": column, "dir": "asc" if metric in HIGHER_IS_BETTER else "desc"}]
+    return [{"field": column, "dir": "asc" if entry.better is Better.HIGHER else "desc"}]
 
 
 def facts_html(
@@ -162,12 +163,12 @@ def _regions_html(view: CaseView, metrics: pd.DataFrame | None) -> str:
         return "<p>No mask and no prediction.</p>"
     mine = None if metrics is None else metrics[metrics["case"] == view.case]
     found = {} if mine is None or mine.empty else fullest(mine).set_index(["region", "metric"])["value"].to_dict()
-    head = ["Region", *(f"{name} (ml)" for name in volumes), *(["Dice", "HD95 (mm)"] if found else [])]
+    entries = [metric(name) for name in shown_in(Place.CASES, SEGMENTATION)] if found else []
+    head = ["Region", *(f"{name} (ml)" for name in volumes), *(entry.full_title for entry in entries)]
     rows = []
     for region in view.regions:
         cells = [region, *(f"{volumes[name][region]:.1f}" for name in volumes)]
-        if found:
-            cells += [_number(found.get((region, "dice")), 3), _number(found.get((region, "hd95")), 1)]
+        cells += [_number(found.get((region, entry.name)), entry.digits) for entry in entries]
         rows.append(cells)
     return _table(head, rows)
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from workbench.evaluation.ablation import LOWER_IS_BETTER, Deltas
+from workbench.evaluation.ablation import Deltas
+from workbench.evaluation.metrics import Better
+from workbench.evaluation.metrics import metric as entry_of
 from workbench.views.ablation_tables import MINUS, arm_note, clear, delta_text, outcome_title, p_text
 from workbench.views.theme import finish, reference_line, theme
 
@@ -39,14 +41,17 @@ def forest_rows(deltas: Deltas, block: str, metric: str, of: str, order: str = "
     columns = ["label", "metric", "cells", "planned", "difference", "low", "high", "p_holm", "n", "note"]
     found = pd.DataFrame(records, columns=columns)
     if order == "effect":
-        found = found.sort_values("difference", ascending=metric in LOWER_IS_BETTER, kind="stable", na_position="last")
+        found = found.sort_values(
+            "difference", ascending=entry_of(metric).better is Better.LOWER, kind="stable", na_position="last"
+        )
     return found.reset_index(drop=True)
 
 
 def direction(metric: str) -> tuple[str, str]:
     """What stands left and right of zero."""
-    sides = ("← worse", "better →")
-    return ("← better", "worse →") if metric in LOWER_IS_BETTER else sides
+    return {
+        Better.HIGHER: ("← worse", "better →"), Better.LOWER: ("← better", "worse →"), Better.NEITHER: ("← lower", "higher →"),
+    }[entry_of(metric).better]  # fmt: skip
 
 
 def limits(table: pd.DataFrame) -> tuple[float, float]:

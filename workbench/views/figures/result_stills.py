@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.contracts import MARKER_TITLES
+from workbench.contracts import MARKER_TITLES, SEGMENTATION
 from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
 from workbench.evaluation.intervals import mean_interval
 from workbench.evaluation.markers import MIN_PER_CLASS
-from workbench.views.figures.results import metric_title
+from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.views.figures.training import thin
 from workbench.views.theme import colour, theme
 
@@ -58,10 +58,9 @@ def training_figure(events: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def distribution_figure(
-    metrics: pd.DataFrame, *, title: str, shown: Sequence[str] = ("dice", "hd95"), split: str = "test"
-) -> Figure:
+def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test") -> Figure:
     """One point per case and region, with the mean and its 95 % interval over subjects."""
+    shown = shown_in(Place.FIGURE, SEGMENTATION)
     rows = metrics[metrics["split"] == split]
     regions = list(dict.fromkeys(rows["region"]))
     figure, axes = _figure(len(shown))
@@ -81,8 +80,9 @@ def distribution_figure(
             ax.errorbar(index + 0.32, mean.value, yerr=np.maximum(reach, 0), fmt="D", color="black", markersize=4, capsize=3)
         counts = [rows[(rows["region"] == r) & (rows["metric"] == metric)]["value"].notna().sum() for r in regions]
         ax.set_xticks(range(len(regions)), [f"{r}\nn = {n}" for r, n in zip(regions, counts, strict=True)])
-        ax.set(ylabel=metric_title(metric))
-        if metric == "dice":
+        entry = metrics_of(SEGMENTATION)[metric]
+        ax.set(ylabel=entry.full_title)
+        if entry.bounded:
             ax.set_ylim(-0.03, 1.03)
     note = "open circles: the case does not have the region; diamonds: mean, 95 % interval"
     figure.suptitle(f"{title}\n{split} cases; {note}", fontsize=9)

@@ -10,41 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from workbench.evaluation.metrics import metric_title
 from workbench.seeding import stream
 from workbench.views.theme import colour, finish, places, reference_line, shape, theme
-
-METRIC_TITLES = {
-    "dice": "Dice",
-    "hd95": "HD95 (mm)",
-    "iou": "IoU",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "volume_error": "Volume error (ml)",
-    "reconstruction_l1": "Reconstruction L1 (z-score)",
-    "hidden_l1": "L1 in corrupted cuboids",
-    "zero_l1": "L1 of zeros there",
-    "masked_mse": "MSE of masked voxels",
-    "foreground_mse": "MSE of masked brain voxels",
-    "zero_mse": "MSE of zeros there",
-    "imputed_mse": "MSE of a whole masked sequence",
-    "rotation_accuracy": "Rotations named rightly",
-    "auc": "AUC",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "recall": "Recall",
-    "f1": "F1",
-    "mcc": "MCC",
-    "brier": "Brier score",
-    "ece": "ECE",
-    "calibration_slope": "Calibration slope",
-    "calibration_intercept": "Calibration intercept",
-}
-
-
-def metric_title(metric: str) -> str:
-    """Name of a metric as figures and tables show it, with its unit."""
-    return METRIC_TITLES.get(metric, metric.replace("_", " "))
 
 
 def metric_distribution(

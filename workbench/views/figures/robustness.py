@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from workbench.contracts import MARKER_TITLES, MODALITY_TITLES
-from workbench.evaluation.robustness import TRUE_CLASS, split_names
-from workbench.views.figures.results import metric_title
+from workbench.evaluation.metrics import TRUE_CLASS, metric_title
+from workbench.evaluation.robustness import split_names
 from workbench.views.tables import marker_title
 from workbench.views.theme import colour, dash, finish, places, shape, theme
 
