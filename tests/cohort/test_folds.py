@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.cohort.folds import make_folds, read_folds
+from workbench.cohort.folds import external_subjects, make_folds, read_folds
 from workbench.cohort.table import Cohort, CohortInfo, normalise_cases
 from workbench.errors import InputError, ParameterError, WorkbenchError
 
@@ -75,6 +75,20 @@ def test_disjoint_complete_group_pure_even_and_deterministic(drawn: list[tuple],
         assert (split[outside.to_numpy()] == "external").all()
         tested += split.index[split == "test"].tolist()
     assert sorted(tested) == sorted(cohort.cases["case"][cohort.cases["subject"].isin(inner)])
+
+
+def test_a_patient_with_a_session_at_an_external_site_is_external_as_a_whole(tmp_path: Path) -> None:
+    """Else the other session trains the network that the external one tests."""
+    rows = [{"case": f"s{i}-0", "subject": f"s{i}", "site": "a"} for i in range(6)]
+    rows += [{"case": "s0-1", "subject": "s0", "site": "outside"}, {"case": "s6-0", "subject": "s6", "site": "outside"}]
+    cohort = cohort_of(tmp_path, rows, ("outside",))
+    made = make_folds(cohort)
+    assert made.external == ("s0", "s6")
+    assert external_subjects(cohort) == {"s0", "s6"}
+    assert sorted(subject for group in made.groups for subject in group) == ["s1", "s2", "s3", "s4", "s5"]
+    for fold in range(5):
+        split = made.split(cohort, fold)
+        assert split[split == "external"].index.tolist() == ["s0-0", "s0-1", "s6-0"]
 
 
 def test_site_and_markers_are_balanced(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from workbench.cohort.merge import names_in_merges
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, Problem, RunError
-from workbench.evaluation.markers import log_odds
+from workbench.evaluation.markers import class_rows, log_odds
 from workbench.experiments.radiomics_features import MaskSource, measure, predicted_masks
 from workbench.experiments.radiomics_refit import refit
 from workbench.files import atomic_path, read_json, write_json
@@ -29,7 +29,6 @@ from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.setup.contamination import judge
 from workbench.setup.parameters import ExperimentParameters
 from workbench.steps.fold_models import load_members, member_runs, predict_together
-from workbench.steps.long_tables import class_rows
 from workbench.steps.prediction import reference_image, write_case
 
 PREDICTED_BY_FILE = "predicted_by.json"

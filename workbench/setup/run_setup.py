@@ -126,12 +126,13 @@ class RunSetup:
     @cached_property
     def markers(self) -> tuple[str, ...]:
         """The markers to predict: those asked for that the training cases show in at least two classes."""
-        return tuple(name for name in self.parameters.marker_names() if self.known_markers(name).nunique() >= 2)
+        names = self.parameters.marker_names()
+        return tuple(name for name in names if self.told_apart(name, self.training_cases).nunique() >= 2)
 
-    def known_markers(self, name: str) -> pd.Series:
-        """The known values of a marker of the training cases, as the model is to tell them apart."""
-        known = self.training_cases[name].dropna()
-        if name == "grade" and self.parameters.options().get("grade_classes", 2) == 2:  # 4 against the others
+    def told_apart(self, name: str, cases: pd.DataFrame) -> pd.Series:
+        """The known values of a marker, as the model is to tell them apart: of grade all three, or 4 against the others."""
+        known = cases[name].dropna()
+        if name == "grade" and self.parameters.options().get("grade_classes", 2) == 2:
             known = known.map(lambda grade: "4" if grade == 4 else "2 or 3")
         return known
 

@@ -48,7 +48,7 @@ def marker_notes(setup: RunSetup) -> list[str]:
     found = []
     for name in setup.parameters.marker_names():
         if name not in setup.markers:
-            known = setup.known_markers(name)
+            known = setup.told_apart(name, setup.training_cases)
             shown = "is known for no training case" if known.empty else f"is {known.iloc[0]} in every training case"
             found.append(f"marker '{name}' {shown}: it cannot be learned and is left out")
     return found

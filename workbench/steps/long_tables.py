@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKER_POSITIVE
+from workbench.evaluation.markers import class_rows
 from workbench.evaluation.segmentation import case_metrics
 from workbench.files import read_json
 from workbench.geometry import Grid
@@ -74,25 +74,6 @@ def marker_rows(setup: RunSetup, row: pd.Series, markers: Mapping[str, Any]) -> 
         for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float))
     ]
     return pd.DataFrame(rows, columns=MARKER_COLUMNS)
-
-
-def class_rows(marker: str, value: Any, logits: np.ndarray) -> list[tuple[str, float, float, float]]:
-    """(class, truth, logit, probability) rows of one marker of one case.
-
-    A single logit is a sigmoid (for grade: 4 against the rest); three logits are a softmax over grades 2, 3, 4, whose
-    one-against-the-rest logit is log(p / (1 - p)).
-    """
-    unknown = pd.isna(value)
-    if logits.size == 1:
-        positive = 4 if marker == "grade" else 1
-        name = "4" if marker == "grade" else MARKER_POSITIVE[marker]
-        logit = float(logits[0])
-        return [(name, float("nan") if unknown else float(value == positive), logit, float(1 / (1 + np.exp(-logit))))]
-    rest = [np.logaddexp.reduce(np.delete(logits, k)) for k in range(logits.size)]
-    return [
-        (str(grade), float("nan") if unknown else float(value == grade), float(z - r), float(1 / (1 + np.exp(r - z))))
-        for grade, z, r in zip((2, 3, 4), logits, rest, strict=True)
-    ]
 
 
 def who(setup: RunSetup, row: pd.Series) -> dict[str, Any]:
