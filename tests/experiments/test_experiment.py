@@ -64,5 +64,5 @@ def test_the_best_weights_are_used_not_the_last(tiny_cohort: Cohort, tmp_path: P
     best, last = (load_checkpoint(trained.run.checkpoint(name)).model for name in ("best", "last"))
     assert any(not torch.equal(best[name], last[name]) for name in best)
     for used in (trained, experiment("unet", tiny_cohort, tmp_path)):
-        state = used.trained_model().state_dict()
+        state = used.model.state_dict()
         assert all(torch.equal(state[name], best[name]) for name in best)

@@ -49,7 +49,7 @@ def experiment(tmp_path: Path) -> Any:
     })  # fmt: skip
     model = create_model("mome", modalities=("t1", "flair"), classes=2, width=4, levels=3)
     return SimpleNamespace(
-        run=Run(tmp_path), model=model, trained_model=lambda: model,
+        run=Run(tmp_path), network=model, trained_model=lambda: model,
         device="cpu", modalities=("t1", "flair"), label_sets=("lesion",), patch=(8, 8, 8),
         split={"a": "test", "b": "test", "c": "external"}, training={},
         cases_by_split={"test": rows[:2], "external": rows[2:]}, prepared=SimpleNamespace(case=cases.__getitem__),
@@ -115,6 +115,6 @@ def test_the_table_has_a_paired_difference_with_its_interval(experiment: Any, as
 
 
 def test_a_method_without_experts_says_so(experiment: Any) -> None:
-    experiment.model = create_model("pooled_unet", modalities=("t1", "flair"), classes=2, width=4, levels=3)
+    experiment.network = create_model("pooled_unet", modalities=("t1", "flair"), classes=2, width=4, levels=3)
     experiment.parameters.method = "pooled_unet"
     assert "pooled_unet has no experts" in expert_table(experiment).data

@@ -70,7 +70,7 @@ def explained(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> 
     experiment = SimpleNamespace(
         parameters=SimpleNamespace(method="mts_unet", maps=2, cam="both", sampling="whole"), markers=("idh",),
         modalities=MODALITIES, cohort=tiny_cohort,
-        model=model, trained_model=lambda: model, device="cpu", patch=(64, 64, 48), prepared=prepared,
+        network=model, trained_model=lambda: model, device="cpu", patch=(64, 64, 48), prepared=prepared,
         run=SimpleNamespace(folder=folder, path=path),
         progress=SimpleNamespace(over=over), cases_by_split={"test": tiny_cohort.cases.head(2)},
     )  # fmt: skip

@@ -64,11 +64,11 @@ def experiment(tiny_cohort: Cohort, tmp_path: Path) -> Any:
     splits = {"validation": cases.iloc[:2], "test": cases.iloc[2:4], "external": cases.iloc[4:]}
     setup = SimpleNamespace(
         parameters=SimpleNamespace(method="masm", sampling="whole", precision="no"), modalities=MODALITIES, cohort=tiny_cohort,
-        model=Featured(), device="cpu", patch=(64, 64, 64), trained=True, pretraining=False, notes=[],
+        network=Featured(), device="cpu", patch=(64, 64, 64), trained=True, pretraining=False, notes=[],
         prepared=prepare_cohort(tiny_cohort, PrepareSettings(spacing=4.0), progress=False),
         run=SimpleNamespace(folder=tmp_path, path=path), progress=SimpleNamespace(over=over), cases_by_split=splits,
         split={row["case"]: name for name, rows in splits.items() for _, row in rows.iterrows()},
-        trained_model=lambda: setup.model,
+        trained_model=lambda: setup.network,
     )  # fmt: skip
     return setup
 
@@ -104,17 +104,17 @@ def test_it_goes_on_where_it_stopped_and_does_nothing_twice(experiment: Any) -> 
     with pytest.raises(KeyboardInterrupt):
         write_features(experiment)
     assert not (experiment.run.folder / FEATURES_FILE).exists()
-    before, experiment.progress.over = experiment.model.asked, whole
+    before, experiment.progress.over = experiment.network.asked, whole
     write_features(experiment)
     table = pd.read_parquet(experiment.run.folder / FEATURES_FILE)
-    assert experiment.model.asked == len(table) > before > 0
+    assert experiment.network.asked == len(table) > before > 0
     assert [path.name for path in experiment.run.folder.iterdir()] == [FEATURES_FILE]
     write_features(experiment)
-    assert experiment.model.asked == len(table)
+    assert experiment.network.asked == len(table)
 
 
 def test_a_method_without_features_gets_a_note(experiment: Any) -> None:
-    experiment.model = Plain()
+    experiment.network = Plain()
     write_features(experiment)
     assert experiment.notes == ["masm has no pooled features: there is no feature plot"]
     assert not list(experiment.run.folder.iterdir())

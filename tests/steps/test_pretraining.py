@@ -78,7 +78,7 @@ def test_a_run_starts_from_the_encoder_and_is_marked_where_folds_differ(
 ) -> None:
     values: dict[str, Any] = {"cmd_channels": 4, "markers": "idh", "pretrained": str(pretrained.encoder)}
     same = experiment("mts_unet", tiny_cohort, tmp_path, **values)
-    start(same, same.model)
+    start(same, same.network)
     record = read_pretrained_record(same.run.folder)
     assert record.verdict == "clean", "pretrained on the training subjects of the same fold"
     assert record.document is not None

@@ -16,6 +16,7 @@ import pandas as pd
 from workbench.errors import RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.files import write_json, write_parquet
+from workbench.models.method import MethodModule
 from workbench.records.environment import note_environment
 from workbench.records.provenance import write_artefacts
 from workbench.reports import case_pictures, expert_tables, pretraining, run_report
@@ -64,7 +65,7 @@ class Experiment(RunSetup):
         if not self.trained:
             raise RunError(f"run {self.run.folder} was cancelled at step {steps_done(self.run)}; run it again to resume")
         self.run.set_status("running", budget=self.training["budget"])
-        self.forget_model()
+        self.forget_network()
         return self
 
     def predict(self) -> Experiment:
@@ -119,6 +120,11 @@ class Experiment(RunSetup):
             self.run.claim()
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             note_environment(self.run.folder, **computing(self.device))
+
+    @property
+    def model(self) -> MethodModule:
+        """The network with the weights of the best checkpoint once it is trained, before that as it is built."""
+        return self.trained_model() if self.trained else self.network
 
     # -- what came out ---------------------------------------------------------------------------------------------
 

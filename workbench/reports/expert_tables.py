@@ -19,7 +19,7 @@ def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
     """Per split, sequence and region: Dice of the expert alone, fused, and the paired difference, each with its interval."""
     scores = expert_scores(setup)
     if scores.empty:
-        why = "has no experts" if not isinstance(setup.model, MixtureMethod) else "has no test case with a mask"
+        why = "has no experts" if not isinstance(setup.network, MixtureMethod) else "has no test case with a mask"
         return Markdown(f"*{setup.parameters.method} {why}: there is nothing to compare.*")
     place = {name: index for index, name in enumerate(setup.modalities)}
     scores = scores.sort_values("sequence", key=lambda names: names.map(place), kind="stable").sort_values(
@@ -43,8 +43,8 @@ def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
 def experiment_costs(setup: RunSetup) -> pd.DataFrame:
     """`cost_table` at the run's own plan, counted; the task-specific set is that of the cohort's data sets and sequences."""
     networks = task_networks(setup.cohort.cases, setup.modalities)
-    plan = {name: getattr(setup.model.options, name) for name in ("width", "levels")}
+    plan = {name: getattr(setup.network.options, name) for name in ("width", "levels")}
     side = max(setup.patch)
     batch = setup.parameters.batch_size
-    table = cost_table(setup.modalities, setup.model.classes, len(networks), options=plan, side=side, batch=batch)
+    table = cost_table(setup.modalities, setup.network.classes, len(networks), options=plan, side=side, batch=batch)
     return table.map(lambda value: f"{value:,.3g}")

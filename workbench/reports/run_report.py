@@ -62,13 +62,13 @@ def cohort_table(setup: RunSetup) -> pd.DataFrame:
 
 def diagram(setup: RunSetup) -> SVG:
     """The model's diagram."""
-    return SVG(setup.model.diagram())
+    return SVG(setup.network.diagram())
 
 
 def model_table(setup: RunSetup) -> pd.DataFrame:
     """Parameters per component and in all."""
-    counts = setup.model.parameters_by_component()
-    table = pd.DataFrame({"parameters": [*counts.values(), setup.model.parameter_count()]}, index=[*counts, "in all"])
+    counts = setup.network.parameters_by_component()
+    table = pd.DataFrame({"parameters": [*counts.values(), setup.network.parameter_count()]}, index=[*counts, "in all"])
     table.index.name = f"{setup.parameters.method} ({setup.parameters.size})"
     return table.map(lambda count: f"{count:,}")
 

@@ -159,7 +159,7 @@ class RunSetup:
         return SEGMENTATION in card(self.parameters.method).tasks
 
     @cached_property
-    def model(self) -> MethodModule:
+    def network(self) -> MethodModule:
         """The network as it is built, its weights drawn from the seed; `trained_model` is the one to predict with."""
         if not self.label_sets and self.segments:
             raise ParameterError(
@@ -185,15 +185,15 @@ class RunSetup:
         """
         checkpoint = self.training["checkpoint"]
         if self._loaded != checkpoint:
-            load_weights(self.run.checkpoint(checkpoint), self.model)
+            load_weights(self.run.checkpoint(checkpoint), self.network)
             self._loaded = checkpoint
-        return self.model.to(self.device).eval()
+        return self.network.to(self.device).eval()
 
     _loaded = ""
 
-    def forget_model(self) -> None:
+    def forget_network(self) -> None:
         """Let go of the network that training has changed; the next one is built anew."""
-        self.__dict__.pop("model", None)
+        self.__dict__.pop("network", None)
         self._loaded = ""
 
     def _balance(self, model: MethodModule) -> None:
@@ -226,7 +226,7 @@ class RunSetup:
             return (edge, edge, edge)
         # whole brains: no larger than the largest brain needs, since every voxel costs time
         largest = np.max([case.shape for case in self.prepared], axis=0)
-        model = self.model
+        model = self.network
         x, y, z = (min(edge, max(model.minimum, -(-int(n) // model.divisor) * model.divisor)) for n in largest)
         return (x, y, z)
 

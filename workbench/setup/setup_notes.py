@@ -58,7 +58,7 @@ def _model_notes(setup: RunSetup) -> list[str]:
     p, found = setup.parameters, []
     if p.oversample and not setup.oversampled:
         found.append(f"oversample={p.oversample} changes nothing: this run learns no marker of that name")
-    found += fallback_notes(setup, setup.model)
+    found += fallback_notes(setup, setup.network)
     if not setup.segments and p.sampling != "whole":
         found.append(
             f"sampling={p.sampling}: without a segmentation, held-out cases are read in a crop around the "

@@ -36,7 +36,7 @@ def expert_scores(setup: RunSetup) -> pd.DataFrame:
     path = setup.run.folder / EXPERTS_FILE
     if path.is_file():
         return pd.read_parquet(path)
-    if not isinstance(setup.model, MixtureMethod):
+    if not isinstance(setup.network, MixtureMethod):
         return pd.DataFrame(columns=COLUMNS)
     model = setup.trained_model()
     assert isinstance(model, MixtureMethod)

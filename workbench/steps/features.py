@@ -39,7 +39,7 @@ def write_features(setup: RunSetup) -> None:
     method = setup.parameters.method
     if not setup.trained:
         raise RunError(f"run {run.folder} is not trained yet: call .train() before its features are read")
-    if not has_features(setup.model) or setup.pretraining:
+    if not has_features(setup.network) or setup.pretraining:
         setup.notes.append(f"{method} has no pooled features: there is no feature plot")
         return
     model, rows = setup.trained_model(), held_out(setup)

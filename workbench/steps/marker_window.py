@@ -30,7 +30,7 @@ class MarkerWindow:
 
 def marker_window(setup: RunSetup, case: PreparedCase) -> MarkerWindow:
     """The window around the predicted tumour, or the whole brain where the experiment works on whole brains."""
-    model = setup.model
+    model = setup.network
     images, present = case_tensors(setup, case)
     if setup.parameters.sampling == "whole":
         shape = whole_shape(case.shape, setup.patch, model.divisor, model.minimum)

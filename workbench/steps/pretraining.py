@@ -39,7 +39,7 @@ class PretrainingValidation:
     def __init__(self, setup: RunSetup) -> None:
         self.setup = setup
         self.cases = [str(name) for name in setup.cases_by_split["validation"]["case"]]
-        kind = type(setup.model)
+        kind = type(setup.network)
         assert issubclass(kind, PretrainingModule)
         self.metric, self.sign = kind.score_metric, 1 if kind.higher_is_better else -1
 

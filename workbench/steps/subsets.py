@@ -139,7 +139,7 @@ def untrained_subsets(setup: RunSetup) -> list[str]:
     shown = {frozenset(row.index[row]) for _, row in training.iterrows()}
     metrics, markers = setup.run.subset_metrics(), setup.run.subset_markers()
     judged = {p for table in (metrics, markers) if table is not None for p in table["present"]}
-    drops = bool(setup.parameters.modality_dropout) or setup.model.draws_subsets
+    drops = bool(setup.parameters.modality_dropout) or setup.network.draws_subsets
 
     def trained(present: str) -> bool:
         names = frozenset(split_names(present))

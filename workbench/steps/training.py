@@ -32,13 +32,13 @@ def learn(setup: RunSetup) -> None:
         parameters.seed,
         setup.modalities,
     )
-    start(setup, setup.model)
+    start(setup, setup.network)
     note_setup(setup)
     validation = PretrainingValidation(setup) if setup.pretraining else Validation(setup)
     recorder = ReportingRecorder(run, setup.progress, settings.steps, getattr(validation, "beside", None))
     with run.beating() if setup.main else nullcontext():
         result = train(
-            setup.model,
+            setup.network,
             sampler.batch,
             settings,
             recorder,
@@ -55,8 +55,8 @@ def learn(setup: RunSetup) -> None:
             "checkpoint": "best" if len(validation) else "last", "steps": result.step, "stopped": result.stopped,
             "best_score": result.best_score, "best_step": result.best_step, "score": validation.name, "budget": result.budget,
             "notes": setup.notes, "pretrained": read_pretrained_record(run.folder).as_dict(),
-            "model": {"modalities": setup.model.modalities, "classes": setup.model.classes,
-                      "markers": setup.model.markers, "patch": setup.patch},
+            "model": {"modalities": setup.network.modalities, "classes": setup.network.classes,
+                      "markers": setup.network.markers, "patch": setup.patch},
         },
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def learn_together(setup: RunSetup) -> None:
     parameters, run = setup.parameters, setup.run
     check_devices(parameters)
     _ = setup.prepared
-    start(setup, setup.model)  # once, and what does not fit is said before anything starts
+    start(setup, setup.network)  # once, and what does not fit is said before anything starts
     with tempfile.TemporaryDirectory(prefix="wb-") as name:
         folder = Path(name)
         write_json(
