@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any
 
+from workbench.moved import MovedModules
+
 __version__ = "0.1.0"
 
 # Before anything is imported, because MONAI imports MLflow where it finds it: nothing of a run is reported to anybody.
@@ -19,6 +21,8 @@ for _name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
 # Where it is installed, jsonschema (imported by MONAI and nbformat) compiles its grammar of URIs, over a second in every
 # process. jsonschema goes without it, and no schema here has a URI to check.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+sys.meta_path.append(MovedModules())
 
 # Strings on purpose: import-linter counts imports inside functions too, and the package must not reach its own rooms.
 _EXPORTS = {

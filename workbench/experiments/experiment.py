@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from workbench.errors import RunError
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.files import write_json, write_parquet
 from workbench.models.method import MethodModule
+from workbench.moved import moved_from
 from workbench.records.environment import note_environment
 from workbench.records.provenance import write_artefacts
 from workbench.reports import case_pictures, expert_tables, pretraining, run_report
@@ -208,3 +209,7 @@ class Experiment(RunSetup):
             f"Experiment({self.parameters.method} on {self.cohort.info.name}, fold {self.parameters.fold}: {sizes}; "
             f"{self.run.state}, {self.run.folder})"
         )
+
+
+if not TYPE_CHECKING:  # for one release
+    __getattr__ = moved_from(__name__)

@@ -1,12 +1,15 @@
-"""A fitted radiomics run, fitted again from its folder and applied to other cases: there are no weights to load."""
+"""The classifiers of a radiomics run, fitted again from its folder: there are no weights to load."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import sklearn
 
 from workbench.errors import RunError
 from workbench.files import read_json
 from workbench.models.radiomics.classifiers import Fitted, fit
+from workbench.moved import moved_from
 from workbench.records.run_folder import TRAINING_FILE, RunFolder, read_table
 
 FEATURES_FILE, TRAINED_ON_FILE = "features.parquet", "trained_on.parquet"
@@ -37,3 +40,7 @@ def refit(run: RunFolder, marker: str, classifier: str) -> Fitted:
         table, cases[marker], cases["subject"], marker, classifier=classifier, chosen=known[classifier]["hyper-parameters"],
         seed=parameters["seed"], inner_folds=parameters["inner_folds"],
     )  # fmt: skip
+
+
+if not TYPE_CHECKING:  # for one release
+    __getattr__ = moved_from(__name__)

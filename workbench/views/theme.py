@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend, so that options can be set without hv.extension
+
+from workbench.moved import moved_from
 
 
 @dataclass(frozen=True)
@@ -205,3 +207,7 @@ def reference_line(points: Sequence[tuple[float, float]], name: str = "light", l
     return hv.Curve(list(points), "x", "y", label=label).opts(
         color=theme(name).muted, line_dash="dotted", line_width=1.5, backend="bokeh"
     )
+
+
+if not TYPE_CHECKING:  # for one release
+    __getattr__ = moved_from(__name__)
