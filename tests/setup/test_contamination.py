@@ -16,7 +16,6 @@ from app.inspection import RunPanel
 from app.overview import OverviewPage
 from app.state import AppState
 from app.store import Store
-from workbench.cohort.collections import sharing
 from workbench.cohort.readers import import_cohort
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import ParameterError
@@ -103,13 +102,6 @@ def test_own_pretraining_is_judged_by_subject() -> None:
     assert both.cohorts == seen.cohorts
 
 
-def test_sharing_is_symmetric_and_unnamed_collections_are_never_the_same() -> None:
-    assert sharing(["tcga-gbm"], ["brats2023"]) == [("tcga-gbm", "brats2023")]
-    assert sharing(["brats2023"], ["tcga-gbm"])
-    assert not sharing(["private", "other"], ["private", "other"])
-    assert not sharing(["tcga-gbm"], ["tcga-lgg"])
-
-
 # what a cohort is made of
 
 
@@ -126,14 +118,6 @@ def test_readers_and_the_importer_say_what_a_cohort_is_made_of(tmp_path: Path) -
     with pytest.raises(ParameterError, match=r"'ucsf' is unknown; there are .*ucsf-pdgm"):
         import_cohort("auto", tmp_path / "images", tmp_path / "three", collections=["ucsf"])
     assert not (tmp_path / "three").exists()
-
-
-def test_the_fingerprint_changes_with_the_collections_and_not_with_their_absence(tiny_cohort: Cohort) -> None:
-    made = Cohort(tiny_cohort.folder, tiny_cohort.info.model_copy(update={"collections": ("egd",)}), tiny_cohort.cases)
-    assert made.fingerprint() != tiny_cohort.fingerprint()
-    older = tiny_cohort.info.model_dump(mode="json")
-    del older["collections"]  # as cohorts were written before
-    assert Cohort(tiny_cohort.folder, CohortInfo(**older), tiny_cohort.cases).fingerprint() == tiny_cohort.fingerprint()
 
 
 # the run's identity

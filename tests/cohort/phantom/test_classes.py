@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from workbench.cohort.phantom.classes import class_probabilities, draw_subject
-from workbench.cohort.phantom.options import SIGNALS, PhantomOptions
+from workbench.cohort.phantom.options import PhantomOptions
 from workbench.cohort.phantom.populations import CLASSES
 from workbench.cohort.phantom.truth import make_truth
-from workbench.errors import ParameterError
 
 OPTIONS = PhantomOptions()
 
@@ -96,23 +95,6 @@ def test_class_mix_differs_by_site_but_not_where_one_carrier_is_all() -> None:
     assert np.allclose(overall, (0.17, 0.30, 0.53), atol=0.015)
 
 
-def test_a_subject_does_not_depend_on_the_others() -> None:
-    assert truth("normal", 12).equals(truth("normal", 40).head(12))
-
-
-@pytest.mark.parametrize("signal", ["permuted", "site_permuted"])
-def test_dealing_keeps_whole_rows_and_prevalence(signal: str) -> None:
-    table, plain = truth(signal, 400), truth("normal", 400)
-    markers = ["idh", "codel", "tert", "grade"]
-    order = ["site", *markers] if signal == "site_permuted" else markers
-    assert table[order].sort_values(order).reset_index(drop=True).equals(plain[order].sort_values(order).reset_index(drop=True))
-    drawn = [f"drawn_{marker}" for marker in markers]
-    assert (table[drawn].to_numpy() == plain[markers].to_numpy()).all()
-    assert abs(np.corrcoef(table["idh"], table["drawn_idh"])[0, 1]) < 0.2
-    signs = ["mismatch", "enhancement", "lobe", "volume_ml", "width_mm", "age"]
-    assert table[signs].equals(plain[signs])
-
-
 @pytest.mark.parametrize("signal", ["mismatch", "t1c_texture", "regional", "focus"])
 def test_only_the_carrier_knows_idh(signal: str) -> None:
     table = truth(signal, 1500)
@@ -129,27 +111,3 @@ def test_only_the_carrier_knows_idh(signal: str) -> None:
     if signal == "mismatch":
         assert not table["mismatch"].any()
         assert not (table["enhancement"] == "ring").any()
-
-
-def test_every_mode_draws() -> None:
-    for signal in SIGNALS:
-        assert make_truth(3, 0, signal, OPTIONS).notna().drop(columns="carrier").all(axis=None)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"rate": 1}, "'rate' is unknown"),
-        ({"mismatch_astrocytoma": 1.4}, "mismatch_astrocytoma"),
-        ({"mismatch_others": 0.5}, "exclude each other"),
-        ({"coarse_site": "moon"}, "no site 'moon'"),
-        ({"misregistration": 9}, "misregistration"),
-        ({"width_range": (1.0, 4.0)}, "two voxels"),
-        ({"volume_range": (90.0, 4.0)}, "volume_range"),
-        ({"sites": {}}, "at least one"),
-        ({"detect_solid": 0.9}, "detect_t2 < detect_solid"),
-    ],
-)
-def test_bad_options_are_named(values: dict, message: str) -> None:
-    with pytest.raises(ParameterError, match=message):
-        PhantomOptions.build(**values)
