@@ -1,8 +1,5 @@
 """What was the module `workbench.models.pretrained` is `workbench.models.swin.weights` now: for one release."""
 
-from typing import TYPE_CHECKING
-
 from workbench.moved import moved_from
 
-if not TYPE_CHECKING:
-    __getattr__ = moved_from(__name__)
+__getattr__ = moved_from(__name__)
