@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,51 @@ def test_layers(configuration: str) -> None:
 def test_modules_are_of_a_readable_size() -> None:
     long = {str(path.relative_to(ROOT)): n for path in SOURCES if (n := len(path.read_text().splitlines())) > 500}
     assert not long
+
+
+def test_rooms_are_of_a_readable_size() -> None:
+    rooms = Counter(
+        str(path.parent.relative_to(ROOT)) for path in SOURCES if path.name != "__init__.py" and "tests" not in path.parts
+    )
+    assert not {room: n for room, n in rooms.items() if n > 25}
+
+
+def test_only_experiments_knows_an_experiment() -> None:
+    """What a run does takes a `RunSetup`, or just what it uses."""
+    library = [path for path in SOURCES if {"workbench", "app"} & set(path.relative_to(ROOT).parts[:1])]
+    assert len(library) > 300
+    takes = [path for path in library if re.search(r":\s*[\"']?Experiment\b", path.read_text(encoding="utf-8"))]
+    assert not [path for path in takes if path.parent.name != "experiments"]
+
+
+def _has_logic(path: Path) -> bool:
+    """More than declarations: a function of several statements, a branch, a loop."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return any(len(node.body) > 1 for node in functions) or any(isinstance(node, ast.If | ast.For) for node in nodes)
+
+
+TESTED_TOGETHER = {
+    "facts.py": "tests/models/test_method_facts.py",  # what methods are, as data
+    "diagram.py": "tests/models/test_diagram.py",  # their diagrams, as data
+    "niivue.py": "tests/browser/test_cases_page.py",
+    "main.py": "tests/browser/test_app.py",
+    "figures.py": "tests/browser/test_app.py",
+}
+"""Modules that no test file of their name tests, and the one that does."""
+
+
+def test_the_tests_of_a_module_have_its_name() -> None:
+    assert all((ROOT / place).is_file() for place in TESTED_TOGETHER.values())
+    missing = []
+    for path in SOURCES:
+        room, *inside = path.relative_to(ROOT).parts
+        if room == "tests" or path.name == "__init__.py" or path.name in TESTED_TOGETHER or not _has_logic(path):
+            continue
+        folder = (ROOT / "tests").joinpath(*(["app"] if room == "app" else []), *inside[:-1])
+        if not (folder / f"test_{path.name}").is_file():
+            missing.append(str(path.relative_to(ROOT)))
+    assert not missing
 
 
 def test_no_room_without_a_name() -> None:

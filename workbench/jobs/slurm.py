@@ -46,6 +46,9 @@ _OURS = {
 class SlurmOptions:
     """What SLURM is to give each run; an empty text or 0 leaves it to the site.
 
+    A further option is a field here, a name in `requested`, its check below, and its option in `commands.sweeps`; `sbatch` passes
+    on any other.
+
     Raises:
         ParameterError: an option cannot be what SLURM understands.
     """
@@ -84,6 +87,12 @@ class SlurmOptions:
                 instead = f"give it as {_OURS[key]}" if _OURS[key] else "the workbench sets it itself"
                 raise ParameterError(f"--sbatch {key}: {instead}")
             _plain(f"--sbatch {key}", value)
+
+    @property
+    def requested(self) -> dict[str, str | int]:
+        """What is asked of the site, by field; what is left to it is left out."""
+        names = ("partition", "account", "qos", "gres", "cpus_per_task", "mem")
+        return {name: value for name in names if (value := getattr(self, name))}
 
     @property
     def minutes(self) -> int:

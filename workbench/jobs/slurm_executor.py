@@ -217,7 +217,6 @@ class SlurmExecutor:
             local.update_parameters(timeout_min=options.minutes, signal_delay_s=options.grace)
             return local
         executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=options.requeues)
-        given = {name: getattr(options, name) for name in ("partition", "account", "qos", "gres", "cpus_per_task", "mem")}
         further: dict[str, Any] = {key: value or True for key, value in options.sbatch.items()}
         executor.update_parameters(
             job_name="workbench",
@@ -228,7 +227,7 @@ class SlurmExecutor:
             # since SLURM 22.05 a step does not inherit the cores of its job
             srun_args=[f"--cpus-per-task={options.cpus_per_task}"] if options.cpus_per_task else None,
             additional_parameters={"requeue": True, **further},  # whatever the site's default is
-            **{name: value for name, value in given.items() if value},
+            **options.requested,
         )
         return executor
 

@@ -34,12 +34,7 @@ def slurm_script(jobs: Sequence[Job], options: SlurmOptions, *, name: str = "wor
         "job-name": name,
         "array": f"0-{len(jobs) - 1}{parallel}",
         "time": options.time,
-        "partition": options.partition,
-        "account": options.account,
-        "qos": options.qos,
-        "gres": options.gres,
-        "cpus-per-task": str(options.cpus_per_task or ""),
-        "mem": options.mem,
+        **{name.replace("_", "-"): str(value) for name, value in options.requested.items()},
         "chdir": str(here),
         "output": "/dev/null",  # the script opens its log itself: SLURM ends a job without a word where the folder is not there
         "signal": f"B:USR2@{options.grace}",

@@ -1,4 +1,4 @@
-"""The score by which training chooses its checkpoint; the second of training's two inversions."""
+"""The score by which training chooses its checkpoint: the highest is kept, as `training.loop` compares them."""
 
 from __future__ import annotations
 

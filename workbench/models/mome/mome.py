@@ -32,7 +32,7 @@ new heads. Both are one run (`stages`), resumable at any step. Own choices, and 
 11. `gating=single` (one gate at the finest level, averaged down for the others) and `average` (no gate) are ablations.
 
 Memory: six full networks live at one patch. Of what the backward pass needs `experts=checkpointed` keeps nothing of the experts
-(each is run again when its turn comes), and `frozen` needs nothing of them; `experiments.cost` counts both.
+(each is run again when its turn comes), and `frozen` needs nothing of them; `steps.cost` counts both.
 
 Parameters of the paper's form (5 sequences, 2 classes): 187,318,244: five experts of 31,195,594 and a gate of 31,340,274, whose
 input has 161 channels and whose heads have 10; tested. One image of 128^3 takes 6.3 TFLOP, of which 5 x 0.95 in the experts.

@@ -3,7 +3,7 @@
 `pooled_unet` is one U-Net for every sequence, which is not told which one it reads. A task-specific U-Net is the same network on
 the images of one sequence of one collection: filter the cohort (`workbench cohort filter`) and name one of `modalities`. A full
 task-specific set is one network for each collection and sequence: 14 of them, 437 M parameters, for the paper's six collections;
-`experiments.cost` counts any set.
+`steps.cost` counts any set.
 
 How a network of one image meets cases of several sequences:
 
