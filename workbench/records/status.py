@@ -1,4 +1,4 @@
-"""Where a run stands: `status.json` (written by `RunFolder`), the states it may go through, and whether its processes are still there."""
+"""Where a run stands: `status.json` (`RunFolder` writes it), its states, and whether its processes are still there."""
 
 from __future__ import annotations
 
