@@ -21,7 +21,6 @@ from workbench.jobs.processes import StartedRun, _signal_groups, alive, cancel, 
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import is_alive, process_created
 
-SPEC = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
 DRIVER = """
 import signal, subprocess, sys, time
 from workbench.records.run_folder import RunFolder
@@ -39,11 +38,6 @@ kernel.kill()
 kernel.wait()
 run.set_status("cancelled")
 """
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "e", SPEC)
 
 
 def launch(run: RunFolder, kind: str) -> StartedRun:
