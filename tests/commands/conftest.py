@@ -10,7 +10,9 @@ import pytest
 
 from workbench.cohort.table import Cohort
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "execution")]  # also its repeated runs
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "execution"), str(HERE.parent / "schedules")]
+"""Also what two other rooms make up: a run beside its rerun, schedules."""
 
 
 @pytest.fixture

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
+from schedule_command import TINY, cli, write_sweep
 
-from workbench.cli import app
 from workbench.cohort.table import Cohort
-from workbench.errors import WorkbenchError
 from workbench.jobs import processes
 from workbench.jobs.processes import start
 from workbench.schedules import check
@@ -26,30 +23,11 @@ from workbench.schedules.occurrences import append_history, read_history
 from workbench.schedules.schedule import path_of, read_schedule, write_schedule
 from workbench.schedules.ticker import Ticker
 
-TINY = {
-    "size": "demo", "spacing": "4", "epochs": "1", "steps_per_epoch": "2", "validate_every": "1", "resamples": "100", "maps": "0",
-    "threads": "1", "subsets": "none", "width": "4", "levels": "3", "patch": "32",
-}  # fmt: skip
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def cli(*words: object) -> tuple[int, str]:
-    found = CliRunner().invoke(app, ["schedule", *map(str, words)], catch_exceptions=True)
-    if isinstance(found.exception, WorkbenchError):  # as `main` says it
-        return 1, f"error: {found.exception}"
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, found.output
-
-
-def write_sweep(path: Path, cohort: Path, **values: object) -> Path:
-    content = {"experiment": "nightly", "cohort": str(cohort), "methods": ["unet"], "parameters": {"size": "demo"}, **values}
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def test_a_renamed_sweep_file_is_named_and_the_schedule_stays(tiny_cohort: Cohort, home: Path) -> None:

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
-from typer.testing import CliRunner
+from schedule_command import TINY, cli, write_sweep
 
-from workbench.cli import app
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError, WorkbenchError
+from workbench.errors import ParameterError
 from workbench.schedules import check
 from workbench.schedules.check import command_of, experiment_name, fingerprint, make_schedule
 from workbench.schedules.schedule import read_schedule
@@ -21,24 +19,10 @@ from workbench.schedules.schedule import read_schedule
 START = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)
 
 
-TINY = {
-    "size": "demo", "spacing": "4", "epochs": "1", "steps_per_epoch": "2", "validate_every": "1", "resamples": "100", "maps": "0",
-    "threads": "1", "subsets": "none", "width": "4", "levels": "3", "patch": "32",
-}  # fmt: skip
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def cli(*words: object) -> tuple[int, str]:
-    found = CliRunner().invoke(app, ["schedule", *map(str, words)], catch_exceptions=True)
-    if isinstance(found.exception, WorkbenchError):  # as `main` says it
-        return 1, f"error: {found.exception}"
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, found.output
 
 
 def test_a_run_is_described_by_relative_paths_and_started_as_the_command_line_does(tiny_cohort: Cohort, home: Path) -> None:
@@ -71,12 +55,6 @@ def test_the_fingerprint_follows_what_the_result_follows_from(tiny_cohort: Cohor
     assert {key for key, value in fingerprint(asked, home / "runs").items() if value != first[key]} == {"cohort"}
     monkeypatch.setattr(check, "read_code_version", lambda: "2")
     assert fingerprint(asked, home / "runs")["code"] == "2"
-
-
-def write_sweep(path: Path, cohort: Path, **values: object) -> Path:
-    content = {"experiment": "nightly", "cohort": str(cohort), "methods": ["unet"], "parameters": {"size": "demo"}, **values}
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def test_a_sweep_is_checked_fingerprinted_and_started_with_an_experiment_of_its_own(tiny_cohort: Cohort, home: Path) -> None:
