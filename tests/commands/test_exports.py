@@ -30,9 +30,11 @@ def test_csv_goes_where_it_is_said(run: RunFolder, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "csv" / "runs.csv")["status"].tolist() == ["queued"]
 
 
-def test_a_run_that_is_not_completed_is_no_bids_dataset(run: RunFolder, tmp_path: Path) -> None:
+def test_a_run_whose_cohort_is_gone_is_no_bids_dataset(run: RunFolder, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", "bids-derivatives", str(run.folder), "--out", str(tmp_path / "bids")])
     assert isinstance(done.exception, RunError)
+    assert "its cohort cannot be read; was it moved?" in str(done.exception)
+    assert done.stdout == ""
     assert not (tmp_path / "bids").exists()
 
 
