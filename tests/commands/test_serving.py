@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from command_line import workbench
 
 from workbench.commands import serving
 
@@ -55,3 +57,13 @@ def test_the_server_ends_with_the_command_that_started_it(tmp_path: Path) -> Non
         for server in servers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 server.kill()
+
+
+def test_a_port_in_use_says_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = workbench("app", "--port", port)
+    assert done.returncode == 1
+    assert f"--port {port + 1}" in done.stderr

@@ -12,8 +12,6 @@ import pytest
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort
 from workbench.errors import InputError, ParameterError
-from workbench.exchange.imported_masks import name_pattern
-from workbench.exchange.imported_probabilities import read_probabilities
 from workbench.exchange.imported_run import import_predictions
 from workbench.files import read_json
 from workbench.records.index import list_runs
@@ -204,34 +202,6 @@ def test_a_fold_takes_its_test_cases_and_no_training_case(tiny_cohort: Cohort, m
         import_predictions(folder, tiny_cohort, " ", **common)
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("case,marker,probability\na,idh,1.2", "line 2: probability of idh is 1.2"),
-        ("case,marker,probability\na,idh,nan", "line 2: probability of idh is nan"),
-        ("case,marker,probability\na,idh,", "line 2: probability '' of idh is no number"),
-        ("case,marker,probability\na,egfr,0.5", "marker 'egfr' is unknown"),
-        ("case,marker,class,probability\na,idh,wild type,0.5", "give the score of 'mutant'"),
-        ("case,marker,class,probability\na,grade,,0.5", "class '' of grade"),
-        ("case,marker,probability\na,idh,0.5\na,idh,0.6", "class 'mutant' is given twice"),
-        ("case,marker,class,probability\na,grade,2,0.5\na,grade,3,0.1\na,grade,4,0.1", "add up to 0.700"),
-        ("case,marker,class,probability\na,grade,2,0.5\na,grade,4,0.5", "no row of class 3"),
-        ("marker,probability\nidh,0.5", "has no column case"),
-        ("case,marker\na,idh", "neither a column probability nor"),
-        ("case,marker,probability,logit\na,idh,0.5,0", "both probability and logit"),
-    ],
-)
-def test_rows_that_cannot_be_used_are_named(tmp_path: Path, text: str, problem: str) -> None:
-    path = tmp_path / "markers.csv"
-    path.write_text(text)
-    try:
-        _, problems = read_probabilities(path)
-        found = "\n".join(map(str, problems))
-    except InputError as error:
-        found = str(error)
-    assert problem in found
-
-
 def test_a_table_alone_makes_a_run_of_markers(tiny_cohort: Cohort, tmp_path: Path) -> None:
     table = probabilities(tiny_cohort, tmp_path / "markers.csv")
     run = import_predictions(None, tiny_cohort, "winner", probabilities=table, runs=tmp_path / "runs", resamples=100)
@@ -247,13 +217,3 @@ def test_a_table_alone_makes_a_run_of_markers(tiny_cohort: Cohort, tmp_path: Pat
     unknown = Cohort.create(tmp_path / "unknown", info, cases)
     run = import_predictions(None, unknown, "winner", probabilities=table, runs=tmp_path / "runs", resamples=50)
     assert len(run.markers().query("marker == 'idh'")) == len(tiny_cohort) - 1, "what is unknown need not be predicted"
-
-
-def test_patterns_of_names() -> None:
-    assert name_pattern("*.nii.gz").fullmatch("A-1.nii.gz")["case"] == "A-1"
-    assert name_pattern("{case}/seg_*.nii").fullmatch("A/seg_final.nii")["case"] == "A"
-    assert not name_pattern("{case}.nii").fullmatch("A/b.nii")
-    assert not name_pattern("*.nii").fullmatch("Axnii")
-    for pattern in ("mask.nii", "{case}_{case}.nii"):
-        with pytest.raises(ParameterError):
-            name_pattern(pattern)

@@ -216,34 +216,3 @@ def test_sizes_do_not_follow_links(tmp_path: Path) -> None:
     (folder / "link").symlink_to(tmp_path / "big")
     assert size_of(folder) == 10
     assert size_of(tmp_path / "nothing") == 0
-
-
-def command(runs: Path, *options: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    parts = [sys.executable, "-m", "workbench.cli", "runs", "prune", "--runs", str(runs), *options]
-    return subprocess.run(parts, input=answer, capture_output=True, text=True, timeout=120)
-
-
-def test_the_command_shows_asks_and_obeys(runs: Path) -> None:
-    shown = command(runs, "--state", "failed", "--dry-run", "--json")
-    assert shown.returncode == 0
-    assert [entry["run"] for entry in json.loads(shown.stdout)["runs"]] == ["e/failed"]
-    refused = command(runs, "--state", "failed", answer="n\n")
-    assert refused.returncode == 1
-    assert "e/failed" in refused.stderr
-    assert (runs / "e" / "failed").is_dir()
-    done = command(runs, "--state", "failed", answer="y\n")
-    assert done.returncode == 0
-    assert "removed" in done.stdout
-    assert not (runs / "e" / "failed").exists()
-
-
-def test_a_slip_of_the_pen_removes_nothing_and_is_said(runs: Path) -> None:
-    assert command(runs, "--state", "failed", "--keep-last", "-5", "--yes").returncode == 2
-    nowhere = command(runs / "typo", "--state", "failed", "--yes")
-    assert nowhere.returncode == 1
-    assert "there is no runs folder" in nowhere.stderr
-    alone = command(runs, "--state", "failed", "--json")  # nobody answers
-    assert alone.returncode == 1
-    assert "--yes" in alone.stderr
-    assert json.loads(alone.stdout)["removed"] is False
-    assert (runs / "e" / "failed").is_dir()

@@ -9,90 +9,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import blosc2
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from repeated_run import change_voxel, elsewhere, make_reruns
 
 from workbench.cohort.table import Cohort
-from workbench.commands.reproduce import reproduce_app
 from workbench.errors import ParameterError, RunError
 from workbench.execution.verification import DIFFERENT, IDENTICAL, NOT_COMPARABLE, WITHIN, tolerances, verify
 from workbench.files import read_json, write_json, write_parquet
-from workbench.inference.export import load_logits, save_logits
-from workbench.records.run_folder import RunFolder
+from workbench.inference.export import load_logits
 from workbench.training.checkpoints import load_checkpoint, save_checkpoint
-
-CASES = ("A", "B")
-
-
-def save_mask(path: Path, labels: np.ndarray) -> None:
-    nib.save(nib.Nifti1Image(labels.astype(np.uint8), np.diag([2.0, 2.0, 3.0, 1.0])), path)
-
-
-def make_run(folder: Path) -> RunFolder:
-    """A finished run with every kind of result, made of noise; no training."""
-    spec = {
-        "run": "abc", "method": "unet", "experiment": folder.name, "code_version": "0.1.0", "threads": 1, "split": "5" * 16,
-        "parameters": {"seed": 0, "fold": 0, "device": "cpu", "threads": -1},
-        "cohort": {"name": "small", "path": "../../../cohort", "fingerprint": "f" * 16},
-    }  # fmt: skip
-    run = RunFolder.create(folder, spec)
-    run.claim()
-    rng = np.random.default_rng(0)
-    write_json(
-        run.path("environment.json"), [{"since": "2026", "python": "3.11", "packages": {"torch": "2.13"}, "device": "cpu"}]
-    )
-    for step in (10, 20, 30):
-        run.scalar("train/objective", 1 / step, step)
-    weights = {"conv.weight": torch.tensor(rng.normal(size=(4, 3))), "norm.batches": torch.tensor(7)}
-    save_checkpoint(
-        run.checkpoint("best"), {k: v.float() if k[0] == "c" else v for k, v in weights.items()}, metadata={"seconds": 1}
-    )
-    write_json(run.path("training.json"), {"checkpoint": "best", "budget": {"seconds": 1.0}})
-    rows, markers = [], []
-    for index, case in enumerate(CASES):
-        labels = np.zeros((8, 9, 7), np.uint8)
-        labels[2:6, 2:6, 2:5] = 1 + index
-        save_mask(run.path("predictions", f"{case}.nii.gz"), labels)
-        save_logits(
-            SimpleNamespace(case=case, logits=rng.normal(size=(2, 4, 4, 4))), run.path("predictions", f"{case}.logits.b2nd")
-        )
-        write_json(run.path("predictions", f"{case}.json"), {"markers": {"idh": [0.25 * index]}, "centre": [4, 4, 3]})
-        who = {"case": case, "subject": case, "site": None, "fold": 0, "split": "test", "present": "t1"}
-        for metric, value in (("dice", 0.8), ("hd95", 4.0), ("volume_error", 0.1)):
-            rows.append({**who, "region": "WT", "metric": metric, "value": value, "n_truth": 60, "n_prediction": 64})
-        markers.append(
-            {**who, "marker": "idh", "class": "mutant", "truth": [1.0, np.nan][index], "logit": 0.25, "probability": 0.56}
-        )
-    write_parquet(run.path("metrics.parquet"), pd.DataFrame(rows))
-    write_parquet(run.path("markers.parquet"), pd.DataFrame(markers))
-    write_json(run.path("fitted.json"), {"run": "abc", "threshold": 0.5})
-    run.set_status("completed")
-    return run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with a run and its perfect rerun; what is volatile differs."""
-    runs = tmp_path_factory.mktemp("made") / "runs"
-    first = make_run(runs / "demo").folder
-    second = runs / "demo-rerun" / "abc"
-    shutil.copytree(first, second)
-    status = read_json(second / "status.json")
-    write_json(second / "status.json", {**status, "host": "elsewhere", "started": "2031-01-01T00:00:00+00:00"})
-    write_json(second / "training.json", {"checkpoint": "best", "budget": {"seconds": 99.0}})
-    best = load_checkpoint(second / "checkpoints" / "best")
-    save_checkpoint(second / "checkpoints" / "best", best.model, metadata={"seconds": 99})
-    lines = (second / "events.jsonl").read_text().replace('"time": "2', '"time": "3')
-    (second / "events.jsonl").write_text(lines)
-    return runs
+    """A runs folder with a run and its perfect rerun; read-only."""
+    return make_reruns(tmp_path_factory.mktemp("made") / "runs")
 
 
 @pytest.fixture
@@ -100,12 +36,6 @@ def pair(made: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A run and its perfect rerun, to be changed."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs" / "demo" / "abc", tmp_path / "runs" / "demo-rerun" / "abc"
-
-
-def elsewhere(folder: Path) -> None:
-    """Say that a run was computed with another torch."""
-    known = read_json(folder / "environment.json")
-    write_json(folder / "environment.json", [{**known[0], "packages": {"torch": "2.14"}}])
 
 
 def change_weight(folder: Path, by: float) -> None:
@@ -125,13 +55,6 @@ def change_event(folder: Path, by: float) -> None:
     event = json.loads(lines[1])
     lines[1] = json.dumps({**event, "value": event["value"] + by})
     (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
-
-
-def change_voxel(folder: Path, count: int = 1) -> None:
-    path = folder / "predictions" / "B.nii.gz"
-    labels = np.asarray(nib.Nifti1Image.from_filename(path).dataobj).copy()
-    labels.reshape(-1)[:count] = 1
-    save_mask(path, labels)
 
 
 def change_logit(folder: Path, by: float) -> None:
@@ -310,45 +233,8 @@ def test_a_damaged_file_is_named(pair: tuple[Path, Path]) -> None:
         verify(*pair)
 
 
-def command(*arguments: object) -> Result:
-    return CliRunner().invoke(reproduce_app, [str(argument) for argument in arguments])
-
-
-def test_the_command_says_what_it_found_and_ends_accordingly(pair: tuple[Path, Path]) -> None:
-    found = command("verify", *pair, "--json")
-    assert found.exit_code == 0
-    assert json.loads(found.stdout)["verdict"] == IDENTICAL
-    change_voxel(pair[1])
-    found = command("verify", *pair)
-    assert found.exit_code == 1
-    assert "1 voxel, first (0, 0, 0)" in found.stdout
-    assert found.stdout.splitlines()[-1].startswith("within tolerance: not the same to the bit")
-    elsewhere(pair[1])
-    assert command("verify", *pair).exit_code == 0
-    assert "environment: packages.torch: 2.13 | 2.14" in command("verify", *pair).stdout
-    assert command("verify", *pair, "--tolerance", "masks=0").exit_code == 1
-    for wrong in (("--files",), ("--keep",), ("-p", "device=cpu")):
-        assert isinstance(command("verify", *pair, *wrong).exception, ParameterError)
-
-
-def test_the_commands_about_files(pair: tuple[Path, Path]) -> None:
-    run = pair[0]
-    assert isinstance(command("provenance", run).exception, RunError)
-    listed = command("provenance", run, "--record")
-    assert listed.exit_code == 0
-    assert "environment (2026): 3.11, torch 2.13, 1 thread" in listed.stdout
-    assert len([line for line in listed.stdout.splitlines() if "predicted mask" in line]) == 2
-    assert command("provenance", run, "metrics.parquet").stdout.startswith("metrics.parquet (voxel metrics): step evaluate")
-    assert json.loads(command("provenance", run, "metrics.parquet", "--json").stdout)["made_from"]
-    assert command("verify", run, "--files").exit_code == 0
-    change_voxel(run)
-    found = command("verify", run, "--files")
-    assert found.exit_code == 1
-    assert "changed: predictions/B.nii.gz" in found.stdout
-    assert json.loads(command("verify", run, "--files", "--json").stdout)["changed"] == ["predictions/B.nii.gz"]
-
-
 # -- for real ----------------------------------------------------------------------------------------------------------
+
 
 TINY = {
     "size": "demo", "spacing": 4.0, "epochs": 1, "steps_per_epoch": 2, "validate_every": 1, "resamples": 100, "maps": 0,

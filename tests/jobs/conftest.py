@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from workbench.records.run_folder import RunFolder
+
+sys.path.insert(0, str(Path(__file__).parent))  # what stands in for SLURM is importable
 
 CONFIGURATION = """
 ClusterName=loopback
@@ -148,3 +153,18 @@ def _comes_up(cluster: SlurmCluster, seconds: float = 20.0) -> bool:
                 return True
         time.sleep(0.3)
     return False
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of commands that stand in for SLURM's; the first on the path."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    spec = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
+    return RunFolder.create(tmp_path / "e", spec)

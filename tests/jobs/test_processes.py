@@ -11,17 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from workbench.cli import app
 from workbench.errors import RunError
 from workbench.files import write_json
-from workbench.jobs import processes
 from workbench.jobs.processes import StartedRun, _signal_groups, alive, cancel, run_command, start
 from workbench.records.run_folder import RunFolder
 from workbench.records.status import is_alive, process_created
 
-SPEC = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
 DRIVER = """
 import signal, subprocess, sys, time
 from workbench.records.run_folder import RunFolder
@@ -39,11 +35,6 @@ kernel.kill()
 kernel.wait()
 run.set_status("cancelled")
 """
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "e", SPEC)
 
 
 def launch(run: RunFolder, kind: str) -> StartedRun:
@@ -95,16 +86,6 @@ def test_a_kernel_that_outlived_its_driver_is_ended(run: RunFolder) -> None:
     assert is_alive(kernel, created)
     assert cancel(run, grace=0.2, kill_after=2) == "cancelled"
     assert not is_alive(kernel, created)
-
-
-def test_a_run_elsewhere_is_asked_to_stop_and_the_user_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.claim()
-    run.set_status("running", host="elsewhere")
-    monkeypatch.setattr(processes, "_wait", lambda *_: None)
-    asked = CliRunner().invoke(app, ["cancel", str(run.folder)])
-    assert asked.stdout == "running\n"
-    assert "it runs on elsewhere and was asked to stop" in asked.stderr
-    assert run.should_stop()
 
 
 def test_a_queued_run_is_cancelled_at_once(run: RunFolder) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from recorded_run import FILES, make_cohort, make_recorded_run
 
-from workbench.cohort.folds import make_folds
-from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import RunError
 from workbench.execution.pruning import Policy, plan_pruning, prune
-from workbench.files import file_digest, read_json, write_json
-from workbench.records.lineage import lineage, lineage_lines
+from workbench.files import file_digest
 from workbench.records.provenance import (
     ARTEFACTS_FILE,
     case_digests,
@@ -21,47 +19,14 @@ from workbench.records.provenance import (
     forget,
     read_artefacts,
     register,
-    split_digest,
     write_artefacts,
 )
 from workbench.records.run_folder import RunFolder
 
-FILES = (
-    "checkpoints/best.safetensors", "checkpoints/last.safetensors", "events.jsonl", "metrics.parquet", "markers.parquet",
-    "predictions/A.nii.gz", "predictions/B.nii.gz", "predictions/A.json", "fitted.json", "figures/training.png", "odd.bin",
-)  # fmt: skip
-
-
-def make_cohort(folder: Path, cases: str = "ABCDEF") -> Cohort:
-    """A cohort whose images are a few bytes each: only digests are read."""
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for name in cases:
-        (folder / "images" / f"{name}.nii.gz").write_bytes(name.encode() * 10)
-        rows.append({"case": name, "subject": name, "site": "north", "t1": f"images/{name}.nii.gz", "idh": ord(name) % 2})
-    return Cohort.create(folder, CohortInfo(name="small", modalities=("t1",), phantom=True), pd.DataFrame(rows))
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    """A finished run whose files are a few bytes each."""
-    cohort = make_cohort(tmp_path / "cohort")
-    split = make_folds(cohort, folds=3).split(cohort, 0)
-    spec = {
-        "run": "abc", "method": "unet", "experiment": "demo", "code_version": "0.1.0", "threads": 1, "split": split_digest(split),
-        "parameters": {"fold": 0, "seed": 3, "spacing": 2.0, "pretrained": "blake2b:" + "9" * 32},
-        "cohort": {"name": "small", "path": "../../../cohort", "fingerprint": cohort.fingerprint(), "phantom": True},
-        "pretrained": "encoder.safetensors",
-    }  # fmt: skip
-    run = RunFolder.create(tmp_path / "runs" / "demo", spec)
-    run.claim()
-    for name in FILES:
-        run.path(*name.split("/")).write_bytes(name.encode())
-    write_json(run.path("training.json"), {"checkpoint": "best", "best_step": 40})
-    run.path("run.log").write_text("a log")
-    run.set_status("completed")
-    write_artefacts(run)
-    return run
+    return make_recorded_run(tmp_path)
 
 
 def test_every_file_is_recorded_with_what_made_it(run: RunFolder) -> None:
@@ -155,61 +120,6 @@ def test_digests_of_cases_tell_which_changed(tmp_path: Path) -> None:
     cohort.cases.loc[cohort.cases["case"] == "E", "idh"] = pd.NA
     after = case_digests(cohort)
     assert [case for case in before if before[case] != after[case]] == ["C", "E"]
-
-
-def test_the_chain_of_a_file_goes_back_to_the_cohort(run: RunFolder) -> None:
-    node = lineage(run.folder, "fitted.json")
-    lines = list(lineage_lines(node))
-    order = ["fitted.json", "markers.parquet", "predictions/*.json|predictions/A.json", "checkpoints/best.safetensors", "split",
-             "cohort small"]  # fmt: skip
-    at = -1
-    for step in order:
-        at = next(i for i, line in enumerate(lines) if i > at and any(text in line for text in step.split("|")))
-    text = "\n".join(lines)
-    assert "training step 40" in text
-    assert "fold 0, seed 3" in text
-    assert "9" * 32 in text, "the pretrained weights"
-    assert run.spec["cohort"]["fingerprint"] in text
-    assert sum(line.lstrip().startswith("<- cohort small") and "see above" not in line for line in lines) == 1
-    assert lineage(run.folder, run.folder / "fitted.json") == node
-
-
-def test_pretrained_weights_lead_to_the_run_that_made_them(run: RunFolder) -> None:
-    maker = RunFolder.create(run.folder.parents[1] / "before", {**run.spec, "run": "0123", "experiment": "before"})
-    maker.claim()
-    maker.path("checkpoints", "encoder.safetensors").write_bytes(b"weights")
-    maker.set_status("completed")
-    write_artefacts(maker)
-    document = read_json(run.folder / ARTEFACTS_FILE)
-    document["inputs"]["pretrained"]["digest"] = file_digest(maker.folder / "checkpoints" / "encoder.safetensors")
-    write_json(run.folder / ARTEFACTS_FILE, document)
-    assert "made by run before/0123, checkpoints/encoder.safetensors" in "\n".join(
-        lineage_lines(lineage(run.folder, "events.jsonl"))
-    )
-
-
-@pytest.mark.parametrize(
-    ("derived", "origin"),
-    [
-        ({"kind": "pooled", "parents": ["0", "1"]}, "parent runs: kind pooled, runs demo/0, demo/1"),
-        ({"kind": "imported", "parents": [], "digest": "d" * 16}, "predictions made elsewhere, imported  " + "d" * 16),
-    ],
-)
-def test_predictions_of_derived_runs_lead_to_where_they_come_from(run: RunFolder, derived: dict, origin: str) -> None:
-    spec = {**run.spec, "run": "def", "derived": derived, "parameters": {"fold": "all"}}
-    made = RunFolder.create(run.folder.parent, spec)
-    made.claim()
-    made.path("predictions", "A.nii.gz").write_bytes(b"mask")
-    made.path("metrics.parquet").write_bytes(b"table")
-    made.set_status("completed")
-    files = write_artefacts(made, step=derived["kind"])["files"]
-    assert files["metrics.parquet"]["step"] == derived["kind"]
-    assert origin in "\n".join(lineage_lines(lineage(made.folder, "metrics.parquet")))
-
-
-def test_an_unknown_file_is_refused_with_a_hint(run: RunFolder) -> None:
-    with pytest.raises(RunError, match=r"predictions/A\.nii\.gz"):
-        lineage(run.folder, "A.nii.gz")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"run": "abc"}'])

@@ -1,84 +1,23 @@
-"""Schedules at work: started once however many look, told apart from what did not change, written down and told."""
+"""Schedules at work: started once however many look, told apart from what did not change, written down."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import shlex
 import shutil
 import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from schedules_at_work import Clock, add, done, later, make_run, outcomes, tick
 
 from workbench.errors import RunError
-from workbench.records.run_folder import RunFolder
-from workbench.records.status import is_alive
-from workbench.records.sweep_plan import SweepPlan, write_plan
-from workbench.schedules import check, notification, occurrences, ticker
+from workbench.schedules import check, occurrences, ticker
 from workbench.schedules.occurrences import read_history
-from workbench.schedules.schedule import Notification, path_of, write_schedule
+from workbench.schedules.schedule import path_of
 from workbench.schedules.ticker import Ticker, anything_due
-from workbench.schedules.unwatched import known_history
-
-START = datetime(2026, 11, 21, 12, 0, 30, tzinfo=UTC)
-SPEC = {"method": "unet", "parameters": {}, "cohort": {"name": "demo", "fingerprint": "f"}}
-
-
-def later(minutes: float) -> datetime:
-    return START + timedelta(minutes=minutes)
-
-
-class Clock:
-    """A clock that stands still until it is put forward, or back."""
-
-    def __init__(self, minutes: float = 0) -> None:
-        self.now = later(minutes)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runs folder whose schedules do what `work.sh` says instead of a training, and count in `done`."""
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    script = tmp_path / "work.sh"
-    script.write_text("mkdir -p runs/$2; echo $1 $2 >> done")
-    monkeypatch.setattr(check, "fingerprint", lambda schedule, _: {"code": (tmp_path / "code").read_text()})
-    monkeypatch.setattr(check, "command_of", lambda schedule, _, experiment: ["/bin/sh", str(script), schedule.name, experiment])
-    (tmp_path / "code").write_text("1")
-    return folder
-
-
-def add(runs: Path, name: str = "n", every: str = "60m", **values: Any) -> None:
-    given = {"zone": "UTC", "created": START, "since": START, "sweep": "../s.yaml", "every": every, "name": name}
-    write_schedule(runs, check.Schedule.model_validate({**given, **values}))
-
-
-def done(runs: Path) -> list[str]:
-    path = runs.parent / "done"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def tick(runs: Path, minutes: float, told: list | None = None) -> bool:
-    return Ticker(runs, (told if told is not None else []).append, Clock(minutes)).run(poll=0.01)
-
-
-def outcomes(runs: Path, name: str = "n") -> list[str]:
-    return [record["outcome"] for record in read_history(runs, name)]
-
-
-# -- ticking -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_due_runs_once_and_is_written_down(runs: Path) -> None:
@@ -213,86 +152,6 @@ def test_still_running_is_skipped_with_the_reason(runs: Path) -> None:
     assert done(runs) == ["x"]
 
 
-def leave(runs: Path, **facts: Any) -> None:
-    """A claim whose scheduler was killed; with `facts`, after it had started what is due."""
-    own = occurrences.claim(runs, "n", datetime(2026, 11, 21, 13, tzinfo=UTC))
-    assert own is not None
-    own.noted(pid=2**22 + 1, **facts)
-
-
-def make_run(folder: Path, state: str, **spec: Any) -> None:
-    run = RunFolder.create(folder.parent, SPEC | {"run": folder.name, "experiment": folder.parent.name} | spec)
-    run.claim()
-    run.set_status(state, finished="2999-01-01T00:00:00+00:00")  # after whatever it is held against
-
-
-def test_a_killed_scheduler_is_noticed_by_the_next(runs: Path) -> None:
-    add(runs)
-    leave(runs)
-    assert not tick(runs, 62)
-    (record,) = read_history(runs, "n")
-    assert record["outcome"] == "failed"
-    assert "was killed before this was started" in record["why"]
-    assert done(runs) == []
-    assert tick(runs, 121)
-    assert outcomes(runs) == ["failed", "completed"]
-
-
-@pytest.mark.parametrize(
-    ("states", "facts", "why"),
-    [
-        (["completed"], {"method": "unet"}, ""),
-        (["completed", "failed"], {"method": "unet"}, "1 of 2 runs completed, x/1 is failed"),
-        ([], {"method": "unet"}, "it left no run"),
-        (["completed"], {"method": "mts_unet"}, "it left no run"),
-        (["completed"], {"method": "unet", "at": "3000-01-01T00:00:00+00:00"}, "it left no run"),
-        (["completed", "completed"], {"method": "unet", "all_folds": True}, "the folds are not pooled"),
-        (["completed", "pooled"], {"method": "unet", "all_folds": True}, ""),
-        (["completed", "completed"], {"method": ""}, ""),
-        (["completed"], {"method": ""}, "1 of 2 runs completed, x/1 is missing"),
-        (["completed", "interrupted"], {"method": ""}, "1 of 2 runs completed, x/1 is interrupted"),
-    ],
-)
-def test_what_nobody_saw_end_is_known_from_its_runs(runs: Path, states: list[str], facts: dict[str, Any], why: str) -> None:
-    add(runs)
-    leave(runs, experiment="x", fingerprint={"code": "1"}, **facts)
-    for number, state in enumerate(states):
-        pooled = {"derived": {"kind": "pooled", "parents": ["0"]}} if state == "pooled" else {}
-        make_run(runs / "x" / str(number), "completed" if pooled else state, **pooled)
-    if not facts["method"]:
-        cells = [
-            {"run": f"x/{n}", "method": "unet", "condition": "baseline", "fold": n, "seed": 0, "parameters": {}} for n in (0, 1)
-        ]
-        cohort = {"name": "c", "path": "../c", "fingerprint": "f"}
-        write_plan(runs, SweepPlan(name="s-x", file="../s.yaml", experiment="x", cohort=cohort, cells=cells))
-        others = [cell | {"run": f"y/{cell['fold']}"} for cell in cells]
-        write_plan(runs, SweepPlan(name="s-y", file="../s.yaml", experiment="y", cohort=cohort, cells=others))
-        (runs / ".sweeps" / "damaged.json").write_text("{")
-    seen, _ = known_history(runs, "n")
-    assert read_history(runs, "n") == [], "who only asks writes nothing"
-    assert tick(runs, 62) is not bool(why)
-    (record,) = read_history(runs, "n")
-    assert [record] == [{**seen[0], "ended": record["ended"]}]
-    assert record["outcome"] == ("failed" if why else "completed")
-    assert why in record["why"]
-    assert why or record["ended"].startswith("2999")
-    (runs.parent / "done").unlink(missing_ok=True)
-    tick(runs, 121)
-    assert done(runs) == (["n x"] if why else []), "resumed where it was left, or nothing to be done"
-
-
-def test_a_run_that_outlived_its_scheduler_and_its_command_is_waited_for(runs: Path) -> None:
-    add(runs)
-    leave(runs, experiment="x", method="unet")
-    make_run(runs / "x" / "0", "running")
-    assert [claim.scheduled.hour for claim in known_history(runs, "n")[1]] == [13]
-    assert tick(runs, 62)
-    assert read_history(runs, "n") == []
-    RunFolder.open(runs / "x" / "0").set_status("completed")
-    assert tick(runs, 63)
-    assert outcomes(runs) == ["completed"]
-
-
 def look_and_wait(runs: Path, minutes: float) -> None:
     Ticker(runs, clock=Clock(minutes)).look()
     time.sleep(60)
@@ -385,108 +244,3 @@ def test_many_ticks_at_one_moment_run_each_thing_once(runs: Path, monkeypatch: p
         worker.join(60)
     assert sorted(done(runs)) == [f"{name} {name}-20261121T1300Z" for name in "abc"]
     assert [outcomes(runs, name) for name in "abc"] == [["completed"]] * 3
-
-
-# -- telling -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_command_gets_json_on_failure_only(runs: Path) -> None:
-    out = runs.parent / "told.json"
-    add(runs, notify=Notification(command=f"sh -c 'cat > {out}'").model_dump())
-    tick(runs, 61)
-    assert not out.exists()
-    (runs.parent / "work.sh").write_text("exit 7")
-    (runs.parent / "code").write_text("2")
-    tick(runs, 121)
-    record = json.loads(out.read_text())
-    assert (record["schedule"], record["outcome"], record["exit_code"]) == ("n", "failed", 7)
-    assert read_history(runs, "n")[-1]["notification"] == "sent"
-
-
-def test_a_hook_does_not_hold_the_lock_and_ends_in_time(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notification, "COMMAND_SECONDS", 5.0)
-    folder, free = runs / ".schedules", runs.parent / "free"
-    lock = f"import fcntl; fcntl.flock(open('{folder}/.lock'), fcntl.LOCK_EX | fcntl.LOCK_NB); open('{free}', 'w')"
-    hook = Notification(command=shlex.join([sys.executable, "-c", lock]), when="always")
-    add(runs, catch_up="skip", notify=hook.model_dump())
-    tick(runs, 90)
-    (record,) = read_history(runs, "n")
-    assert (record["outcome"], record["notification"]) == ("missed", "sent")
-    assert free.exists()
-    monkeypatch.setattr(notification, "COMMAND_SECONDS", 0.2)
-    left = runs.parent / "left"
-    add(runs, "slow", notify=Notification(command=f"sh -c 'sleep 600 & echo $! > {left}; wait'", when="always").model_dump())
-    begun = time.monotonic()
-    assert tick(runs, 61)
-    while is_alive(int(left.read_text()), None) and time.monotonic() - begun < 60:
-        time.sleep(0.02)
-    assert time.monotonic() - begun < 60, "it goes with all that it started"
-    (record,) = read_history(runs, "slow")
-    assert record["outcome"] == "completed"
-    assert "did not end within 0.2 s" in record["notification"]
-    add(runs, "daemon", notify=Notification(command="sh -c 'sleep 2 &'", when="always").model_dump())
-    tick(runs, 61)
-    assert read_history(runs, "daemon")[0]["notification"] == "sent", "what it leaves running is not waited for"
-
-
-@pytest.mark.parametrize("command", ["no-such-program-here", "sh -c 'echo broken >&2; exit 4'", "unbalanced '"])
-def test_a_hook_that_fails_is_written_down_and_breaks_nothing(runs: Path, command: str) -> None:
-    add(runs, notify=Notification(command=command, when="always").model_dump())
-    assert tick(runs, 61)
-    (record,) = read_history(runs, "n")
-    assert record["outcome"] == "completed"
-    assert record["notification"].startswith("command failed")
-
-
-class _Hook(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append((self.path, json.loads(body)))  # type: ignore[attr-defined]
-        self.send_response(302 if self.path == "/moved" else 204)
-        if self.path == "/moved":
-            self.send_header("Location", "/elsewhere")
-        self.end_headers()
-
-    do_GET = do_POST  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hook() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), _Hook)
-    server.received = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_webhook_is_told_the_outcome_and_nothing_of_the_log(runs: Path, hook: HTTPServer) -> None:
-    (runs.parent / "work.sh").write_text("echo 'error: case 0815 of Mrs Miller is empty'; exit 1")
-    add(runs, notify=Notification(webhook=f"http://127.0.0.1:{hook.server_port}/hook").model_dump())
-    tick(runs, 61)
-    ((path, told),) = hook.received  # type: ignore[attr-defined]
-    assert path == "/hook"
-    assert (told["schedule"], told["outcome"], told["exit_code"]) == ("n", "failed", 1)
-    assert "Miller" not in json.dumps(told)
-    assert "Miller" in read_history(runs, "n")[0]["why"]
-
-
-def test_a_webhook_that_points_elsewhere_is_not_followed(runs: Path, hook: HTTPServer) -> None:
-    add(runs, notify=Notification(webhook=f"http://127.0.0.1:{hook.server_port}/moved", when="always").model_dump())
-    assert tick(runs, 61)
-    assert [path for path, _ in hook.received] == ["/moved"]  # type: ignore[attr-defined]
-    answer = read_history(runs, "n")[0]["notification"]
-    assert "not followed" in answer
-    assert str(hook.server_port) not in answer
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/hook", "http://127.0.0.1:port/hook"])
-def test_a_webhook_that_is_down(runs: Path, address: str) -> None:
-    add(runs, notify=Notification(webhook=address, when="always").model_dump())
-    assert tick(runs, 61)
-    assert "webhook failed" in read_history(runs, "n")[0]["notification"]

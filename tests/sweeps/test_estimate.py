@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 
 from workbench.cli import app
 from workbench.cohort.table import Cohort
-from workbench.commands.printing import about, size_text
-from workbench.commands.sweeps import _estimate_text
 from workbench.files import read_json, write_json
 from workbench.records.run_folder import RunFolder
 from workbench.records.sweep_plan import PlannedRun
@@ -92,38 +90,6 @@ def test_a_method_without_a_finished_run_counts_as_the_mean_of_the_others(tmp_pa
     assert (found.judged, found.unjudged) == (2, ("masm demo",))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "1 s"), (40, "40 s"), (119.2, "119 s"), (125, "2 min"), (3600, "60 min"), (7190, "2.0 h"), (20_000, "5.6 h"),
-     (172_700, "2 days"), (1e6, "12 days")],
-)  # fmt: skip
-def test_times_have_the_unit_that_suits_them(seconds: float, text: str) -> None:
-    assert about(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (3_400_000, "3.4 MB"), (2_500_000_000, "2.5 GB"), (4e12, "4.0 TB")],
-)  # fmt: skip
-def test_sizes_have_the_unit_that_suits_them(count: int, text: str) -> None:
-    assert size_text(count) == text
-
-
-def test_how_an_estimate_is_said() -> None:
-    whole = Estimate(4, 80.0, 6_000_000, 4, 5_000_000_000, ())
-    assert _estimate_text(whole, 1) == "time: about 80 s of runs; disk: about 6.0 MB of 5.0 GB free"
-    assert "about 80 s of runs, 20 s with 4 at once" in _estimate_text(whole, 16)
-    assert "WARNING" not in _estimate_text(whole, 1)
-    partly = Estimate(4, 80_000.0, 6_000_000_000, 3, 5_000_000_000, ("masm paper",))
-    text = _estimate_text(partly, 2)
-    assert "22.2 h of runs, 11.1 h with 2 at once; disk: about 6.0 GB of 5.0 GB free" in text
-    assert "(judged by 3 of 4 runs: none finished of masm paper). WARNING: that does not fit" in text
-    assert _estimate_text(Estimate(2, None, None, 0, 1, ("unet demo",)), 1) == (
-        "time and disk: unknown, there is no finished run of unet demo to go by"
-    )
-    assert _estimate_text(Estimate(0, None, None, 0, 1, ()), 1) == "nothing to do"
-
-
 def test_a_dry_run_prints_plan_and_estimate_and_makes_nothing(tiny_cohort: Cohort, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     finished(runs, "a", 90)
@@ -142,13 +108,3 @@ def test_a_dry_run_prints_plan_and_estimate_and_makes_nothing(tiny_cohort: Cohor
     assert document["estimate"]["seconds"] == pytest.approx(180)
     assert document["to_run"] == 2
     assert sorted(runs.rglob("*")) == before
-
-
-def test_very_many_runs_are_refused_where_nobody_can_be_asked(tmp_path: Path) -> None:
-    file = tmp_path / "many.yaml"
-    many = list(range(1, 101))
-    file.write_text(f"experiment: many\nmethods: [unet]\nparameters: {{epochs: {many}, width: {many}, patience: {many}}}\n")
-    done = CliRunner().invoke(app, ["sweep", str(file), "--dry-run"])
-    assert done.exit_code != 0
-    assert "many.yaml asks for 1,000,000 runs" in str(done.exception)
-    assert done.stdout == ""

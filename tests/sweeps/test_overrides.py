@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +11,8 @@ from workbench.records.sweep_plan import SweepPlan, read_plan, write_plan
 from workbench.sweeps.overrides import Overrides
 
 HEAD = "experiment: e\nmethods: [unet]\n"
+
+
 FILE = (
     "experiment: e\nmethods: [unet]\nparameters: {epochs: 30, spacing: 1.0}\nfolds: all\nseeds: [0, 1]\n"
     "ablation: {baseline: {patience: 5}, switches: {a: {width: 4}, b: {augment: false}}}\n"
@@ -82,6 +80,8 @@ def test_what_was_pooled_of_other_runs_is_forgotten(plan, tmp_path: Path) -> Non
 
 
 CROSSED = HEAD + "parameters: {width: [4, 8]}\nzip: {epochs: [1, 2]}\nexclude: [{width: 4, epochs: 1}]\n"
+
+
 OVERRIDDEN = {
     "crossed": (CROSSED, given(width="4"), r"-p width: the file itself varies 'width', in `parameters.width`, `exclude`"),
     "zipped": (CROSSED, given(epochs="4"), "-p epochs: the file itself varies 'epochs', in `zip.epochs`, `exclude`"),
@@ -113,55 +113,3 @@ def test_what_cannot_be_overridden_is_said(plan, case: str) -> None:
     text, overrides, said = OVERRIDDEN[case]
     with pytest.raises(ParameterError, match=said):
         plan(text, overrides=overrides)
-
-
-def cli(*words: str) -> Any:
-    from typer.testing import CliRunner
-
-    from workbench.cli import app
-
-    return CliRunner().invoke(app, ["sweep", *words])
-
-
-def test_a_dry_run_writes_nothing(tmp_path: Path, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweep.yaml").write_text(HEAD + "folds: all\n")
-    found = cli("sweep.yaml", "--dry-run")
-    assert found.exit_code == 0, found.output
-    assert found.stdout.count("missing      unet · baseline · fold ") == 5
-    assert f"first the embedded phantom is made, in {tmp_path / 'cohorts' / 'phantom-2mm'}" in found.stdout
-    assert "5 runs on cohort phantom-2mm (phantom), 5 to run" in found.stdout
-    shutil.copytree(cohort, "undealt", ignore=shutil.ignore_patterns("folds.json"))
-    found = cli("sweep.yaml", "--dry-run", "--cohort", "undealt", "--json")
-    assert found.exit_code == 0, found.output
-    assert [run["fold"] for run in json.loads(found.stdout)["runs"]] == [0, 1, 2, 3, 4]
-    assert not {path.name for path in tmp_path.rglob("*")} & {"cohorts", "runs", "folds.json"}
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--partition", "gpu", "--time", "1:00:00"], r"--partition, --time: SLURM's.*add --executor slurm"),
-        (["--executor", "debug", "--sbatch", "constraint=a100"], "--sbatch: SLURM's"),
-        (["--executor", "slurm", "--slots", "2"], "--slots are those of this machine: leave it out with --executor slurm"),
-        (["--print"], "goes with --executor slurm"),
-    ],
-)
-def test_an_option_that_would_do_nothing_is_refused(cohort: Path, tmp_path: Path, words: list[str], said: str) -> None:
-    (tmp_path / "sweep.yaml").write_text(HEAD)
-    found = cli(str(tmp_path / "sweep.yaml"), "--runs", str(tmp_path / "runs"), "--cohort", str(cohort), *words)
-    assert isinstance(found.exception, ParameterError)
-    assert re.search(said, str(found.exception))
-
-
-def test_a_printed_script_can_be_one_json_document(cohort: Path, tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text(HEAD)
-    words = [str(tmp_path / "sweep.yaml"), "--runs", str(tmp_path / "runs"), "--cohort", str(cohort), "--print"]
-    found = cli(*words, "--executor", "slurm", "--json")
-    assert found.exit_code == 0, found.output
-    document = json.loads(found.stdout)
-    assert document["sweep"] == "sweep"
-    assert len(document["runs"]) == 1
-    assert document["script"].startswith("#!/bin/bash\n")
-    assert not (tmp_path / "runs").exists()
-    assert cli(*words, "--executor", "kubernetes").exit_code == 2

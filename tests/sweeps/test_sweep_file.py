@@ -161,7 +161,10 @@ def test_another_experiment_makes_a_plan_of_its_own(plan) -> None:
 
 # -- what is said where it is wrong ----------------------------------------------------------------------------------------
 
+
 SWITCHED = HEAD + "parameters: {size: demo}\nablation:\n  switches:\n    "
+
+
 WRONG = {
     "unknown parameter": (HEAD + "parameters: {wdith: 8}\n", r"unet \(baseline\): .*'wdith' is unknown .*: did you mean 'width'"),
     "unknown to one of two": (
@@ -286,32 +289,12 @@ def test_every_problem_is_named_once_with_its_conditions(plan) -> None:
     assert lines[1].startswith("unet (epochs=1, a; epochs=2, a; epochs=3, a and 2 more): parameter 'gate' is unknown to unet")
 
 
-def test_a_name_that_is_no_name(plan) -> None:
-    with pytest.raises(ParameterError, match=r"the name 'my sweep' can only have letters.*give the sweep a `name`"):
-        plan(HEAD, "my sweep.yaml")
-    assert plan(HEAD + "name: mine\n", "my sweep.yaml").name == "mine"
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"none\.yaml is not there; those that come .* notebooks/sweeps"):
-        plan_sweep(tmp_path / "none.yaml")
-    with pytest.raises(ParameterError, match="cannot be read: Is a directory"):
-        plan_sweep(tmp_path)
-    (tmp_path / "image.yaml").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
-    with pytest.raises(ParameterError, match=r"image\.yaml is no text"):
-        plan_sweep(tmp_path / "image.yaml")
-
-
 def test_a_runs_folder_that_is_a_file(plan, cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(HEAD)
     (tmp_path / "notes").touch()
     for runs in (tmp_path / "notes", tmp_path / "notes" / "runs"):
         with pytest.raises(ParameterError, match=r"notes is a file; choose another --runs folder"):
             plan_sweep(tmp_path / "sweep.yaml", runs=runs, cohort=cohort)
-
-
-def test_a_byte_order_mark_is_no_part_of_a_key(plan) -> None:
-    assert len(plan("\ufeff" + HEAD).cells) == 1
 
 
 def test_a_cohort_that_is_not_there(plan) -> None:

@@ -1,0 +1,42 @@
+"""What an export says of a run, and where it may be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import RunError
+from workbench.exchange.export_csv import export_csv
+from workbench.exchange.export_mlflow import export_mlflow
+from workbench.exchange.export_tables import export_name, identity, open_runs, summary_table
+from workbench.records.run_folder import RunFolder
+
+
+def test_nothing_is_exported_into_a_run_folder(runs: list[RunFolder], tmp_path: Path) -> None:
+    before = sorted(path.name for path in runs[0].folder.iterdir())
+    for out in (runs[0].folder, runs[0].folder / "csv"):
+        with pytest.raises(RunError, match="an export goes to a folder of its own"):
+            export_csv([runs[0].folder], out)
+        with pytest.raises(RunError, match="an export goes to a folder of its own"):
+            export_mlflow([runs[0].folder], out)
+    assert sorted(path.name for path in runs[0].folder.iterdir()) == before
+
+
+def test_every_run_is_told_apart_and_one_given_twice_is_one(runs: list[RunFolder]) -> None:
+    done, failed = open_runs([runs[0].folder, runs[1].folder, runs[0].folder])
+    assert identity(done) == {
+        "run": done.folder.name, "experiment": "demo", "method": "mts_unet", "title": "mts_unet", "run_fold": "", "seed": 2,
+        "cohort": "demo", "phantom": True,
+    }  # fmt: skip
+    assert export_name(failed) == f"demo_{failed.folder.name}"
+    with pytest.raises(RunError, match="at least one run"):
+        open_runs([])
+
+
+def test_a_run_that_is_not_evaluated_has_the_columns_and_no_rows(runs: list[RunFolder]) -> None:
+    done, failed = (summary_table(run) for run in runs)
+    assert failed.empty
+    assert list(failed.columns) == list(done.columns)
+    assert done["n"].dtype == "Int64", "a count stays a whole number where another kind of result has none"
+    assert done["n_positive"].isna().any()
