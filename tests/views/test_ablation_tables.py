@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.evaluation.ablation import OUTCOMES, Deltas
+from workbench.evaluation.ablation import Deltas
+from workbench.evaluation.metrics import Place, shown_in
 from workbench.records.sweep_cells import SweepCell, sweep_cells
 from workbench.records.sweep_plan import read_plan
 from workbench.views import ablation_tables
@@ -59,7 +60,7 @@ def test_table_of_a_metric_starts_with_the_reference_and_says_why_an_arm_has_no_
 
 
 def test_outcomes_stand_in_the_order_asked_for(deltas: Deltas) -> None:
-    assert outcome_options(deltas, OUTCOMES) == {
+    assert outcome_options(deltas, shown_in(Place.OUTCOME)) == {
         "Dice, WT": "dice:WT", "HD95 (mm), WT": "hd95:WT", "AUC, IDH mutation": "auc:idh:mutant",
     }  # fmt: skip
     assert next(iter(outcome_options(deltas, ["auc", "dice"]))) == "AUC, IDH mutation"
