@@ -149,7 +149,7 @@ class Method(Protocol):
 class Recorder(Protocol):
     """Where training puts what it has to say: the one thing it knows about the world outside.
 
-    `records.RunFolder` is one; `training.recorder.FolderRecorder` is the plain one for notebooks and tests.
+    `records.run_folder.RunFolder` is one.
     """
 
     def scalar(self, name: str, value: float, step: int) -> None:

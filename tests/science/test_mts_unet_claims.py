@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -25,7 +26,6 @@ from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
 from workbench.sampling.batches import Sampler, SamplingSettings, whole_brain_batch
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "1")))
