@@ -72,18 +72,6 @@ def export_labels(
     return labels
 
 
-def export_maps(
-    prediction: CasePrediction, case: PreparedCase, folder: str | Path, *, source: str | Path | None = None
-) -> dict[str, Path]:
-    """Write every map as `<folder>/<case>_<map>.nii.gz` on the native grid (channels last) and return the files by name."""
-    files = {}
-    for name, value in prediction.maps.items():
-        native = to_native(value.astype(np.float32), case)
-        files[name] = Path(folder) / f"{case.name}_{name}.nii.gz"
-        save_nifti(native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), case.native, files[name], "map", source)
-    return files
-
-
 def native_logits(prediction: CasePrediction, case: PreparedCase) -> np.ndarray:
     """Segmentation logits (C, *native shape) float32; background wins outside the prepared box.
 
