@@ -35,7 +35,7 @@ class Plain(MethodModule):
         super().__init__(modalities=MODALITIES, classes=4, options=MethodOptions())
         self.weight = torch.nn.Parameter(torch.ones(1))
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         return Prediction()
 
 

@@ -32,7 +32,7 @@ class Examination:
 
 
 class PretrainingModule(MethodModule):
-    """Base of the self-supervised methods. A subclass implements `predict`, `loss`, `examine`, `encoder_state` and
+    """Base of the self-supervised methods. A subclass implements `forward_arranged`, `loss`, `examine`, `encoder_state` and
     `encoder_description`.
 
     Args:
@@ -71,7 +71,7 @@ class PretrainingModule(MethodModule):
     def token_features(self, images: Tensor, present: Tensor) -> Tensor | None:
         """(B, T, D): features of places of each case, for the collapse monitors; None = it has none.
 
-        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `predict` gets them.
+        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `forward_arranged` gets them.
         """
         return None
 

@@ -64,7 +64,7 @@ class AmaesPretrain(PretrainingModule):
             sides = "x".join(map(str, shape))
             raise ParameterError(f"{self.name} hides units of {unit}^3 voxels: sides must be multiples of {unit}; found {sides}")
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training units are hidden and `hidden` says which; in evaluation the images are read as they are."""
         if not self.training:
             return Prediction(auxiliary={"reconstruction": self.reconstruct(images, present)})

@@ -77,7 +77,7 @@ class BrainFM(OpenChannels):
             self.encoder.eval()
         return self
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z), the M named by `channels`, -> logits (B, C, X, Y, Z) and one or three per marker."""
         images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)

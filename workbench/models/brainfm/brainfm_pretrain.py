@@ -73,7 +73,7 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         """The encoder's."""
         return self.encoder.modality
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training: masked tokens given back. In evaluation: one vector per case, of its images as they are."""
         if self.training:
             return Prediction(auxiliary=self.reconstruct(images, present, self.options.imputation))

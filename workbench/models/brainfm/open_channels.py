@@ -14,7 +14,7 @@ from workbench.models.method import MethodModule
 class OpenChannels(MethodModule):
     """A method to which a sequence is a name: channels are its own sequences, then whatever else is given.
 
-    `channels` names those of the images that `arrange` gave last; `predict`, `subset_logits` and `pooled_features` read it.
+    `channels` names those of the images that `arrange` gave last: what takes arranged images reads it.
     """
 
     open_modalities = True

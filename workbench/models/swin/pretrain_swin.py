@@ -82,7 +82,7 @@ class PretrainSwin(PretrainingModule):
                 "sample patches (sampling 'patch'), not whole brains"
             )
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training: two turned and corrupted views per sample, first all first views. In evaluation: the images as given."""
         if not self.training:
             return Prediction(auxiliary=self.read(images))
