@@ -17,6 +17,7 @@ import pandas as pd
 
 from workbench import __version__
 from workbench.cohort.table import Cohort
+from workbench.contracts import JUDGED
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.exchange.export_csv import write_csv
 from workbench.exchange.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder
@@ -203,7 +204,7 @@ def _write_markers(run: RunFolder, names: pd.DataFrame, out: Path) -> None:
     markers = run.markers()
     if markers is None or markers.empty:
         return
-    shown = markers[markers["split"].isin(["test", "external"])]
+    shown = markers[markers["split"].isin(JUDGED)]
     columns = [f"{m}_{bids_label(str(c)).lower()}" for m, c in zip(shown["marker"], shown["class"], strict=True)]
     wide = shown.assign(column=columns).pivot(index=["case", "split"], columns="column", values="probability").reset_index()
     wide.insert(0, "participant_id", ["sub-" + str(names.loc[case, "subject"]) for case in wide["case"]])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.cohort.table import Cohort
-from workbench.contracts import PRETRAINING
+from workbench.contracts import JUDGED, PRETRAINING
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.evaluation.robustness import markers_by_subset, segmentation_by_subset
 from workbench.experiments.experiment import Experiment
@@ -70,7 +70,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
     Raises:
         RunError: a run is not trained, pretrains, has no network, or its cohort changed.
     """
-    if split not in ("test", "external"):
+    if split not in JUDGED:
         raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
     rows = []
     for folder in folders:

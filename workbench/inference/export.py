@@ -12,12 +12,9 @@ import numpy as np
 from workbench.errors import WorkbenchError
 from workbench.files import atomic_path
 from workbench.geometry import Grid
-from workbench.inference.predict import CasePrediction
+from workbench.inference.predict import OUTSIDE_LOGIT, CasePrediction
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
-
-BACKGROUND_LOGIT = 20.0
-"""Logit of background outside the prepared box (all others 0): the brain ends there, probability of background 1 - 1e-8."""
 
 _FLOAT16_MAX = 65504.0
 
@@ -81,7 +78,7 @@ def native_logits(prediction: CasePrediction, case: PreparedCase) -> np.ndarray:
     if prediction.logits is None:
         raise WorkbenchError(f"case {case.name}: there is no segmentation to export, the model predicts markers only")
     outside = np.zeros(len(prediction.logits))
-    outside[0] = BACKGROUND_LOGIT
+    outside[0] = OUTSIDE_LOGIT
     return to_native(prediction.logits, case, outside)
 
 

@@ -51,7 +51,7 @@ class CasePrediction:
 
 
 OUTSIDE_LOGIT = 20.0
-"""Background's logit outside the brain, the others' being 0: probability 1 within rounding."""
+"""Background's logit outside the brain and outside the prepared box, the others' being 0: probability 1 - 1e-8."""
 
 
 class _NoSegmentationError(Exception):
@@ -103,27 +103,27 @@ def predict_case(
     flags = torch.tensor([[name in shown for name in names]], device=device)
     images = torch.from_numpy(case.images(modalities=names).astype(np.float32))[None].to(device)
     images = torch.where(flags[:, :, None, None, None], images, torch.zeros((), device=device))
-    look = _Look(model.to(device), names, flags, tuple(mirror))
+    predictor = _WindowPredictor(model.to(device), names, flags, tuple(mirror))
     tasks = (SEGMENTATION, MARKER_TASK)
     with evaluating(model, device, precision):
         if whole:
             window = whole_shape(case.shape, patch, model.divisor, model.minimum)
             start = centred_start(case.shape, window)
-            seen = look(crop(images, start, window), tasks, maps)
+            seen = predictor(crop(images, start, window), tasks, maps)
             logits = None if seen.segmentation is None else inside_brain(paste(seen.segmentation, start, case.shape)[0], case)
             return CasePrediction(
                 case.name, shown, array(logits), _markers(seen), None, "whole", _maps(seen, start, window, case.shape)
             )
         logits = None
         with suppress(_NoSegmentationError):
-            logits = inside_brain(slide(images, patch, look.segment, overlap=overlap, batch=window_batch)[0], case)
+            logits = inside_brain(slide(images, patch, predictor.segment, overlap=overlap, batch=window_batch)[0], case)
         if not (model.markers or maps):
             return CasePrediction(case.name, shown, array(logits))
         found = None if logits is None else tumour_centre(logits.argmax(0).cpu().numpy())
         centre = found or case.brain_centre
         x, y, z = (c - p // 2 for c, p in zip(centre, patch, strict=True))
         # models that only segment are asked for their maps alone
-        seen = look(crop(images, (x, y, z), patch), tasks if model.markers else (SEGMENTATION,), maps)
+        seen = predictor(crop(images, (x, y, z), patch), tasks if model.markers else (SEGMENTATION,), maps)
         return CasePrediction(
             case.name,
             shown,
@@ -135,7 +135,7 @@ def predict_case(
         )
 
 
-class _Look:
+class _WindowPredictor:
     """The model with what stays the same between windows."""
 
     def __init__(self, model: Any, names: tuple[str, ...], flags: Tensor, mirror: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
 from workbench.cohort.table import cohort_title
+from workbench.contracts import JUDGED
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.evaluation.metrics import metric
 from workbench.evaluation.robustness import (
@@ -45,7 +46,7 @@ class RobustnessReview:
     """
 
     def __init__(self, runs: str | Path = "runs", *, experiment: str = "", cohort: str = "", split: str = "test") -> None:
-        if split not in ("test", "external"):
+        if split not in JUDGED:
             raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
         self.split = split
         self.problems: list[str] = []

@@ -17,7 +17,7 @@ from workbench.prepare.store import PreparedCase, PreparedCohort
 from workbench.sampling import augmentation
 from workbench.sampling.augmentation import AugmentationSettings
 from workbench.sampling.dropout import drop_each, drop_subset
-from workbench.sampling.patches import Voxel, box_centre, foreground_centre, random_centre, read_patch, tumour_centre
+from workbench.sampling.patches import Voxel, box_centre, foreground_centre, jittered_mask_centre, random_centre, read_patch
 from workbench.seeding import stream
 
 
@@ -161,7 +161,7 @@ class Sampler:
         if settings.mode == "whole":
             return box_centre(case.shape), "whole"
         if settings.mode == "tumour":
-            return tumour_centre(case, settings.jitter, rng), "tumour"
+            return jittered_mask_centre(case, settings.jitter, rng), "tumour"
         share = settings.foreground
         if int((number + 1) * share + 1e-9) > int(number * share + 1e-9):
             found = foreground_centre(case, settings.patch, rng)

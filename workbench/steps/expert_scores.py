@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from workbench.evaluation.segmentation import region_dice
 from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
@@ -18,7 +19,6 @@ from workbench.records.provenance import register
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.long_tables import judged_regions
 from workbench.steps.subsets import judged_cases
-from workbench.steps.validation_score import region_dice
 
 EXPERTS_FILE = "experts.parquet"
 COLUMNS = ["case", "subject", "site", "split", "sequence", "region", "alone", "fused"]
