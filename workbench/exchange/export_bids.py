@@ -114,13 +114,7 @@ def _cohort(runs: Sequence[RunFolder]) -> Cohort:
     if len(prints) > 1:
         listed = ", ".join(sorted({str(run.spec["cohort"]["name"]) for run in runs}))
         raise RunError(f"the runs are of different cohorts ({listed}): a BIDS dataset is of one; export them apart")
-    try:
-        cohort = Cohort.open(runs[0].cohort_path)
-    except WorkbenchError as error:
-        raise RunError(f"run {runs[0].folder}: its cohort cannot be read; was it moved? {error}") from error
-    if cohort.fingerprint() not in prints:
-        raise RunError(f"run {runs[0].folder}: its cohort {runs[0].cohort_path} is not what it was then")
-    return cohort
+    return runs[0].unchanged_cohort("cannot be exported")
 
 
 def _predicted(run: RunFolder, names: pd.DataFrame) -> dict[str, Path]:
