@@ -20,7 +20,6 @@ def member(seed: int, **changes: object) -> CasePrediction:
         {"idh": rng.normal(0, 4, 1).astype(np.float32), "grade": rng.normal(0, 4, 3).astype(np.float32)},
         (1, 2, 3),
         "tumour",
-        {"gate": np.ones((1, 4, 5, 6), np.float32)},
     )
     return replace(prediction, **changes)
 

@@ -74,9 +74,9 @@ def _scores(setup: RunSetup, model: MixtureMethod, row: pd.Series) -> list[dict[
             labels = predicted.labels()
             assert labels is not None
             dice[way] = {region: region_dice(labels, truth, region) for region in regions}
-        who = {name: row[name] for name in ("case", "subject", "site")} | {"split": setup.split[row["case"]]}
+        of_case = {name: row[name] for name in ("case", "subject", "site")} | {"split": setup.split[row["case"]]}
         rows += [
-            who | {"sequence": sequence, "region": region, "alone": dice["alone"][region], "fused": dice["fused"][region]}
+            of_case | {"sequence": sequence, "region": region, "alone": dice["alone"][region], "fused": dice["fused"][region]}
             for region in regions
         ]
     return rows
