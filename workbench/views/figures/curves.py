@@ -233,7 +233,7 @@ def confusion_figure(
 
 def _square(parts: list[Any], axes: tuple[str, str], title: str, subtitle: str, name: str, width: int) -> hv.Overlay:
     """The figure of parts whose both axes run from 0 to 1."""
-    frame = {"xlabel": axes[0], "ylabel": axes[1], "xlim": _UNIT, "ylim": _UNIT}
+    frame: dict[str, Any] = {"xlabel": axes[0], "ylabel": axes[1], "xlim": _UNIT, "ylim": _UNIT}
     return finish(hv.Overlay(parts), title=title, subtitle=subtitle, name=name, width=width, height=width, **frame)
 
 
