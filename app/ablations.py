@@ -14,7 +14,7 @@ from app.figures import figure_box, figure_pane
 from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
-from workbench.contracts import MARKER_TASK
+from workbench.contracts import JUDGED, MARKER_TASK
 from workbench.errors import WorkbenchError
 from workbench.evaluation.ablation import Deltas, ablation_deltas, join_deltas
 from workbench.evaluation.metrics import Place, shown_in
@@ -38,7 +38,6 @@ POLL_MS = 1000
 """Time between two looks while differences are being computed."""
 FEW_FAILURES = 5
 """Cells that ended badly and are listed; the others are folded away."""
-JUDGED_SPLITS = ("test", "external")
 NO_SWEEP = (
     "There is no sweep in <code>{folder}</code> yet. A file that names a baseline and switches makes one: "
     "<code>workbench sweep FILE</code>; its runs appear here as soon as it is planned."
@@ -71,7 +70,7 @@ class AblationsPage(pn.viewable.Viewer):
         narrow = {"margin": (0, 16, 0, 0)}
         self.sweep = pn.widgets.Select(label="Sweep", options=[], width=340, **narrow)
         self.judged = pn.widgets.Select(label="Outcome", options={}, width=280, **narrow)
-        self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=120, **narrow)
+        self.split = pn.widgets.Select(label="Split", options=list(JUDGED), width=120, **narrow)
         self.against = pn.widgets.Select(label="Compared with", options=[], width=200, **narrow)
         self.order = pn.widgets.Select(
             label="Order", options={"as declared": "declared", "by effect": "effect"}, width=130, **narrow
@@ -113,7 +112,7 @@ class AblationsPage(pn.viewable.Viewer):
         cells = sweep_cells(self.store.folder, plan, lambda cell: rows.get(cell.run))
         arms = list(dict.fromkeys(cell.arm for cell in cells))
         against = self.state.against if self.state.against in arms else plan.baseline if plan.baseline in arms else arms[0]
-        split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
+        split = self.state.split if self.state.split in JUDGED else "test"
         deltas, notes = self._deltas(plan, cells, split, against)
         options = outcome_options(deltas, shown_in(Place.OUTCOME)) if deltas is not None else {}
         judged = self.state.judged if self.state.judged in options.values() else next(iter(options.values()), "")

@@ -14,7 +14,7 @@ from app.run_picker import RunPicker, gone, unequal_cohorts
 from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
-from workbench.contracts import PRETRAINING
+from workbench.contracts import JUDGED, PRETRAINING
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics import Better, Place, metric, shown_in
 from workbench.evaluation.robustness import (
@@ -41,7 +41,6 @@ from workbench.views.figures.robustness import (
 )
 from workbench.views.tables import cautions, unequal_budgets
 
-JUDGED_SPLITS = ("test", "external")
 HOW = "`workbench robustness RUN` judges a run that was made without it (`subsets=none`)."
 
 
@@ -59,7 +58,7 @@ class RobustnessPage(pn.viewable.Viewer):
         self._shown: Any = None
         self.runs = RunPicker(state, store)
         self.judged = pn.widgets.Select(label="Judged by", options={}, width=260, margin=(0, 16, 0, 0))
-        self.split = pn.widgets.Select(label="Split", options=list(JUDGED_SPLITS), width=130, margin=(0, 16, 0, 0))
+        self.split = pn.widgets.Select(label="Split", options=list(JUDGED), width=130, margin=(0, 16, 0, 0))
         self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
         self.heatmap = figure_pane(margin=(0, 20, 0, 0))
         self.number = figure_pane()
@@ -87,7 +86,7 @@ class RobustnessPage(pn.viewable.Viewer):
         rows = self.runs.rows()
         tables, notes = self._tables(rows)
         options = self._options(tables)
-        split = self.state.split if self.state.split in JUDGED_SPLITS else "test"
+        split = self.state.split if self.state.split in JUDGED else "test"
         judged = self.state.judged if self.state.judged in options.values() else next(iter(options.values()), "")
         self._follow(options, judged, split)
         stamps = tuple((row.run, self.store.stamp(row.run, SUBSET_MARKERS_FILE)) for row in rows)

@@ -13,6 +13,7 @@ from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("MPLBACKEND", "agg")
+sys.path.insert(0, str(Path(__file__).parent))  # for `folder_recorder`
 
 import nibabel as nib
 import numpy as np

@@ -41,6 +41,11 @@ MODALITY_TITLES: dict[str, str] = {
 SEGMENTATION, MARKER_TASK, PRETRAINING = "segmentation", "markers", "pretraining"
 """What a method may be for. A pretraining method learns from images alone; what it leaves is an encoder."""
 
+HELD_OUT = ("validation", "test", "external")
+"""The splits that training does not see."""
+JUDGED = ("test", "external")
+"""Those by whose cases nothing was chosen either: on them a method is judged."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -149,7 +154,7 @@ class Method(Protocol):
 class Recorder(Protocol):
     """Where training puts what it has to say: the one thing it knows about the world outside.
 
-    `records.RunFolder` is one; `training.recorder.FolderRecorder` is the plain one for notebooks and tests.
+    `records.run_folder.RunFolder` is one.
     """
 
     def scalar(self, name: str, value: float, step: int) -> None:

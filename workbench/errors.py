@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -24,6 +25,11 @@ class RunHeldError(RunError):
 
 class StopRequest(WorkbenchError):  # noqa: N818 - nothing went wrong
     """Somebody asked the run to stop: what is done so far is kept, and the run can be taken up again."""
+
+
+def listed(names: Sequence[object], limit: int = 5) -> str:
+    """For messages: the first names, and how many more there are."""
+    return ", ".join(map(str, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from workbench.contracts import Batch
 from workbench.models.registry import create_model
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 STEPS = 8

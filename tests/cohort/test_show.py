@@ -60,7 +60,7 @@ def test_unreadable_files_are_left_out(tiny_cohort: Cohort, tmp_path: Path) -> N
 
 
 @pytest.mark.real_data
-def test_real_volumes_agree_with_the_data_sheet(real_data: Path, tmp_path: Path) -> None:
+def test_real_volumes_agree_with_what_is_known_of_the_cases(real_data: Path, tmp_path: Path) -> None:
     cohort = import_cohort(
         "generic", real_data / "ms", tmp_path / "ms", images={"t1": "*/t1.nii.gz"}, segmentation="*/seg.nii.gz", labels="lesion"
     )

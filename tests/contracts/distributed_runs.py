@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from folder_recorder import FolderRecorder
 from test_methods import CASES, GIVEN, MARKERS, Case
 
 from workbench.contracts import Batch
 from workbench.files import write_json
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {

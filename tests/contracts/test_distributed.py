@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_runs import CASES, FORMS, run
+from folder_recorder import FolderRecorder
 
 from workbench.files import read_json
 from workbench.training.checkpoints import load_checkpoint
-from workbench.training.recorder import FolderRecorder
 
 TOLERANCE = 1e-5
 """Relative and absolute, of float32 loss terms and weights."""
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(here / "distributed_runs.py"),
         str(folder / "two"), json.dumps(list(FORMS)),
     ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent))), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, timeout=900, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

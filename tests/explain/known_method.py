@@ -27,7 +27,7 @@ class Known(MethodModule):
     def cam_layers(self) -> tuple[str, ...]:
         return ("features",)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         features = self.features(images)
         first, second = features.mean((2, 3, 4)).unbind(1)
         background = features[:, 1:]

@@ -52,7 +52,6 @@ class PointNet(nn.Module):
         return Prediction(
             segmentation=self.logits(images) if self.segments and "segmentation" in tasks else None,
             markers=markers,
-            maps={"input": nn.functional.avg_pool3d(images, 2)} if maps else {},
         )
 
 

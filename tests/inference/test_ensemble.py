@@ -20,7 +20,6 @@ def member(seed: int, **changes: object) -> CasePrediction:
         {"idh": rng.normal(0, 4, 1).astype(np.float32), "grade": rng.normal(0, 4, 3).astype(np.float32)},
         (1, 2, 3),
         "tumour",
-        {"gate": np.ones((1, 4, 5, 6), np.float32)},
     )
     return replace(prediction, **changes)
 
@@ -33,7 +32,6 @@ def test_probabilities_are_the_normalised_geometric_mean() -> None:
     arithmetic = np.mean([m.probabilities() for m in members], axis=0)
     assert np.abs(found.probabilities() - arithmetic).max() > 0.05  # they are two different things
     assert float(found.markers["idh"][0]) == pytest.approx(np.mean([m.markers["idh"][0] for m in members]), abs=1e-6)
-    assert found.maps == {}
     assert found.logits.dtype == np.float32
 
 

@@ -12,8 +12,9 @@ from scipy.special import softmax
 from workbench.cohort.table import Cohort
 from workbench.errors import WorkbenchError
 from workbench.geometry import Grid
-from workbench.inference.export import export_labels, export_maps, load_logits, native_logits, save_logits, save_nifti
+from workbench.inference.export import export_labels, load_logits, native_logits, save_logits, save_nifti
 from workbench.inference.predict import CasePrediction, predict_case
+from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase, PreparedCohort
 
 AFFINE = np.array([[-2.0, 0.1, 0, 70], [0.1, 2.0, 0, -80], [0, 0, 3.0, -60], [0, 0, 0, 1]])
@@ -24,11 +25,10 @@ def one_hot(labels: np.ndarray, classes: int = 4) -> np.ndarray:
     return np.stack([np.where(labels == c, 9.0, -3.0) for c in range(classes)]).astype(np.float32)
 
 
-def oracle(case: PreparedCase, maps: bool = False) -> CasePrediction:
+def oracle(case: PreparedCase) -> CasePrediction:
     labels = case.labels()
     assert labels is not None
-    drawn = {"gate": case.images()[:1].astype(np.float32), "two": case.images()[[0, 0]].astype(np.float32)} if maps else {}
-    return CasePrediction(case.name, case.modalities, one_hot(labels), maps=drawn)
+    return CasePrediction(case.name, case.modalities, one_hot(labels))
 
 
 def test_labels_come_back_to_the_voxel_where_nothing_was_resampled(
@@ -94,12 +94,10 @@ def test_a_resampled_case_comes_back_nearly_and_outside_is_background(
 
 def test_maps_keep_their_values(prepared: PreparedCohort, tiny_cohort: Cohort, tmp_path: Path, image_of: Callable) -> None:
     case = prepared.case("TINY-00000-000")
-    files = export_maps(oracle(case, maps=True), case, tmp_path, source=image_of(tiny_cohort, case.name))
-    assert {name: path.name for name, path in files.items()} == {
-        "gate": "TINY-00000-000_gate.nii.gz",
-        "two": "TINY-00000-000_two.nii.gz",
-    }
-    single, double = (nib.load(files[name]) for name in ("gate", "two"))
+    for name, value in {"gate": case.images()[:1], "two": case.images()[[0, 0]]}.items():
+        native, path = np.moveaxis(to_native(value.astype(np.float32), case), 0, -1), tmp_path / f"{name}.nii.gz"
+        save_nifti(native[..., 0] if name == "gate" else native, case.native, path, "map", image_of(tiny_cohort, case.name))
+    single, double = (nib.load(tmp_path / f"{name}.nii.gz") for name in ("gate", "two"))
     assert single.shape == case.native.shape
     assert double.shape == (*case.native.shape, 2)
     assert single.get_data_dtype() == np.float32

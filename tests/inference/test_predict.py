@@ -36,7 +36,7 @@ def test_voxel_logits_equal_one_pass(prepared: PreparedCohort, point_net: Callab
     assert_equal_in_the_brain(found.logits, expected, case)
     np.testing.assert_array_equal(found.labels(), found.logits.argmax(0))
     np.testing.assert_allclose(found.probabilities(), softmax(found.logits, axis=0), atol=1e-5)
-    assert (found.centre, found.centre_from, found.markers, found.maps) == (None, "", {}, {})
+    assert (found.centre, found.centre_from, found.markers) == (None, "", {})
     assert {call[1] for call in net.calls} == {("segmentation",)}
 
 
@@ -50,7 +50,7 @@ def test_markers_are_read_around_the_predicted_tumour(prepared: PreparedCohort, 
     painted = case.images().astype(np.float32)
     painted[0][blob] = 100
     case = Painted(case, painted)
-    found = predict_case(net, case, modalities=ALL, patch=PATCH, maps=True)
+    found = predict_case(net, case, modalities=ALL, patch=PATCH)
     assert (found.centre, found.centre_from) == ((22, 10, 5), "tumour")
     # the crop begins at (14, 2, -3): it reaches below the volume along z, and beyond it along x
     window = np.zeros((4, *PATCH), np.float32)
@@ -62,13 +62,6 @@ def test_markers_are_read_around_the_predicted_tumour(prepared: PreparedCohort, 
     np.testing.assert_allclose(found.markers["grade"], pooled[:2], rtol=1e-5)
     np.testing.assert_allclose(found.marker_probabilities()["idh"], expit(pooled.sum(keepdims=True)), rtol=1e-5)
     assert found.marker_probabilities()["grade"].sum() == pytest.approx(1)
-    # the map is enlarged to the crop and lies where the crop lay
-    drawn = found.maps["input"]
-    assert drawn.shape == (4, *case.shape)
-    inside = np.zeros(case.shape, bool)
-    inside[14:29, 2:18, 0:13] = True
-    assert not drawn[:, ~inside].any()
-    assert blob[np.unravel_index(drawn[0].argmax(), case.shape)]
 
 
 class Painted:
@@ -106,13 +99,12 @@ def test_a_model_that_does_not_segment(prepared: PreparedCohort, point_net: Call
 
 def test_whole_case_in_one_window(prepared: PreparedCohort, point_net: Callable) -> None:
     case, net = prepared.case("TINY-00000-000"), point_net(ALL, ("idh",))
-    found = predict_case(net, case, modalities=ALL, patch=PATCH, whole=True, maps=True)
+    found = predict_case(net, case, modalities=ALL, patch=PATCH, whole=True)
     assert [call[0][2:] for call in net.calls] == [(32, 40, 32)]  # 29 x 37 x 32 up to multiples of 4, not below the patch
     images = torch.from_numpy(case.images().astype(np.float32))[None]
     assert_equal_in_the_brain(found.logits, net.logits(images)[0].detach().numpy(), case)
     assert found.markers["idh"] == pytest.approx(float(images.sum() / (32 * 40 * 32)), abs=1e-5)
     assert (found.centre, found.centre_from) == (None, "whole")
-    assert found.maps["input"].shape == (4, *case.shape)
 
 
 def test_only_what_is_present_is_shown(prepared: PreparedCohort, point_net: Callable) -> None:

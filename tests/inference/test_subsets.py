@@ -33,7 +33,7 @@ class Pointwise(MethodModule):
             self.layer.weight.copy_(torch.linspace(-1, 1, 32).reshape(4, 8, 1, 1, 1))
         self.passes = 0
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         self.passes += 1
         assert not images[~present].any()
         flags = present[:, :, None, None, None].to(images).expand_as(images)

@@ -13,15 +13,15 @@ from workbench.models.method_facts import ModelCard
 from workbench.models.options import OPTIONS, options_class
 from workbench.models.registry import create_model
 
-DESIGN_NAMES = [
+NAMES = [
     "unet", "mts_unet", "mgmt_net", "mome", "mome_plus", "pooled_unet", "masm", "brainfm", "brainfm_pretrain", "mmformer",
     "amaes", "amaes_pretrain", "m4oe", "segresnet", "swin_unetr", "unetr", "attention_unet", "mednext", "densenet121",
     "pretrain_swin", "radiomics",
 ]  # fmt: skip
 
 
-def test_every_name_of_the_design_has_a_card() -> None:
-    assert [entry.name for entry in list_models(include_planned=True)] == DESIGN_NAMES
+def test_every_name_has_a_card() -> None:
+    assert [entry.name for entry in list_models(include_planned=True)] == NAMES
     assert {entry.name for entry in list_models()} == set(OPTIONS)
     json.dumps([entry.as_dict() for entry in list_models(include_planned=True)])
 

@@ -20,7 +20,7 @@ class Echo(MethodModule):
     name = "echo"
     divisor, minimum = 2, 4
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         return Prediction(segmentation=images.clone())
 
 

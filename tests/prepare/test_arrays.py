@@ -9,7 +9,7 @@ from small_cohort import FOUR, change
 
 from workbench.errors import InputError
 from workbench.prepare.arrays import prepare_case
-from workbench.prepare.images import native_brain, native_image, native_labels
+from workbench.prepare.images import native_brain, native_labels, read_case
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 
@@ -44,7 +44,7 @@ def test_native_voxels_are_only_cropped_flipped_and_scaled(small):
                 image = nib.load(path)
                 nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([1, 1, 0.8, 1])), path)
     (case,) = prepare_cohort(small, FOUR, cases=["TINY-00000-000"], progress=False)
-    raw, native = native_image(small, case.name, "t1c")
+    raw, native = read_case(small, case.name).images["t1c"]
     brain = native_brain(small, case.name)
     z = np.where(brain, (raw - raw[brain].mean(dtype=np.float64)) / raw[brain].std(dtype=np.float64), 0)
     x, y, zz = (

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from labels_back import labels_back
 
 from workbench.prepare.images import native_brain, native_labels
-from workbench.prepare.native import labels_to_native, to_native
+from workbench.prepare.native import to_native
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 
@@ -18,7 +19,7 @@ def prepared_case(cohort, folder, spacing):
 @pytest.mark.parametrize(("spacing", "least"), [(2.0, 0.97), (3.0, 0.93), (4.0, 0.93), (6.0, 0.75)])
 def test_labels_come_back(tiny_cohort, tmp_path, spacing, least):
     case = prepared_case(tiny_cohort, tmp_path, spacing)
-    truth, found = native_labels(tiny_cohort, CASE), labels_to_native(case.labels(), case)
+    truth, found = native_labels(tiny_cohort, CASE), labels_back(case.labels(), case)
     assert found.shape == truth.shape
     assert found.dtype == np.uint8
     whole = truth > 0

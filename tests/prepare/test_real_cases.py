@@ -8,11 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from labels_back import labels_back
 
 from workbench.cohort.readers import import_cohort
 from workbench.cohort.table import Cohort
 from workbench.prepare.images import native_brain, native_labels
-from workbench.prepare.native import labels_to_native
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCase, prepare_cohort
 from workbench.sampling.batches import Sampler, SamplingSettings
@@ -55,7 +55,7 @@ def test_glioma_with_non_zero_air_comes_back_to_the_voxel(glioma):
     check(case, (1200, 1300))
     assert (case.native.orientation, case.native.shape) == ("LPS", (240, 240, 155))
     truth = native_labels(glioma, case.name)
-    np.testing.assert_array_equal(labels_to_native(case.labels(), case), truth)
+    np.testing.assert_array_equal(labels_back(case.labels(), case), truth)
     # the tumour is on the patient's left: the lower half of X in RAS+
     assert case.mask_centre[0] < case.shape[0] / 2
     # BraTS calls it oedema or worse: brighter than the brain on FLAIR
@@ -89,7 +89,7 @@ def test_multiple_sclerosis_with_negative_resampling_values(real_data, tmp_path)
     assert case.native.orientation == "LAS"
     truth = native_labels(cohort, case.name)
     assert truth.sum() / 1000 == pytest.approx(49.8, abs=0.5)  # ml, as published with the case
-    np.testing.assert_array_equal(labels_to_native(case.labels(), case), truth)
+    np.testing.assert_array_equal(labels_back(case.labels(), case), truth)
 
 
 def test_stroke_with_flair_on_another_oblique_grid(real_data, tmp_path):
@@ -100,7 +100,7 @@ def test_stroke_with_flair_on_another_oblique_grid(real_data, tmp_path):
     case = prepare(cohort, "sub-strokecase0009", 2.0)
     check(case, (1300, 1600))
     assert case.native.shape == (112, 112, 73)  # the mask's grid, not the FLAIR's
-    np.testing.assert_array_equal(labels_to_native(case.labels(), case), native_labels(cohort, case.name))
+    np.testing.assert_array_equal(labels_back(case.labels(), case), native_labels(cohort, case.name))
     assert max(nib.affines.obliquity(case.affine)) > np.deg2rad(10)  # kept: slices follow the anatomy
     dwi, adc, flair = case.images().astype(np.float32)
     infarct = case.labels() == 1

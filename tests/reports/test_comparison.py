@@ -43,7 +43,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_asked_is_named(tmp_path: Path) -> None:
     first, second = (run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7]) for name in ("one", "two"))
-    with pytest.raises(RunError, match="split 'train' is not judged; there are test, validation, external"):
+    with pytest.raises(RunError, match="split 'train' is not judged; there are validation, test, external"):
         compare(first, second, split="train")
     with pytest.raises(RunError, match="is named twice"):
         compare(first, second, first.folder)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.utils.data import DataLoader
 
 from workbench.contracts import MARKERS, Batch
 from workbench.errors import InputError, WorkbenchError
-from workbench.sampling.batches import Sampler, SamplingSettings, StepDataset, whole_brain_batch
+from workbench.sampling.batches import Sampler, SamplingSettings
+from workbench.training.feeding import numbered_batches
 
 PATCH = (16, 20, 12)
 
@@ -80,7 +80,7 @@ def test_a_batch_is_a_function_of_seed_and_step_alone(tiny_cohort, prepared):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(tiny_cohort, prepared, workers):
     sampler = Sampler(prepared, tiny_cohort.cases, settings(modality_dropout=0.4), 3)
-    found = list(DataLoader(StepDataset(sampler, 2, 7), batch_size=None, num_workers=workers))
+    found = [batch for _, batch in numbered_batches(sampler.batch, range(2, 7), workers)]
     assert len(found) == 5
     assert all(equal(batch, sampler.batch(step)) for batch, step in zip(found, range(2, 7), strict=True))
 
@@ -149,8 +149,6 @@ def test_a_case_with_none_of_the_modalities_is_named(tiny_cohort, prepared):
     with pytest.raises(InputError, match=r"TINY-00001-000: expected at least one of flair, found only t1, t1c, t2") as error:
         Sampler(prepared, tiny_cohort.cases, settings(), 0, ["flair"])
     assert len(error.value.problems) == 1
-    with pytest.raises(InputError, match="TINY-00001-000"):
-        whole_brain_batch(prepared, "TINY-00001-000", modalities=["flair"])
     with pytest.raises(InputError, match="no case to draw from"):
         Sampler(prepared, tiny_cohort.cases.iloc[:0], settings(), 0)
     strange = tiny_cohort.cases.assign(case="X-" + tiny_cohort.cases["case"])
@@ -186,16 +184,17 @@ def test_augment_follows_the_settings(tiny_cohort, prepared):
 
 def test_a_whole_brain_batch_is_the_padded_box(tiny_cohort, prepared):
     row = tiny_cohort.row("TINY-00002-000")
-    batch = whole_brain_batch(prepared, row["case"], divisor=16, minimum=40, row=row)
+    case, rows = prepared.case(row["case"]), tiny_cohort.cases[tiny_cohort.cases["case"] == row["case"]]
+    whole = settings(mode="whole", patch=(48, 48, 48), batch_size=1)
+    batch = Sampler(prepared, rows, whole, 0).batch(0)
     assert batch.images.shape == (1, 4, 48, 48, 48)
     assert batch.present.tolist() == [[True, True, False, True]]
     assert batch.markers["grade"].item() == row["grade"]
-    box = whole_brain_batch(prepared, row["case"])
-    np.testing.assert_array_equal(box.images[0].numpy(), prepared.case(row["case"]).images().astype(np.float32))
+    unknown = rows.assign(idh=float("nan"))
+    box = Sampler(prepared, unknown, whole.model_copy(update={"patch": case.shape}), 0).batch(0)
+    np.testing.assert_array_equal(box.images[0].numpy(), case.images().astype(np.float32))
     assert math.isnan(box.markers["idh"].item())
     assert torch.equal(batch.images[0, :, 10:39, 6:43, 8:40], box.images[0])
-    with pytest.raises(WorkbenchError, match="divisor"):
-        whole_brain_batch(prepared, row["case"], divisor=0)
 
 
 def test_settings_out_of_range_are_refused():

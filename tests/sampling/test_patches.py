@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.sampling.patches import box_centre, foreground_centre, inner_centre, random_centre, read_patch, tumour_centre
+from workbench.sampling.patches import (
+    box_centre,
+    foreground_centre,
+    inner_centre,
+    jittered_mask_centre,
+    random_centre,
+    read_patch,
+)
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 
@@ -61,11 +68,11 @@ def test_foreground_patches_hold_the_label_all_labels_equally_often(prepared):
     assert foreground_centre(prepared.case("TINY-00003-000"), (8, 8, 8), rng) is None
 
 
-def test_tumour_centre_is_the_masks_centroid_within_the_jitter(prepared):
+def test_jittered_mask_centre_is_the_masks_centroid_within_the_jitter(prepared):
     rng = np.random.default_rng(0)
     case, without = prepared.case("TINY-00000-000"), prepared.case("TINY-00003-000")
-    assert tumour_centre(case, 0, rng) == case.mask_centre
-    assert tumour_centre(without, 0, rng) == without.brain_centre
-    shifts = np.array([np.subtract(tumour_centre(case, 3, rng), case.mask_centre) for _ in range(200)])
+    assert jittered_mask_centre(case, 0, rng) == case.mask_centre
+    assert jittered_mask_centre(without, 0, rng) == without.brain_centre
+    shifts = np.array([np.subtract(jittered_mask_centre(case, 3, rng), case.mask_centre) for _ in range(200)])
     assert (shifts.min(axis=0) == -3).all()
     assert (shifts.max(axis=0) == 3).all()

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from sklearn.metrics import roc_auc_score
 
 from workbench.cohort.phantom.populations import SiteOptions
@@ -34,7 +35,6 @@ from workbench.prepare.store import PreparedCohort, prepare_cohort
 from workbench.sampling.augmentation import AugmentationSettings
 from workbench.sampling.batches import Sampler, SamplingSettings
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "0")))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -23,9 +24,8 @@ from workbench.contracts import MARKER_TASK, Batch
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
-from workbench.sampling.batches import Sampler, SamplingSettings, whole_brain_batch
+from workbench.sampling.batches import Sampler, SamplingSettings
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SEEDS = range(int(os.environ.get("WORKBENCH_STUDY_SEEDS", "1")))
@@ -61,13 +61,14 @@ def area(cohort_table: pd.DataFrame, prepared: PreparedCohort, folder: Path, str
     train(model, sampler.batch, settings, FolderRecorder(folder), None, augment=remember, device="cpu", progress=False)
     model.eval()
     truth, score = [], []
-    for _, row in cohort_table.iloc[TRAINING:].iterrows():
-        batch = whole_brain_batch(prepared, row["case"], patch=PATCH, row=row)
+    whole = SamplingSettings(patch=PATCH, mode="whole", batch_size=1)
+    for index in range(TRAINING, len(cohort_table)):
+        batch = Sampler(prepared, cohort_table.iloc[[index]], whole, seed).batch(0)
         assert batch.labels is not None
         current["labels"] = batch.labels
         with torch.inference_mode():
             logits = model(batch.images, batch.present, batch.modalities, tasks=(MARKER_TASK,)).markers["idh"]
-        truth.append(int(row["idh"]))
+        truth.append(int(batch.markers["idh"]))
         score.append(float(logits))
     return float(roc_auc_score(truth, score))
 

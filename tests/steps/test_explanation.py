@@ -43,7 +43,7 @@ class Spotter(MethodModule):
     def cam_layers(self) -> tuple[str, ...]:
         return ("features",)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         features = self.features(images)
         axes = torch.meshgrid(*(torch.arange(n) for n in images.shape[2:]), indexing="ij")
         ball = torch.exp(-sum((axis - centre) ** 2 for axis, centre in zip(axes, SPOT, strict=True)) / 18)[None, None]

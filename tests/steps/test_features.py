@@ -21,7 +21,7 @@ from workbench.models.options_base import MethodOptions
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import prepare_cohort
 from workbench.records.run_folder import FEATURES_FILE
-from workbench.steps.features import WHO, shown_sets, write_features
+from workbench.steps.features import CASE_COLUMNS, shown_sets, write_features
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
 
@@ -35,7 +35,7 @@ class Plain(MethodModule):
         super().__init__(modalities=MODALITIES, classes=4, options=MethodOptions())
         self.weight = torch.nn.Parameter(torch.ones(1))
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         return Prediction()
 
 
@@ -76,7 +76,7 @@ def experiment(tiny_cohort: Cohort, tmp_path: Path) -> Any:
 def test_each_sequence_alone_and_all_together(experiment: Any) -> None:
     write_features(experiment)
     table = pd.read_parquet(experiment.run.folder / FEATURES_FILE)
-    assert list(table.columns) == [*WHO, *(f"f{index}" for index in range(8))]
+    assert list(table.columns) == [*CASE_COLUMNS, *(f"f{index}" for index in range(8))]
     for case, rows in table.groupby("case"):
         acquired = [name for name in MODALITIES if name in experiment.cohort.present(str(case))]
         assert list(rows["present"]) == ["+".join(names) for names in shown_sets(acquired)]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState
+from folder_recorder import FolderRecorder
 from torch import nn
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Prediction
 from workbench.training.devices import full_precision, repeatable, seed_torch, use_channels_last
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 

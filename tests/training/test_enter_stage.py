@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Batch, Stage
 from workbench.models.registry import create_model
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(epochs=4, steps_per_epoch=2, ema=0.9, learning_rate=0.02, checkpoint_every=1, optimiser="sgd", seed=5)

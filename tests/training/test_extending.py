@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Stage
@@ -14,7 +15,6 @@ from workbench.errors import RunError
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.extending import take_up
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.schedule import learning_rate, spans_of
 from workbench.training.settings import TrainingSettings
 

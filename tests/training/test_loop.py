@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from torch import nn
 from toy_method import ToyMethod, toy_batches
 
@@ -15,7 +16,6 @@ from workbench.errors import ParameterError, RunError
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import load_checkpoint, load_weights
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from torch import Tensor, nn
 from toy_method import ToyMethod, toy_batches
 
@@ -17,7 +18,6 @@ from workbench.contracts import Batch, Prediction, Stage
 from workbench.errors import RunError
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 
@@ -64,7 +64,7 @@ def test_two_processes_equal_two_accumulated_batches(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from torch.distributed import destroy_process_group; "
         "from test_processes import run; run(Path(sys.argv[1]), 1); destroy_process_group()\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
         "-m",

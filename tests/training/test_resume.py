@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Batch, Stage
@@ -21,7 +22,6 @@ from workbench.errors import StopRequest
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(
@@ -87,7 +87,7 @@ def test_killed_many_times_it_ends_the_same_to_the_bit(tmp_path: Path, fresh: bo
     assert len(lines) > len(FolderRecorder(tmp_path / "b").events()), "no kill cost a step: the test shows nothing"
     if fresh:  # the last piece in an interpreter of its own: nothing may hang on what a process carries
         code = "import sys; from pathlib import Path; from test_resume import run; run(Path(sys.argv[1]))"
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
         subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True, env=environment, timeout=120)
     else:
         run(tmp_path / "b")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.errors import RunError
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 from workbench.training.state import Keeper, describe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from folder_recorder import FolderRecorder
 
 from workbench.cohort.table import Cohort
 from workbench.models.registry import create_model
@@ -13,7 +14,6 @@ from workbench.prepare.store import prepare_cohort
 from workbench.sampling.batches import Sampler, SamplingSettings
 from workbench.training.checkpoints import load_weights
 from workbench.training.loop import train
-from workbench.training.recorder import FolderRecorder
 from workbench.training.settings import TrainingSettings
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from workbench.cohort.table import FOLDS_FILE, Cohort
 from workbench.contracts import MARKERS
-from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
+from workbench.errors import InputError, ParameterError, Problem, WorkbenchError, listed
 from workbench.files import read_json, write_json
 from workbench.seeding import stream
 
@@ -271,20 +271,16 @@ def _misfits(folds: Folds, cohort: Cohort) -> list[Problem]:
     dealt = {subject for group in folds.groups for subject in group}
     problems = []
     if lost := sorted((dealt | set(folds.external)) - inner - external):
-        message = f"subjects of the folds that the table of cases does not have: {_listed(lost)}"
+        message = f"subjects of the folds that the table of cases does not have: {listed(lost, 8)}"
         problems.append(Problem(file=FOLDS_FILE, channel="subject", message=message, remedy=_REMEDY))
     if strangers := sorted((inner | external) - dealt - set(folds.external)):
         problems.append(_stranger_problem(strangers))
     if moved := sorted((dealt & external) | (set(folds.external) & inner)):
-        message = f"inside the folds and at the external sites the same subjects are counted differently: {_listed(moved)}"
+        message = f"inside the folds and at the external sites the same subjects are counted differently: {listed(moved, 8)}"
         problems.append(Problem(file=FOLDS_FILE, channel="site", message=message, remedy=_REMEDY))
     return problems
 
 
 def _stranger_problem(subjects: list[str]) -> Problem:
-    message = f"subjects of the table of cases that are in no fold: {_listed(subjects)}"
+    message = f"subjects of the table of cases that are in no fold: {listed(subjects, 8)}"
     return Problem(file=FOLDS_FILE, channel="subject", message=message, remedy=_REMEDY)
-
-
-def _listed(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

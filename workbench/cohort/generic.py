@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from workbench.cohort.discovery import CaseFiles, Discovery, nifti_stem, walk_files
 from workbench.cohort.table import SUBJECT_COLUMNS
-from workbench.errors import InputError, ParameterError, Problem
+from workbench.errors import InputError, ParameterError, Problem, listed
 
 _MODALITY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -100,7 +100,7 @@ def discover(source: Path, images: dict[str, str], brain_mask: str = "", segment
     table["subject"] = table["case"]
     remarks = []
     if len(masks_only):
-        remarks.append(f"{len(masks_only)} masks belong to no image and were left out: {_listed(masks_only['case'].tolist())}")
+        remarks.append(f"{len(masks_only)} masks belong to no image and were left out: {listed(masks_only['case'].tolist())}")
     if table.empty:
         raise InputError(Problem(message="no case has an image", remedy="make the first '*' of all globs match the same text"))
     return Discovery(table, tuple(images), remarks=remarks)
@@ -110,14 +110,10 @@ def _nothing(column: str, glob: str, source: Path, files: list[str], matched: in
     if matched:
         saw = f"{matched} files match, but none is named as a NIfTI (.nii or .nii.gz)"
     else:
-        saw = f"the folder holds {len(files)} files" + (f", such as {_listed(files, 3)}" if files else "")
+        saw = f"the folder holds {len(files)} files" + (f", such as {listed(files, 3)}" if files else "")
     return Problem(
         file=str(source),
         channel=column,
         message=f"the glob '{glob}' matches no image; {saw}",
         remedy="correct the glob (it is relative to the folder), or leave the option out",
     )
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import InputError, Problem
+from workbench.errors import InputError, Problem, listed
 
 NULLS = {"", "unknown", "not available", "-1", "-1.0", "na", "n/a", "nan", "none", "null", "indeterminate", "missing", "?"}
 """Spellings of 'unknown', lower case. Unknown becomes null."""
@@ -139,7 +139,7 @@ def add_subjects(cases: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[st
             Problem(
                 file=str(path),
                 channel=key,
-                message=f"no row fits a case: the file names {_listed(list(identifiers))}, the cases are {_listed(list(owner))}",
+                message=f"no row fits a case: the file names {listed(list(identifiers))}, the cases are {listed(list(owner))}",
                 remedy="write the names into the file as they stand in the folder",
             )
         )
@@ -154,11 +154,11 @@ def add_subjects(cases: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[st
         told = ", ".join(f"{a} = {b}" for a, b in loose[:5]) + (" ..." if len(loose) > 5 else "")
         remarks.append(f"{len(loose)} names of {file} differ from the folder's and were matched by their number: {told}")
     if strangers:
-        remarks.append(f"{len(strangers)} of {len(set(identifiers))} rows of {file} belong to no case: {_listed(strangers)}")
+        remarks.append(f"{len(strangers)} of {len(set(identifiers))} rows of {file} belong to no case: {listed(strangers)}")
     if without:
-        remarks.append(f"{len(without)} of {owner.nunique()} have no row in {file}: {_listed(without)}")
+        remarks.append(f"{len(without)} of {owner.nunique()} have no row in {file}: {listed(without)}")
     if twice:
-        remarks.append(f"{file} has repeated, equal rows for {_listed(twice)}")
+        remarks.append(f"{file} has repeated, equal rows for {listed(twice)}")
     return cases, remarks
 
 
@@ -286,7 +286,3 @@ def _merged(cases: pd.DataFrame, new: pd.Series, column: str) -> pd.Series:
         return new
     old = cases[column].astype(object)
     return new.where(new.notna(), old)
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    return ", ".join(map(str, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKER_TASK, MARKERS
+from workbench.contracts import JUDGED, MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.evaluation.comparison import holm, require_same_cases, signed_rank
 from workbench.evaluation.intervals import RESAMPLES
@@ -29,7 +29,6 @@ COLUMNS = (
     "block", "arm", "of", "metric", "value_reference", "value", "difference", "low", "high", "p", "p_holm", "n", "n_subjects",
     "n_positive", "n_undefined", "estimable", "cells", "planned", "seeds", "remark",
 )  # fmt: skip
-_SPLITS = ("test", "external")
 _KEY = ["fold", "seed", "case"]
 
 
@@ -113,8 +112,8 @@ def ablation_deltas(
     Raises:
         ParameterError: a split that is not compared, or a cell that is planned twice.
     """
-    if split not in _SPLITS and len({cell.fold for cell in cells}) > 1:
-        raise ParameterError(f"split '{split}' is not compared over folds; there are {' and '.join(_SPLITS)}")
+    if split not in JUDGED and len({cell.fold for cell in cells}) > 1:
+        raise ParameterError(f"split '{split}' is not compared over folds; there are {' and '.join(JUDGED)}")
     places = [(cell.block, cell.arm, cell.fold, cell.seed) for cell in cells]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.contracts import MARKER_TASK
+from workbench.contracts import JUDGED, MARKER_TASK
 from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_temperature
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import Sample, log_odds, marker_metrics, sample_of
@@ -143,7 +143,7 @@ def fitted_artefact(markers: pd.DataFrame, parent: str) -> dict[str, Any]:
 def _held_out(markers: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
     """({split, marker, class}, rows) of the test and external cases."""
     found = []
-    for split in ("test", "external"):
+    for split in JUDGED:
         for (marker, name), part in markers[markers["split"] == split].groupby(["marker", "class"], sort=False):
             found.append(({"split": split, "marker": str(marker), "class": str(name)}, part))
     return found

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 import pandas as pd
 
+from workbench.contracts import JUDGED
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.summaries import summarise_markers, summarise_segmentation
 
@@ -19,7 +20,6 @@ GROUPINGS = ("dataset", "lesion", SITE_KIND)
 SEEN, UNSEEN = "seen in training", "not seen in training"
 """The groups of `sites`: those of the test split of which other subjects were trained on, and all others."""
 UNKNOWN = "unknown"
-_TESTED = ("test", "external")
 _KEYS = ["grouping", "group", "split"]
 
 
@@ -82,7 +82,7 @@ def _by_group(
 
 def _named(table: pd.DataFrame, trained_sites: Collection[str]) -> pd.DataFrame:
     """The tested rows with a column per grouping that says something; unknown values are a group of their own."""
-    tested = table[table["split"].isin(_TESTED)]
+    tested = table[table["split"].isin(JUDGED)]
     seen = (tested["split"] == "test") & tested["site"].isin(list(trained_sites))
     named = tested.assign(**{SITE_KIND: seen.map({True: SEEN, False: UNSEEN})})
     for column in ("dataset", "lesion"):

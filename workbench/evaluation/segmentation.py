@@ -61,6 +61,12 @@ def case_metrics(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def region_dice(prediction: np.ndarray, truth: np.ndarray, region: str) -> float:
+    """Dice of one region of two label maps of one grid; NaN where the truth has nothing to find."""
+    predicted, true = region_mask(prediction, region), region_mask(truth, region)
+    return float(2 * np.count_nonzero(predicted & true) / (predicted.sum() + true.sum())) if true.any() else float("nan")
+
+
 def hausdorff95(predicted: np.ndarray, true: np.ndarray, spacing: Sequence[float], diagonal: float) -> float:
     """95th percentile Hausdorff distance in mm of two boolean masks, with the rule for empty masks.
 

@@ -1,4 +1,4 @@
-"""Decision thresholds, chosen on validation cases and nowhere else (DESIGN section 3, Split).
+"""Decision thresholds, chosen on validation cases and nowhere else.
 
 A threshold is placed half-way between the lowest probability that it calls positive and the next one below: the same decisions
 on the validation cases, and the widest margin for others. A case is positive from the threshold on.

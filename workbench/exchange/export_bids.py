@@ -17,6 +17,7 @@ import pandas as pd
 
 from workbench import __version__
 from workbench.cohort.table import Cohort
+from workbench.contracts import JUDGED
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.exchange.export_csv import write_csv
 from workbench.exchange.export_tables import PHANTOM_NOTICE, open_runs, refuse_run_folder
@@ -113,13 +114,7 @@ def _cohort(runs: Sequence[RunFolder]) -> Cohort:
     if len(prints) > 1:
         listed = ", ".join(sorted({str(run.spec["cohort"]["name"]) for run in runs}))
         raise RunError(f"the runs are of different cohorts ({listed}): a BIDS dataset is of one; export them apart")
-    try:
-        cohort = Cohort.open(runs[0].cohort_path)
-    except WorkbenchError as error:
-        raise RunError(f"run {runs[0].folder}: its cohort cannot be read; was it moved? {error}") from error
-    if cohort.fingerprint() not in prints:
-        raise RunError(f"run {runs[0].folder}: its cohort {runs[0].cohort_path} is not what it was then")
-    return cohort
+    return runs[0].unchanged_cohort("cannot be exported")
 
 
 def _predicted(run: RunFolder, names: pd.DataFrame) -> dict[str, Path]:
@@ -203,7 +198,7 @@ def _write_markers(run: RunFolder, names: pd.DataFrame, out: Path) -> None:
     markers = run.markers()
     if markers is None or markers.empty:
         return
-    shown = markers[markers["split"].isin(["test", "external"])]
+    shown = markers[markers["split"].isin(JUDGED)]
     columns = [f"{m}_{bids_label(str(c)).lower()}" for m, c in zip(shown["marker"], shown["class"], strict=True)]
     wide = shown.assign(column=columns).pivot(index=["case", "split"], columns="column", values="probability").reset_index()
     wide.insert(0, "participant_id", ["sub-" + str(names.loc[case, "subject"]) for case in wide["case"]])

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from workbench.cohort.folds import EXTERNAL as EXTERNAL_SPLIT
 from workbench.cohort.folds import TEST, TRAIN, external_subjects, make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, Cohort
+from workbench.contracts import JUDGED
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation.decisions import fitted_artefact
 from workbench.evaluation.segmentation import case_metrics
@@ -108,7 +109,7 @@ def import_predictions(
         raise ParameterError("there is nothing to import: give a folder of masks, a CSV file of probabilities, or both")
     if folder is not None and not labels:
         raise ParameterError("say in which convention the masks are written: --labels, e.g. brats2023 (it is never guessed)")
-    if split not in ("test", "external"):
+    if split not in JUDGED:
         raise ParameterError(f"--split '{split}': expected test or external")
     shown = _shown(cohort, modalities)
     roles = _roles(cohort, fold)

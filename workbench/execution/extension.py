@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.execution.notebook import run_notebook
 from workbench.files import read_json
@@ -51,22 +50,14 @@ def extend_run(folder: str | Path, given: Mapping[str, Any], *, timeout: float =
 
 def _inherited(parent: RunFolder) -> dict[str, Any]:
     """The parent's parameters with the places of cohort and runs folder."""
-    where = parent.folder.resolve()
     derived = parent.spec.get("derived") or {}
     if not _has_network(parent) or derived.get("kind", EXTENDED) != EXTENDED:
         kind = derived.get("kind", parent.spec["method"])
         raise RunError(f"run {parent.folder} is no training that could be extended ({kind})")
     if (state := parent.effective_state()) != "completed":
         raise RunError(f"run {parent.folder} is {state}: only a completed run is extended; run it again to resume it")
-    try:
-        fingerprint = Cohort.open(parent.cohort_path).fingerprint()
-    except WorkbenchError as error:
-        raise RunError(f"run {parent.folder} cannot be extended: its cohort cannot be read; was it moved? {error}") from error
-    if fingerprint != parent.spec["cohort"]["fingerprint"]:
-        raise RunError(f"run {parent.folder} cannot be extended: its cohort {parent.cohort_path} is not what it was then")
-    return {name: value for name, value in parent.spec["parameters"].items() if name != "method"} | {
-        "cohort": str(parent.cohort_path), "runs": str(where.parents[1]), "experiment": where.parent.name,
-    }  # fmt: skip
+    parent.unchanged_cohort("cannot be extended")
+    return parent.parameters_here()
 
 
 def _has_network(parent: RunFolder) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError, RunError, WorkbenchError
+from workbench.errors import ParameterError, RunError, WorkbenchError, listed
 from workbench.files import read_json
 from workbench.records.environment import code_version, differences, environment, read_environments
 from workbench.records.provenance import case_digests, read_artefacts, split_digest
@@ -145,8 +145,8 @@ def changes_since(run: RunFolder) -> list[str]:
     now = environment()
     changed = differences({key: value for key, value in before.items() if key in now}, now)
     if changed:
-        listed = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
-        found.append(f"the environment is not what it was: {listed}")
+        changes = "; ".join(f"{name} was {old}, is {new}" for name, (old, new) in changed.items())
+        found.append(f"the environment is not what it was: {changes}")
     return found
 
 
@@ -192,16 +192,12 @@ def _what_changed(run: RunFolder, cohort: Cohort, noted: Mapping[str, str]) -> s
             "gone": [case for case in before if case not in now],
             "new": [case for case in now if case not in before],
         }
-        listed = [f"{len(cases)} {kind} ({_few(cases)})" for kind, cases in kinds.items() if cases]
-        return f"cases {', '.join(listed)}" if listed else "the cases are the same, what cohort.json says of them is not"
+        differing = [f"{len(cases)} {kind} ({listed(cases)})" for kind, cases in kinds.items() if cases]
+        return f"cases {', '.join(differing)}" if differing else "the cases are the same, what cohort.json says of them is not"
     files = [name for name, digest in cohort.digests().items() if noted.get(name) not in (None, digest)]
     if files:
-        return f"{len(files)} image{'s' * (len(files) > 1)} changed since they were last read ({_few(files)})"
+        return f"{len(files)} image{'s' * (len(files) > 1)} changed since they were last read ({listed(files)})"
     return "which cases differ is not known, since the run recorded none"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _same_split(run: RunFolder, cohort: Cohort) -> None:

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 
 from workbench.cohort.folds import read_folds
-from workbench.cohort.table import Cohort
 from workbench.contracts import PRETRAINING
 from workbench.errors import InputError, Problem, RunError, WorkbenchError
 from workbench.evaluation.markers import log_odds
@@ -133,9 +132,7 @@ def _same(first: RunFolder, run: RunFolder) -> None:
 def _fold_count(run: RunFolder) -> int | None:
     """How many folds the runs' cohort has; None where it is not there any more, or not what it was."""
     with suppress(WorkbenchError, OSError):
-        cohort = Cohort.open(run.cohort_path)
-        if cohort.fingerprint() == run.spec["cohort"]["fingerprint"]:
-            return len(read_folds(cohort))
+        return len(read_folds(run.unchanged_cohort("has no number of folds")))
     return None
 
 

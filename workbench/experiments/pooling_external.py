@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.cohort.table import Cohort
 from workbench.errors import RunError
 from workbench.evaluation.segmentation import case_metrics
 from workbench.evaluation.thresholds import ALL_FOLDS
@@ -40,11 +39,7 @@ def judge_external(run: RunFolder, parents: Sequence[RunFolder], *, progress: bo
     Raises:
         RunError: the cohort is not what it was, or a fold has no model any more.
     """
-    cohort = Cohort.open(run.cohort_path)
-    if cohort.fingerprint() != run.spec["cohort"]["fingerprint"]:
-        raise RunError(
-            f"cohort {run.cohort_path} is not what it was when the folds were run: its external cases cannot be judged"
-        )
+    cohort = run.unchanged_cohort("cannot be judged on external cases")
     runs = [member for parent in parents for member in member_runs(parent)]
     if lost := [member.folder.name for member in runs if not list(member.folder.glob("checkpoints/*.safetensors"))]:
         raise RunError(f"{', '.join(lost)} has no checkpoint any more: external cases need it, or pool with --without-external")

@@ -18,6 +18,7 @@ import sklearn
 from IPython.display import Markdown
 
 from workbench.cohort.table import cohort_title
+from workbench.contracts import HELD_OUT
 from workbench.errors import ParameterError, RunError
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.run_comparison import compare_markers
@@ -32,7 +33,6 @@ from workbench.records.pretrained import PretrainedRecord, read_pretrained_recor
 from workbench.records.provenance import register
 from workbench.records.run_folder import TRAINING_FILE, read_table
 from workbench.reports.run_report import picture
-from workbench.setup.run_setup import HELD_OUT
 from workbench.setup.setup_notes import case_notes, marker_notes
 from workbench.setup.starting_weights import seen_by
 from workbench.steps import long_tables

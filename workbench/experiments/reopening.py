@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.cohort.table import Cohort
-from workbench.contracts import PRETRAINING
-from workbench.errors import ParameterError, RunError, WorkbenchError
+from workbench.contracts import JUDGED, PRETRAINING
+from workbench.errors import ParameterError, RunError
 from workbench.evaluation.robustness import markers_by_subset, segmentation_by_subset
 from workbench.experiments.experiment import Experiment
 from workbench.models.catalogue import CARDS, card
@@ -38,17 +37,8 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
         raise RunError(f"run {run.folder} is made of the folds {parents}: there is no one network to ask again, ask these")
     if not card(run.spec["method"]).network:
         raise RunError(f"run {run.folder} is of {run.spec['method']}, which has no network to ask again")
-    where = run.folder.resolve()
-    values = {name: value for name, value in run.spec["parameters"].items() if name != "method"} | {
-        "cohort": str(run.cohort_path), "runs": str(where.parents[1]), "experiment": where.parent.name,
-    }  # fmt: skip
-    parameters = ExperimentParameters.build(run.spec["method"], values)
-    try:
-        fingerprint = Cohort.open(run.cohort_path).fingerprint()
-    except WorkbenchError as error:
-        raise RunError(f"run {run.folder} cannot be opened again: its cohort cannot be read; was it moved? {error}") from error
-    if fingerprint != run.spec["cohort"]["fingerprint"]:
-        raise RunError(f"run {run.folder} cannot be opened again: its cohort {run.cohort_path} is not what it was then")
+    parameters = ExperimentParameters.build(run.spec["method"], run.parameters_here())
+    run.unchanged_cohort("cannot be opened again")
     if parameters.resolve().identity() != run.spec["parameters"]:
         raise RunError(
             f"run {run.folder} cannot be opened again: it was made by another version of the workbench "
@@ -70,7 +60,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
     Raises:
         RunError: a run is not trained, pretrains, has no network, or its cohort changed.
     """
-    if split not in ("test", "external"):
+    if split not in JUDGED:
         raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
     rows = []
     for folder in folders:

@@ -1,4 +1,4 @@
-"""What a method attends to: Grad-CAM beside the gates and attentions that it computes itself."""
+"""What a method attends to: the gates and attentions that it computes itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.explain.gradcam import gradcam
 from workbench.models.method import MethodModule
 
 
@@ -39,18 +38,3 @@ def attention_maps(model: MethodModule, images: Tensor, present: Tensor, modalit
         channels = np.asarray(values[0].detach().float().cpu())
         found |= {name if len(channels) == 1 else f"{name}_{k}": channel for k, channel in enumerate(channels)}
     return found
-
-
-def explain_case(
-    model: MethodModule, images: Tensor, present: Tensor, modalities: Sequence[str], marker: str = ""
-) -> dict[str, np.ndarray]:
-    """Everything there is to show of one case and one marker ('' = the segmented tumour).
-
-    Returns:
-        'gradcam_<marker>' (or 'gradcam_tumour') in [0, 1] where the method has a layer for it, and its own maps, e.g. 'gate'
-        and 'cmd_attention'; each float32 (X, Y, Z) on the grid of `images`.
-    """
-    maps = {}
-    if model.cam_layers():
-        maps[f"gradcam_{marker or 'tumour'}"] = gradcam(model, images, present, modalities, marker)
-    return maps | attention_maps(model, images, present, modalities)

@@ -60,7 +60,6 @@ def average_predictions(
         first,
         logits=logits,
         markers=markers,
-        maps={},
         centre=first.centre if same else None,
         centre_from=first.centre_from if same else "",
     )

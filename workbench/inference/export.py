@@ -12,12 +12,9 @@ import numpy as np
 from workbench.errors import WorkbenchError
 from workbench.files import atomic_path
 from workbench.geometry import Grid
-from workbench.inference.predict import CasePrediction
+from workbench.inference.predict import OUTSIDE_LOGIT, CasePrediction
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
-
-BACKGROUND_LOGIT = 20.0
-"""Logit of background outside the prepared box (all others 0): the brain ends there, probability of background 1 - 1e-8."""
 
 _FLOAT16_MAX = 65504.0
 
@@ -72,18 +69,6 @@ def export_labels(
     return labels
 
 
-def export_maps(
-    prediction: CasePrediction, case: PreparedCase, folder: str | Path, *, source: str | Path | None = None
-) -> dict[str, Path]:
-    """Write every map as `<folder>/<case>_<map>.nii.gz` on the native grid (channels last) and return the files by name."""
-    files = {}
-    for name, value in prediction.maps.items():
-        native = to_native(value.astype(np.float32), case)
-        files[name] = Path(folder) / f"{case.name}_{name}.nii.gz"
-        save_nifti(native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), case.native, files[name], "map", source)
-    return files
-
-
 def native_logits(prediction: CasePrediction, case: PreparedCase) -> np.ndarray:
     """Segmentation logits (C, *native shape) float32; background wins outside the prepared box.
 
@@ -93,7 +78,7 @@ def native_logits(prediction: CasePrediction, case: PreparedCase) -> np.ndarray:
     if prediction.logits is None:
         raise WorkbenchError(f"case {case.name}: there is no segmentation to export, the model predicts markers only")
     outside = np.zeros(len(prediction.logits))
-    outside[0] = BACKGROUND_LOGIT
+    outside[0] = OUTSIDE_LOGIT
     return to_native(prediction.logits, case, outside)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from scipy.special import expit, softmax
 from torch import Tensor
-from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Prediction
 from workbench.errors import InputError, ParameterError, Problem
@@ -34,8 +33,6 @@ class CasePrediction:
     """Voxel of the prepared grid around which the markers were read; None without a second pass."""
     centre_from: Literal["tumour", "brain", "whole", ""] = ""
     """What gave the centre: the predicted tumour, the brain (no tumour was predicted), or the whole case in one window."""
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
-    """Name -> (k, X, Y, Z) float32 on the prepared grid, zero outside the crop."""
 
     def labels(self) -> np.ndarray | None:
         """Canonical labels, uint8 (X, Y, Z)."""
@@ -51,7 +48,7 @@ class CasePrediction:
 
 
 OUTSIDE_LOGIT = 20.0
-"""Background's logit outside the brain, the others' being 0: probability 1 within rounding."""
+"""Background's logit outside the brain and outside the prepared box, the others' being 0: probability 1 - 1e-8."""
 
 
 class _NoSegmentationError(Exception):
@@ -68,7 +65,6 @@ def predict_case(
     device: str | torch.device | None = None,
     present: Sequence[str] | None = None,
     whole: bool = False,
-    maps: bool = False,
     mirror: Sequence[int] = (),
     window_batch: int = 1,
     precision: Literal["auto", "no", "bf16"] = "auto",
@@ -88,7 +84,6 @@ def predict_case(
         device: where to compute; None = where the model is.
         present: show only these of the case's modalities; None = all that it has.
         whole: one window over the whole case instead of both passes, for methods trained on whole brains.
-        maps: also return the maps of the window in which the markers are read.
         mirror: axes over whose flips logits are averaged, markers included; () = none.
         window_batch: windows per forward pass.
         precision: auto = bf16 on CUDA, else float32; logits are float32 in any case.
@@ -103,39 +98,27 @@ def predict_case(
     flags = torch.tensor([[name in shown for name in names]], device=device)
     images = torch.from_numpy(case.images(modalities=names).astype(np.float32))[None].to(device)
     images = torch.where(flags[:, :, None, None, None], images, torch.zeros((), device=device))
-    look = _Look(model.to(device), names, flags, tuple(mirror))
-    tasks = (SEGMENTATION, MARKER_TASK)
+    predictor = _WindowPredictor(model.to(device), names, flags, tuple(mirror))
     with evaluating(model, device, precision):
         if whole:
             window = whole_shape(case.shape, patch, model.divisor, model.minimum)
             start = centred_start(case.shape, window)
-            seen = look(crop(images, start, window), tasks, maps)
+            seen = predictor(crop(images, start, window))
             logits = None if seen.segmentation is None else inside_brain(paste(seen.segmentation, start, case.shape)[0], case)
-            return CasePrediction(
-                case.name, shown, array(logits), _markers(seen), None, "whole", _maps(seen, start, window, case.shape)
-            )
+            return CasePrediction(case.name, shown, array(logits), _markers(seen), None, "whole")
         logits = None
         with suppress(_NoSegmentationError):
-            logits = inside_brain(slide(images, patch, look.segment, overlap=overlap, batch=window_batch)[0], case)
-        if not (model.markers or maps):
+            logits = inside_brain(slide(images, patch, predictor.segment, overlap=overlap, batch=window_batch)[0], case)
+        if not model.markers:
             return CasePrediction(case.name, shown, array(logits))
         found = None if logits is None else tumour_centre(logits.argmax(0).cpu().numpy())
         centre = found or case.brain_centre
         x, y, z = (c - p // 2 for c, p in zip(centre, patch, strict=True))
-        # models that only segment are asked for their maps alone
-        seen = look(crop(images, (x, y, z), patch), tasks if model.markers else (SEGMENTATION,), maps)
-        return CasePrediction(
-            case.name,
-            shown,
-            array(logits),
-            _markers(seen),
-            centre,
-            "tumour" if found else "brain",
-            _maps(seen, (x, y, z), patch, case.shape),
-        )
+        seen = predictor(crop(images, (x, y, z), patch))
+        return CasePrediction(case.name, shown, array(logits), _markers(seen), centre, "tumour" if found else "brain")
 
 
-class _Look:
+class _WindowPredictor:
     """The model with what stays the same between windows."""
 
     def __init__(self, model: Any, names: tuple[str, ...], flags: Tensor, mirror: tuple[int, ...]) -> None:
@@ -149,15 +132,15 @@ class _Look:
             raise _NoSegmentationError
         return logits.float()
 
-    def __call__(self, images: Tensor, tasks: tuple[str, ...], maps: bool) -> Prediction:
-        """One window, all tasks; markers and segmentation averaged over flips, maps of the unflipped window."""
-        first = self.model(images, self.flags, self.names, tasks=tasks, maps=maps)
+    def __call__(self, images: Tensor) -> Prediction:
+        """One window, all tasks; markers and segmentation averaged over flips."""
+        first = self.model(images, self.flags, self.names, tasks=(SEGMENTATION, MARKER_TASK))
         segmentation = None if first.segmentation is None else first.segmentation.float()
         markers = {name: value.float() for name, value in first.markers.items()}
         if self.mirror:
             markers = {name: self._mirrored_marker(images, name) for name in markers}
             segmentation = None if segmentation is None else self.segment(images)
-        return Prediction(segmentation, markers, first.maps)
+        return Prediction(segmentation, markers)
 
     def _mirrored_marker(self, images: Tensor, name: str) -> Tensor:
         def marker(flipped: Tensor) -> Tensor:
@@ -213,12 +196,3 @@ def array(tensor: Tensor | None) -> np.ndarray | None:
 
 def _markers(seen: Prediction) -> dict[str, np.ndarray]:
     return {name: value[0].float().cpu().numpy() for name, value in seen.markers.items()}
-
-
-def _maps(seen: Prediction, start: Sequence[int], window: Sequence[int], shape: Sequence[int]) -> dict[str, np.ndarray]:
-    """Maps of a window, enlarged to its size and put where it lay."""
-    result = {}
-    for name, value in seen.maps.items():
-        full = F.interpolate(value.float(), size=tuple(window), mode="trilinear", align_corners=False)
-        result[name] = paste(full, start, shape)[0].cpu().numpy()
-    return result

@@ -79,10 +79,10 @@ def mirrored(predictor: Callable[[Tensor], Tensor], axes: Sequence[int]) -> Call
     """Average the predictor's voxel logits over all flips along `axes` (0, 1, 2 = X, Y, Z)."""
     flips = [tuple(2 + axis for axis in chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
 
-    def predict(images: Tensor) -> Tensor:
+    def averaged(images: Tensor) -> Tensor:
         total = predictor(images)
         for flip in flips[1:]:
             total = total + torch.flip(predictor(torch.flip(images, flip)), flip)
         return total / len(flips)
 
-    return predict if axes else predictor
+    return averaged if axes else predictor

@@ -20,7 +20,7 @@ from rich.text import Text
 from workbench.errors import RunError
 from workbench.jobs.slurm import cancel_job, jobs_in_queue, slurm_job_of
 from workbench.records.run_folder import RunFolder
-from workbench.records.status import is_alive, is_here, now, process_created
+from workbench.records.status import is_alive, is_here, process_created
 
 RUN_VARIABLE = "WORKBENCH_RUN_FOLDER"
 """Environment variable that names the run folder: in the kernel and in every process that descends from it."""
@@ -57,27 +57,6 @@ def run_command(method: str, cohort: str | Path, parameters: Mapping[str, Any], 
     for name, value in parameters.items():
         command += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return command
-
-
-def start_run(
-    method: str,
-    *,
-    cohort: str | Path,
-    parameters: Mapping[str, Any] | None = None,
-    runs: str | Path,
-    log: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> StartedRun:
-    """Start `workbench run` as a process in its own session, so that it outlives whoever started it.
-
-    Args:
-        log: file that takes what it prints; default `<runs>/.logs/<time>-<method>.log` (what happens before there is a run
-            folder has to be somewhere; the run folder itself holds `run.log`).
-        environment: further environment variables.
-    """
-    if log is None:
-        log = Path(runs) / ".logs" / f"{now().replace(':', '')}-{method}-{os.getpid()}.log"
-    return start(run_command(method, cohort, parameters or {}, runs), log, environment)
 
 
 def start(

@@ -25,7 +25,7 @@ SETS_AT_ONCE = 4
 
 
 class MethodModule(nn.Module):
-    """Base of all methods. A subclass sets `name`, implements `predict`, and overrides `loss` or `stages` where its paper does.
+    """Base of all methods. A subclass sets `name`, has `forward_arranged`, and overrides `loss` or `stages` where its paper does.
 
     Args:
         modalities: the sequences it is built for, in the order of its input channels.
@@ -107,11 +107,11 @@ class MethodModule(nn.Module):
         self.check_size(images.shape[2:])
         images, present = self.arrange(images, present, modalities)
         self.check_shown(present)
-        return self.predict(images, present, tasks=tuple(tasks), maps=maps)
+        return self.forward_arranged(images, present, tasks=tuple(tasks), maps=maps)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """The method itself: arranged images (B, M, X, Y, Z) and present (B, M) in, prediction out."""
-        raise TypeError(f"{type(self).__name__} must implement predict")
+        raise TypeError(f"{type(self).__name__} must implement forward_arranged")
 
     def forward_subsets(self, images: Tensor, shown: Tensor, modalities: Sequence[str] | None = None) -> list[Tensor]:
         """Segmentation logits of the same images for several sets of shown sequences.
@@ -145,7 +145,7 @@ class MethodModule(nn.Module):
             kept = torch.where(
                 present[:, :, None, None, None], stacked, torch.zeros((), dtype=images.dtype, device=images.device)
             )
-            found = self.predict(kept, present, tasks=(SEGMENTATION,), maps=False).segmentation
+            found = self.forward_arranged(kept, present, tasks=(SEGMENTATION,), maps=False).segmentation
             if found is None:
                 raise ParameterError(f"{self.name} does not segment")
             logits += found.split(len(images))
@@ -154,7 +154,7 @@ class MethodModule(nn.Module):
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor | None:
         """(B, D): one vector per sample of what the method makes of its sequences, e.g. a gate's bottleneck; None = it has none.
 
-        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `predict` gets them.
+        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `forward_arranged` gets them.
         """
         return None
 

@@ -34,7 +34,7 @@ class SegmentationNetwork(MethodModule):
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z); in training those of coarser levels may follow, finest first."""
         raise TypeError(f"{type(self).__name__} must implement segment")
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z); presence is in the images already, as zeros."""
         if SEGMENTATION not in tasks:
             return Prediction()

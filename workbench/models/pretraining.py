@@ -32,7 +32,7 @@ class Examination:
 
 
 class PretrainingModule(MethodModule):
-    """Base of the self-supervised methods. A subclass implements `predict`, `loss`, `examine`, `encoder_state` and
+    """Base of the self-supervised methods. A subclass implements `forward_arranged`, `loss`, `examine`, `encoder_state` and
     `encoder_description`.
 
     Args:
@@ -71,7 +71,7 @@ class PretrainingModule(MethodModule):
     def token_features(self, images: Tensor, present: Tensor) -> Tensor | None:
         """(B, T, D): features of places of each case, for the collapse monitors; None = it has none.
 
-        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `predict` gets them.
+        Images (B, M, X, Y, Z) and present (B, M) are arranged, as `forward_arranged` gets them.
         """
         return None
 
@@ -88,3 +88,17 @@ def case_l1(difference: Tensor, where: Tensor) -> Tensor:
     """(B,) mean |difference| over `where`; NaN where a case has no such voxel."""
     weight = where.expand_as(difference).float()
     return (difference.abs() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+def reconstruction_examined(
+    images: Tensor, present: Tensor, hidden: Tensor, shown: Tensor, back: Tensor, **others: Tensor
+) -> Examination:
+    """What came `back` of images shown without what is `hidden`, measured inside the brain; `others` are further metrics."""
+    brain = (images != 0).any(1, keepdim=True)
+    counted = brain & present[:, :, None, None, None]
+    metrics = {
+        "reconstruction_l1": case_l1(back - images, counted),
+        "hidden_l1": case_l1(back - images, counted & hidden),
+        "zero_l1": case_l1(images, counted & hidden),
+    }
+    return Examination(metrics | others, brain.flatten(1).sum(1), {"shown": shown, "reconstructed": back, "wanted": images})

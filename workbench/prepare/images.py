@@ -175,26 +175,6 @@ def _mismatch(cohort: Cohort, case: str, column: str, found: Grid, other: str, e
     )
 
 
-def native_image(cohort: Cohort, case: str, modality: str) -> tuple[np.ndarray, Grid]:
-    """One modality of a case on the case's native grid: float32 (X, Y, Z), and that grid.
-
-    Raises:
-        InputError: the modality is absent or its file cannot be used.
-    """
-    native = native_grid(cohort, case)
-    if modality not in cohort.modalities or cohort.path(case, modality) is None:
-        raise InputError(
-            Problem(
-                case=case,
-                channel=modality,
-                message=f"the modality was not acquired; there are {', '.join(cohort.present(case))}",
-                remedy="ask for one of these",
-            )
-        )
-    array, grid = _read_modality(cohort, case, modality, native)
-    return resample(array, grid, native, fill=background_value(array), antialias=True), native
-
-
 def _read_modality(cohort: Cohort, case: str, modality: str, native: Grid) -> tuple[np.ndarray, Grid]:
     array, grid = read_image(_path(cohort, case, modality), case=case, channel=modality)
     return array, native if same_grid(grid, native) else grid  # rounding in a header is no reason to interpolate

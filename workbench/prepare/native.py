@@ -26,14 +26,3 @@ def to_native(array: np.ndarray, case: PreparedCase, background: float | np.ndar
     return np.stack(
         [resample(channel, case.grid, case.native, fill=float(fill)) for channel, fill in zip(array, fills, strict=True)]
     )
-
-
-def labels_to_native(labels: np.ndarray, case: PreparedCase) -> np.ndarray:
-    """Labels (X, Y, Z) of a case on its native grid, uint8: exact without interpolation, else the label with the largest
-    linearly interpolated share. Background outside the prepared box.
-
-    Prefer `to_native` of logits and the arg max of that, which is smoother.
-    """
-    found = [0, *(int(v) for v in np.unique(labels) if v)]
-    shares = to_native(np.stack([labels == v for v in found]).astype(np.float32), case, np.eye(1, len(found))[0])
-    return np.asarray(found, np.uint8)[shares.argmax(axis=0)]

@@ -23,7 +23,8 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import RunError, RunHeldError, StopRequest
+from workbench.cohort.table import Cohort
+from workbench.errors import RunError, RunHeldError, StopRequest, WorkbenchError
 from workbench.files import write_json
 from workbench.records.spec import SPEC_FILE, check_spec, read_spec, run_id
 from workbench.records.status import (
@@ -149,6 +150,29 @@ class RunFolder:
     def cohort_path(self) -> Path:
         """Where the run's cohort was, from the path relative to the run folder; it may have moved since."""
         return Path(os.path.normpath(self.folder.resolve() / self.spec["cohort"]["path"]))
+
+    def unchanged_cohort(self, refused: str) -> Cohort:
+        """The run's cohort.
+
+        Args:
+            refused: what is impossible without it, e.g. 'cannot be extended'.
+
+        Raises:
+            RunError: it cannot be read, or is not what it was when the run was made.
+        """
+        try:
+            cohort = Cohort.open(self.cohort_path)
+        except WorkbenchError as error:
+            raise RunError(f"run {self.folder} {refused}: its cohort cannot be read; was it moved? {error}") from error
+        if cohort.fingerprint() != self.spec["cohort"]["fingerprint"]:
+            raise RunError(f"run {self.folder} {refused}: its cohort {self.cohort_path} is not what it was then")
+        return cohort
+
+    def parameters_here(self) -> dict[str, Any]:
+        """The parameters as they were asked for, with the places where cohort and runs folder lie now."""
+        where = self.folder.resolve()
+        places = {"cohort": str(self.cohort_path), "runs": str(where.parents[1]), "experiment": where.parent.name}
+        return {name: value for name, value in self.spec["parameters"].items() if name != "method"} | places
 
     # -- status ----------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import HTML, Image, Markdown
+from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
 from workbench.cohort.table import cohort_title
@@ -20,6 +19,7 @@ from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
 from workbench.records.sweep_cells import comparable, counts, sweep_cells
 from workbench.records.sweep_plan import list_plans, read_plan
+from workbench.reports.stills import still
 from workbench.views.ablation_tables import (
     cell_matrix,
     completeness,
@@ -138,9 +138,7 @@ class Gallery:
         from IPython.display import display
 
         for figure in self.figures:
-            buffer = BytesIO()
-            figure.savefig(buffer, format="png", facecolor="white")
-            display(Image(buffer.getvalue()))
+            display(still(figure))
 
 
 def unbroken(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from workbench.cohort.check import check_cohort
 from workbench.cohort.show import fingerprint_tables
 from workbench.cohort.table import INFO_FILE, Cohort, cohort_title
+from workbench.reports.stills import still
 from workbench.setup.opening import open_cohort
 from workbench.setup.parameters import ExperimentParameters
 from workbench.views.cases.browser import browse
@@ -80,7 +80,7 @@ class Exploration:
         for ax in (left, right):
             ax.spines[["top", "right"]].set_visible(False)
         figure.suptitle(f"{self.title}, n = {len(self.cohort)} cases", fontsize=10)
-        return _image(figure)
+        return still(figure)
 
     def browse(self, case: str = "", modality: str = "") -> Any:
         """Widgets: pick case, sequence, slice, overlay."""
@@ -92,13 +92,7 @@ class Exploration:
     def pictures(self, cases: int = 3) -> None:
         """Display the first cases as stills, for reading without a running kernel."""
         for name in self.cohort.cases["case"].head(cases):
-            display(_image(figure_of(open_case(self.cohort, str(name)))))
-
-
-def _image(figure: Figure) -> Image:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return Image(buffer.getvalue())
+            display(still(figure_of(open_case(self.cohort, str(name)))))
 
 
 def _ages(ax: Any, cases: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.contracts import PRETRAINING, SEGMENTATION
+from workbench.contracts import HELD_OUT, PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.comparison import holm
 from workbench.evaluation.markers import MIN_PER_CLASS
@@ -18,9 +18,6 @@ from workbench.evaluation.thresholds import by_fold, validation_thresholds
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import run_name
-
-SPLITS = ("test", "validation", "external")
-"""Splits whose cases are judged."""
 
 
 def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int = 2000) -> pd.DataFrame:
@@ -44,8 +41,8 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
     opened = [run if isinstance(run, RunFolder) else RunFolder.open(run) for run in runs]
     if len(opened) < 2:
         raise RunError("comparing needs at least two runs")
-    if split not in SPLITS:
-        raise RunError(f"split '{split}' is not judged; there are {', '.join(SPLITS)}")
+    if split not in HELD_OUT:
+        raise RunError(f"split '{split}' is not judged; there are {', '.join(HELD_OUT)}")
     places = [run.folder.resolve() for run in opened]
     if twice := [place for place in places if places.count(place) > 1]:
         raise RunError(f"run {twice[0]} is named twice: it does not differ from itself")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import Markdown
 
+from workbench.contracts import JUDGED
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
 from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.setup.run_setup import RunSetup
@@ -34,7 +35,7 @@ def only_one_group(setup: RunSetup) -> Markdown | None:
     cases: set[str] = set()
     for table in (setup.run.metrics(), setup.run.markers()):
         if table is not None:
-            cases |= set(table.loc[table["split"].isin(["test", "external"]), "case"])
+            cases |= set(table.loc[table["split"].isin(JUDGED), "case"])
             for name, groups in groups_of(table, trained_sites(setup)).items():
                 found[name] |= set(groups)
     if any(len(groups) > 1 for groups in found.values()):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import Image, Markdown
-from matplotlib.figure import Figure
+from IPython.display import Markdown
 
 from workbench.cohort.table import cohort_title
+from workbench.contracts import JUDGED
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.evaluation.metrics import metric
 from workbench.evaluation.robustness import (
@@ -25,6 +24,7 @@ from workbench.evaluation.robustness import (
 )
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
+from workbench.reports.stills import still
 from workbench.views.figures.robustness import judgement_title, score_title, subset_title, unequal_cases
 from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import cautions, unequal_budgets
@@ -45,7 +45,7 @@ class RobustnessReview:
     """
 
     def __init__(self, runs: str | Path = "runs", *, experiment: str = "", cohort: str = "", split: str = "test") -> None:
-        if split not in ("test", "external"):
+        if split not in JUDGED:
             raise ParameterError(f"split '{split}' is not judged under subsets; there are test and external")
         self.split = split
         self.problems: list[str] = []
@@ -106,7 +106,7 @@ class RobustnessReview:
             title=f"{judgement_title(judged)}: {self.cohort}, {self.split} split", label=f"mean {judgement_title(judged)}",
             limits=entry.limits if entry.bounded else _limits(table),
         )  # fmt: skip
-        return _image(figure)
+        return still(figure)
 
     def table(self, judged: str = "dice:WT") -> Any:
         """The numbers of the heat map with their intervals."""
@@ -130,7 +130,7 @@ class RobustnessReview:
         parts = [by_number(scores).assign(series=title) for title, scores in self._scores(judged)]
         if not parts:
             return self._nothing(judged)
-        return _image(number_still(pd.concat(parts), title=f"{self.cohort}, {self.split} split", ylabel=score_title(judged)))
+        return still(number_still(pd.concat(parts), title=f"{self.cohort}, {self.split} split", ylabel=score_title(judged)))
 
     def added(self, judged: str = "dice:WT") -> Any:
         """What one more sequence does, per run: mean change, and the share of pairs that get worse."""
@@ -243,9 +243,3 @@ def _counts(numbers: pd.Series) -> int | str:
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
     return float(table["value"].min()), float(table["value"].max())
-
-
-def _image(figure: Figure) -> Image:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return Image(buffer.getvalue())

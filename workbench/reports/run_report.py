@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from workbench.records.pretrained import read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE, RunFolder
 from workbench.reports.group_tables import group_table, only_one_group
+from workbench.reports.stills import still
 from workbench.reports.subset_tables import (
     added_table,
     number_of_sequences_figure,
@@ -256,9 +256,7 @@ def picture(run: RunFolder, name: str, figure: Figure) -> Image:
                 temporary, format=suffix, facecolor="white", metadata={"CreationDate": None} if suffix == "pdf" else None
             )
     register(run.folder, *(f"figures/{name}.{suffix}" for suffix in ("png", "pdf")))
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return Image(buffer.getvalue(), alt=name)
+    return still(figure, name)
 
 
 def remarks(setup: RunSetup) -> Markdown:

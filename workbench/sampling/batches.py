@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch.utils.data import Dataset
 
 from workbench.contracts import MARKERS, Batch
 from workbench.errors import InputError, ParameterError, Problem
@@ -18,7 +17,7 @@ from workbench.prepare.store import PreparedCase, PreparedCohort
 from workbench.sampling import augmentation
 from workbench.sampling.augmentation import AugmentationSettings
 from workbench.sampling.dropout import drop_each, drop_subset
-from workbench.sampling.patches import Voxel, box_centre, foreground_centre, random_centre, read_patch, tumour_centre
+from workbench.sampling.patches import Voxel, box_centre, foreground_centre, jittered_mask_centre, random_centre, read_patch
 from workbench.seeding import stream
 
 
@@ -162,7 +161,7 @@ class Sampler:
         if settings.mode == "whole":
             return box_centre(case.shape), "whole"
         if settings.mode == "tumour":
-            return tumour_centre(case, settings.jitter, rng), "tumour"
+            return jittered_mask_centre(case, settings.jitter, rng), "tumour"
         share = settings.foreground
         if int((number + 1) * share + 1e-9) > int(number * share + 1e-9):
             found = foreground_centre(case, settings.patch, rng)
@@ -212,68 +211,6 @@ def datasets(cases: pd.DataFrame) -> list[str]:
     return [str(name) for name in known.fillna(cases["site"])]
 
 
-class StepDataset(Dataset[Batch]):
-    """The batches of steps `start` up to `stop`, for `DataLoader(dataset, batch_size=None, num_workers=...)`.
-
-    Batches do not depend on the number of workers.
-    """
-
-    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
-        self.sampler = sampler
-        self.start = start
-        self.stop = stop
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-    def __getitem__(self, index: int) -> Batch:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.sampler.batch(self.start + index)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[index] for index in range(len(self)))
-
-
-def whole_brain_batch(
-    prepared: PreparedCohort,
-    case: str,
-    *,
-    modalities: Sequence[str] = (),
-    patch: Sequence[int] | None = None,
-    divisor: int = 1,
-    minimum: int = 1,
-    row: pd.Series | None = None,
-) -> Batch:
-    """One case's whole brain box as a batch of one, not augmented, nothing dropped.
-
-    Args:
-        prepared: the prepared cohort.
-        case: its name.
-        modalities: the channels wanted; empty = the prepared ones.
-        patch: size to pad or crop to centrally; None = the box, padded to what `divisor` and `minimum` ask for.
-        divisor: every size is a multiple of it.
-        minimum: smallest size.
-        row: the case's row of the cohort's table, for its markers; None = all unknown.
-
-    Raises:
-        InputError: the case has none of the modalities.
-        ParameterError: `divisor` or `minimum` below 1.
-    """
-    if divisor < 1 or minimum < 1:
-        raise ParameterError(f"divisor and minimum: expected at least 1, found {divisor} and {minimum}")
-    wanted = tuple(modalities) or prepared.modalities
-    found = prepared.case(case)
-    problem = _without_images(found, wanted)
-    if problem:
-        raise InputError(problem)
-    size = tuple(patch) if patch is not None else tuple(-(-max(n, minimum) // divisor) * divisor for n in found.shape)
-    markers = dict.fromkeys(MARKERS, float("nan")) if row is None else marker_values(row)
-    sample = _read(found, box_centre(found.shape), size, wanted, markers)
-    sample["record"] = {"case": case, "centre": list(sample["centre"]), "kind": "whole"}
-    return _collate([sample], wanted, None)
-
-
 @lru_cache(maxsize=8)
 def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
     return tuple(int(v) for v in stream(seed, "order", epoch).permutation(count))
@@ -296,7 +233,7 @@ def _read(
     }  # fmt: skip
 
 
-def _collate(samples: list[dict[str, Any]], modalities: tuple[str, ...], step: int | None) -> Batch:
+def _collate(samples: list[dict[str, Any]], modalities: tuple[str, ...], step: int) -> Batch:
     images = torch.from_numpy(np.stack([s["images"] for s in samples])).float()
     labels = None
     if any(s["labels"] is not None for s in samples):

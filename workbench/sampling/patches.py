@@ -63,7 +63,7 @@ def foreground_centre(case: PreparedCase, patch: Sequence[int], rng: np.random.G
     return inner_centre(voxels[int(rng.integers(len(voxels)))], case.shape, patch)
 
 
-def tumour_centre(case: PreparedCase, jitter: int, rng: np.random.Generator) -> Voxel:
+def jittered_mask_centre(case: PreparedCase, jitter: int, rng: np.random.Generator) -> Voxel:
     """The centroid of the case's mask, of the brain where it has none, moved by up to `jitter` voxels along each axis."""
     moved = np.asarray(case.mask_centre or case.brain_centre) + rng.integers(-jitter, jitter + 1, 3)
     x, y, z = (int(v) for v in moved)

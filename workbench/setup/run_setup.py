@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.contracts import PRETRAINING, SEGMENTATION
+from workbench.contracts import HELD_OUT, PRETRAINING, SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.files import read_json
 from workbench.labels import LABEL_SET_CLASSES
@@ -34,9 +34,6 @@ from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.progress import Progress
 from workbench.training.checkpoints import load_weights
 from workbench.training.settings import TrainingSettings
-
-HELD_OUT = ("validation", "test", "external")
-"""The splits that training does not see."""
 
 
 class RunSetup:

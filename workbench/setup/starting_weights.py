@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.cohort.merge import names_in_merges
+from workbench.contracts import JUDGED
 from workbench.files import write_json
 from workbench.models.method import MethodModule
 from workbench.models.pretrained.seen import Seen, seen_cohort
@@ -38,7 +39,7 @@ def start(setup: RunSetup, model: MethodModule) -> None:
 
 def tested_subjects(setup: RunSetup) -> list[str]:
     """Subjects whose results are reported as a test."""
-    return [str(name) for split in ("test", "external") for name in setup.cases_by_split[split]["subject"]]
+    return [str(name) for split in JUDGED for name in setup.cases_by_split[split]["subject"]]
 
 
 def seen_by(setup: RunSetup) -> Seen:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from workbench.evaluation.segmentation import region_dice
 from workbench.files import read_json, write_json, write_parquet
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask
@@ -18,7 +19,6 @@ from workbench.records.provenance import register
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.long_tables import judged_regions
 from workbench.steps.subsets import judged_cases
-from workbench.steps.validation_score import region_dice
 
 EXPERTS_FILE = "experts.parquet"
 COLUMNS = ["case", "subject", "site", "split", "sequence", "region", "alone", "fused"]
@@ -74,9 +74,9 @@ def _scores(setup: RunSetup, model: MixtureMethod, row: pd.Series) -> list[dict[
             labels = predicted.labels()
             assert labels is not None
             dice[way] = {region: region_dice(labels, truth, region) for region in regions}
-        who = {name: row[name] for name in ("case", "subject", "site")} | {"split": setup.split[row["case"]]}
+        of_case = {name: row[name] for name in ("case", "subject", "site")} | {"split": setup.split[row["case"]]}
         rows += [
-            who | {"sequence": sequence, "region": region, "alone": dice["alone"][region], "fused": dice["fused"][region]}
+            of_case | {"sequence": sequence, "region": region, "alone": dice["alone"][region], "fused": dice["fused"][region]}
             for region in regions
         ]
     return rows

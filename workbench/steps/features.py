@@ -19,13 +19,13 @@ from workbench.setup.run_setup import RunSetup
 from workbench.steps.marker_window import marker_window
 from workbench.steps.prediction import held_out
 
-WHO = ("case", "subject", "site", "split", "dataset", "lesion", "present")
+CASE_COLUMNS = ("case", "subject", "site", "split", "dataset", "lesion", "present")
 _UNDER_WAY = "features"
 
 
 def write_features(setup: RunSetup) -> None:
-    """Write `features.parquet`: `WHO` and f0 ... fD of every validation, test and external case, each of its sequences shown
-    alone, and all of them (`present`: names joined by '+').
+    """Write `features.parquet`: `CASE_COLUMNS` and f0 ... fD of every validation, test and external case, each of its sequences
+    shown alone, and all of them (`present`: names joined by '+').
 
     A case is read in the window in which it is explained. Each is kept as soon as it is done, so that this can be interrupted.
     A method without features, and a pretraining, get a note instead.
@@ -75,12 +75,12 @@ def _case_features(setup: RunSetup, model: MethodModule, row: pd.Series) -> pd.D
             if vector is None:  # by its options
                 raise RunError(f"{model.name} has features, but none as it was built for this run")
             found.append(np.asarray(vector[0].float().cpu(), np.float32))
-    table = pd.DataFrame([_who(setup, row, names) for names in sets], columns=list(WHO)).astype("string")
+    table = pd.DataFrame([_case_columns(setup, row, names) for names in sets], columns=list(CASE_COLUMNS)).astype("string")
     values = np.stack(found)
     return table.join(pd.DataFrame(values, columns=[f"f{index}" for index in range(values.shape[1])]))
 
 
-def _who(setup: RunSetup, row: pd.Series, names: tuple[str, ...]) -> dict[str, Any]:
+def _case_columns(setup: RunSetup, row: pd.Series, names: tuple[str, ...]) -> dict[str, Any]:
     known = {column: row[column] for column in ("case", "subject", "site", "dataset", "lesion") if column in row.index}
     return known | {"split": setup.split[row["case"]], "present": "+".join(names)}
 

@@ -40,7 +40,7 @@ def metrics_table(setup: RunSetup) -> pd.DataFrame:
             Grid.of(image),
             judged_regions(setup, row),
         )
-        tables.append(table.assign(**who(setup, row)))
+        tables.append(table.assign(**case_columns(setup, row)))
     return pd.concat(tables, ignore_index=True)[METRIC_COLUMNS] if tables else pd.DataFrame(columns=METRIC_COLUMNS)
 
 
@@ -69,14 +69,14 @@ def markers_table(setup: RunSetup, kind: str = "markers") -> pd.DataFrame:
 def marker_rows(setup: RunSetup, row: pd.Series, markers: Mapping[str, Any]) -> pd.DataFrame:
     """One case's rows of markers.parquet from its logits (1,) or (classes,) per marker."""
     rows = [
-        who(setup, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
+        case_columns(setup, row) | {"marker": marker, "class": name, "truth": truth, "logit": logit, "probability": probability}
         for marker, logits in markers.items()
         for name, truth, logit, probability in class_rows(marker, row[marker], np.asarray(logits, dtype=float))
     ]
     return pd.DataFrame(rows, columns=MARKER_COLUMNS)
 
 
-def who(setup: RunSetup, row: pd.Series) -> dict[str, Any]:
+def case_columns(setup: RunSetup, row: pd.Series) -> dict[str, Any]:
     """The columns that say which case a row of a long table is about."""
     split = setup.split[row["case"]]
     return {

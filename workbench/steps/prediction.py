@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from workbench.cohort.table import Cohort
+from workbench.contracts import HELD_OUT
 from workbench.files import write_json
 from workbench.inference.export import export_labels, save_logits
 from workbench.inference.predict import CasePrediction, predict_case
 from workbench.prepare.store import PreparedCase
 from workbench.records.run_folder import RunFolder
-from workbench.setup.run_setup import HELD_OUT, RunSetup
+from workbench.setup.run_setup import RunSetup
 
 
 def segmentation_file(run: RunFolder, case: str) -> Path:

@@ -24,7 +24,7 @@ from workbench.seeding import derive_seed
 from workbench.setup.run_setup import RunSetup
 from workbench.setup.starting_weights import seen_by
 from workbench.steps.collapse import collapse_scalars, measure_collapse
-from workbench.steps.long_tables import MARKER_COLUMNS, METRIC_COLUMNS, who
+from workbench.steps.long_tables import MARKER_COLUMNS, METRIC_COLUMNS, case_columns
 from workbench.steps.marker_window import case_tensors
 from workbench.steps.prediction import held_out
 
@@ -90,7 +90,8 @@ def evaluate_pretraining(setup: RunSetup) -> None:
         require_known(found.metrics, PRETRAINING)
         voxels = int(found.voxels)
         rows += [
-            who(setup, row) | {"region": REGION, "metric": name, "value": float(value), "n_truth": voxels, "n_prediction": voxels}
+            case_columns(setup, row)
+            | {"region": REGION, "metric": name, "value": float(value), "n_truth": voxels, "n_prediction": voxels}
             for name, value in found.metrics.items()
         ]
     write_parquet(setup.run.path("markers.parquet"), pd.DataFrame(columns=MARKER_COLUMNS))

@@ -10,8 +10,9 @@ import torch
 
 from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError
+from workbench.evaluation.segmentation import region_dice
 from workbench.inference.windows import centred_start, crop, paste, whole_shape
-from workbench.labels import region_mask, regions_of
+from workbench.labels import regions_of
 from workbench.models.brainfm.modality_text import similarity, text_vectors
 from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.setup.run_setup import RunSetup
@@ -64,7 +65,7 @@ def renamed_sequences(setup: RunSetup, names: Sequence[str], split: str = "test"
                     logits = model(seen, torch.ones(1, 1, dtype=torch.bool, device=seen.device), (shown,)).segmentation
                 found = paste(logits.float(), start, case.shape)[0].argmax(0).cpu().numpy().astype(np.uint8)
                 found[~case.brain()] = 0
-                dice.setdefault((own, shown), []).append(_dice(region_mask(found, region), region_mask(truth, region)))
+                dice.setdefault((own, shown), []).append(region_dice(found, truth, region))
     rows = [
         {
             "sequence": own, "shown as": shown,
@@ -78,8 +79,3 @@ def renamed_sequences(setup: RunSetup, names: Sequence[str], split: str = "test"
     table = pd.DataFrame(rows, columns=columns).set_index(["sequence", "shown as"]).round(3)
     table.columns.name = cohort_title(setup.cohort.info.name, setup.cohort.info.phantom)
     return table
-
-
-def _dice(found: np.ndarray, truth: np.ndarray) -> float:
-    """NaN where there is nothing to find."""
-    return float(2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum())) if truth.any() else float("nan")

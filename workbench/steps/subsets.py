@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.contracts import SEGMENTATION
+from workbench.contracts import JUDGED, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.robustness import (
     added_sequence,
@@ -29,7 +29,7 @@ from workbench.records.provenance import register
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.sampling.dropout import subsets
 from workbench.setup.run_setup import RunSetup
-from workbench.steps.long_tables import MARKER_COLUMNS, METRIC_COLUMNS, judged_regions, marker_rows, who
+from workbench.steps.long_tables import MARKER_COLUMNS, METRIC_COLUMNS, case_columns, judged_regions, marker_rows
 
 FEW = 6
 """Cases that `subsets=few` judges."""
@@ -68,7 +68,7 @@ def evaluate_subsets(setup: RunSetup, *, every: bool = False) -> None:
 def judged_cases(setup: RunSetup, wanted: str) -> list[pd.Series]:
     """`all`: test cases, then external ones; `few`: the test cases with the most sequences."""
     if wanted != "few":
-        table = pd.concat([setup.cases_by_split[name] for name in ("test", "external")])
+        table = pd.concat([setup.cases_by_split[name] for name in JUDGED])
     else:
         table = setup.cases_by_split["test"]
         acquired = table[list(setup.modalities)].notna().sum(axis=1)
@@ -106,7 +106,7 @@ def _judge(setup: RunSetup, model: Any, row: pd.Series) -> tuple[pd.DataFrame, p
 
 def _measured(setup: RunSetup, row: pd.Series, case: Any, predicted: CasePrediction, truth: Any, brain: Any) -> pd.DataFrame:
     labels = native_logits(predicted, case).argmax(axis=0).astype("uint8")
-    return case_metrics(labels, truth, brain, case.native, judged_regions(setup, row)).assign(**who(setup, row))
+    return case_metrics(labels, truth, brain, case.native, judged_regions(setup, row)).assign(**case_columns(setup, row))
 
 
 def _kept(setup: RunSetup, row: pd.Series, name: str) -> Any:

@@ -152,7 +152,7 @@ def launch(folder: Path) -> int:
 # -- in each training process ------------------------------------------------------------------------------------------
 
 
-class _NoProgress(Progress):
+class SilentProgress(Progress):
     """The progress of a process that is not the main one: nothing is said twice."""
 
     def say(self, activity: str, done: int = 0, total: int = 0, detail: str = "") -> None:
@@ -179,7 +179,7 @@ def _learn(task: Mapping[str, Any], rank: int) -> None:
     setup = RunSetup(ExperimentParameters.build(task["method"], task["parameters"]), progress=False)
     setup.main = rank == 0
     if not setup.main:
-        setup.progress = _NoProgress(setup.run, bars=False)
+        setup.progress = SilentProgress(setup.run, bars=False)
     torch.set_num_threads(task["threads"])
     learn(setup)
     if torch.distributed.is_initialized():

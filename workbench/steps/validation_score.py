@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from workbench.evaluation.markers import class_rows
+from workbench.evaluation.segmentation import region_dice
 from workbench.inference.predict import predict_case
 from workbench.labels import region_mask, regions_of
 from workbench.setup.run_setup import RunSetup
@@ -69,12 +70,6 @@ class Validation:
         if areas:
             parts.append(float(np.mean(areas)))
         return float(np.sum(parts))
-
-
-def region_dice(labels: np.ndarray, truth: np.ndarray, region: str) -> float:
-    """Dice of one region of two label maps of the same grid; one of them has it."""
-    a, b = region_mask(labels, region), region_mask(truth, region)
-    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def _auc(rows: list[tuple[str, float, float, float]]) -> float | None:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from workbench.errors import RunError
+from workbench.errors import RunError, listed
 from workbench.files import write_json
 
 FORMAT = 1
@@ -142,7 +142,7 @@ def fit_state(model: nn.Module, state: Mapping[str, Tensor], *, path: Path, writ
         if name in state and state[name].shape != own[name].shape
     ]
     found = [
-        f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        f"{title}: {listed(names, 3)}"
         for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if names
     ]

@@ -17,7 +17,7 @@ from workbench.training.schedule import set_trainable
 
 
 def test_mome_at_the_papers_size(meta: torch.device) -> None:
-    """Sheet: expert 31.2 M, gating network 31.3 M, in all about 187.3 M; 161 channels in, 10 out at every decoder level."""
+    """Expert 31.2 M, gating network 31.3 M, in all about 187.3 M; 161 channels in, 10 out at every decoder level."""
     with meta:
         model = create_model("mome", modalities=FIVE, classes=2)
     counts = model.parameters_by_component()

@@ -15,7 +15,7 @@ from workbench.sampling.dropout import subsets
 
 
 def test_mome_plus_at_the_papers_size(meta: torch.device) -> None:
-    """Sheet: 132 channels in, 16 out, 320 + 4 into the first transposed convolution, about 156.1 M and a few hundred."""
+    """132 channels in, 16 out, 320 + 4 into the first transposed convolution, about 156.1 M and a few hundred."""
     with meta:
         model = create_model("mome_plus", modalities=FOUR, classes=4)
     gate, counts = model.mixture.gate, model.parameters_by_component()

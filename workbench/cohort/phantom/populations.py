@@ -102,7 +102,7 @@ class SiteOptions(Frozen):
 
 def published_classes() -> dict[str, ClassOptions]:
     """The three adult diffuse gliomas of WHO 2021."""
-    # Shares, TERT rates and ages: the specification's table (Eckel-Passow 2015, Cancer Genome Atlas 2015, Ostrom 2022).
+    # Shares, TERT rates and ages: Eckel-Passow 2015, Cancer Genome Atlas 2015, Ostrom 2022.
     # Locations: Zlatescu 2001 and Paldor 2016 (co-deleted: frontal), Metellus 2010 (IDH-mutant: frontal, insular), Ellingson 2013
     # (wild type: temporal and deep too); their rates are rounded. Volumes and widths: own choice around 60 ml and the sharp or
     # indistinct border of Jenkinson 2006 and Johnson 2017.

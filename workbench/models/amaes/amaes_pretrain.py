@@ -38,7 +38,7 @@ from workbench.models.amaes import diagram
 from workbench.models.amaes.facts import AmaesPretrainOptions
 from workbench.models.amaes.unet import ARCHITECTURE, LEVELS, Encoder, LightDecoder, features
 from workbench.models.losses import zero_loss
-from workbench.models.pretraining import Examination, PretrainingModule, case_l1
+from workbench.models.pretraining import Examination, PretrainingModule, reconstruction_examined
 
 
 class AmaesPretrain(PretrainingModule):
@@ -64,7 +64,7 @@ class AmaesPretrain(PretrainingModule):
             sides = "x".join(map(str, shape))
             raise ParameterError(f"{self.name} hides units of {unit}^3 voxels: sides must be multiples of {unit}; found {sides}")
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training units are hidden and `hidden` says which; in evaluation the images are read as they are."""
         if not self.training:
             return Prediction(auxiliary={"reconstruction": self.reconstruct(images, present)})
@@ -119,14 +119,7 @@ class AmaesPretrain(PretrainingModule):
             hidden = self.draw_hidden(images.shape, images.device)
         shown = images.masked_fill(hidden, 0.0)
         back = self.reconstruct(shown, present).float()
-        brain = (images != 0).any(1, keepdim=True)
-        counted = brain & present[:, :, None, None, None]
-        metrics = {
-            "reconstruction_l1": case_l1(back - images, counted),
-            "hidden_l1": case_l1(back - images, counted & hidden),
-            "zero_l1": case_l1(images, counted & hidden),
-        }
-        return Examination(metrics, brain.flatten(1).sum(1), {"shown": shown, "reconstructed": back, "wanted": images})
+        return reconstruction_examined(images, present, hidden, shown, back)
 
     def encoder_state(self) -> dict[str, Tensor]:
         """The encoder under the names that `amaes` has."""

@@ -56,10 +56,10 @@ class AttentionUNet(SegmentationNetwork):
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z)."""
         return (self.net(images),)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """Logits, and with `maps` the gates alpha as `gate1` (full resolution), `gate2` (half), ... (B, 1, x, y, z)."""
         if not (maps and SEGMENTATION in tasks):
-            return super().predict(images, present, tasks=tasks, maps=maps)
+            return super().forward_arranged(images, present, tasks=tasks, maps=maps)
         seen: dict[str, Tensor] = {}
 
         def keep(level: int):  # type: ignore[no-untyped-def]

@@ -60,7 +60,7 @@ class DenseNet121(MethodModule):
             {m: nn.Linear(width, 3 if m == "grade" and options.grade_classes == 3 else 1) for m in self.markers}
         )
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> one or three logits per marker."""
         if MARKER_TASK not in tasks:
             return Prediction()

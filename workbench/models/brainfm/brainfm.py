@@ -25,7 +25,6 @@ Parameters (4 classes, one marker): see the catalogue; tested. With text they do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +34,8 @@ from workbench.models.brainfm import diagram
 from workbench.models.brainfm.encoder import BrainFMEncoder, buckets
 from workbench.models.brainfm.facts import BrainFMOptions
 from workbench.models.brainfm.heads import HEADS
-from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.brainfm.open_channels import OpenChannels
-from workbench.models.brainfm.transfer import load_encoder
 from workbench.models.method_facts import BOTH_TASKS
-from workbench.models.pretrained.coverage import Coverage
 
 _HEADS = ("head.", "marker_norm.", "marker_heads.")
 
@@ -65,11 +61,6 @@ class BrainFM(OpenChannels):
         if options.freeze and not options.pretrained:
             self.notes = ("the encoder is frozen and starts from no file: its weights are random and stay so",)
 
-    @property
-    def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
-        """The encoder's."""
-        return self.encoder.modality
-
     def train(self, mode: bool = True) -> BrainFM:
         """A frozen encoder is never in training mode: no dropout."""
         super().train(mode)
@@ -77,7 +68,7 @@ class BrainFM(OpenChannels):
             self.encoder.eval()
         return self
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z), the M named by `channels`, -> logits (B, C, X, Y, Z) and one or three per marker."""
         images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
@@ -138,10 +129,6 @@ class BrainFM(OpenChannels):
         images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
         return self.encoder.encode(self.encoder.tokens(images, condition), condition, present)[-1].mean(1)
-
-    def load_pretrained(self, path: str | Path) -> Coverage:
-        """Start from the encoder that a brainfm_pretrain run left; heads stay random."""
-        return load_encoder(self.encoder, path, self.options, self.modalities)
 
     def stages(self) -> list[Stage]:
         """One stage; with a frozen encoder, of the heads alone."""

@@ -32,7 +32,6 @@ Parameters at the published size: see the catalogue; tested.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,11 +42,9 @@ from workbench.models.brainfm import diagram
 from workbench.models.brainfm.decoder import MaskedDecoder
 from workbench.models.brainfm.encoder import BrainFMEncoder, buckets
 from workbench.models.brainfm.facts import BrainFMPretrainOptions
-from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding
 from workbench.models.brainfm.open_channels import OpenChannels
 from workbench.models.brainfm.pretext import covariance_term, draw_visible, keep_count, regularisation_weights, variance_term
-from workbench.models.brainfm.transfer import MUST_AGREE, load_encoder
-from workbench.models.pretrained.coverage import Coverage
+from workbench.models.brainfm.transfer import MUST_AGREE
 from workbench.models.pretraining import Examination, PretrainingModule
 
 
@@ -68,12 +65,7 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         self.encoder = BrainFMEncoder(options, self.modalities)
         self.decoder = MaskedDecoder(options)
 
-    @property
-    def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
-        """The encoder's."""
-        return self.encoder.modality
-
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training: masked tokens given back. In evaluation: one vector per case, of its images as they are."""
         if self.training:
             return Prediction(auxiliary=self.reconstruct(images, present, self.options.imputation))
@@ -161,10 +153,6 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
         images, present = self.encoder.readable(images, present)
         condition = self.encoder.modality(self.channels, images)
         return self.encoder.encode(self.encoder.tokens(images, condition), condition, present)[-1]
-
-    def load_pretrained(self, path: str | Path) -> Coverage:
-        """Go on from another pretraining; the decoder starts afresh."""
-        return load_encoder(self.encoder, path, self.options, self.modalities)
 
     def encoder_state(self) -> dict[str, Tensor]:
         """Everything but the decoder."""

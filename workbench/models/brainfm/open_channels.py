@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from workbench.models.brainfm.encoder import BrainFMEncoder
+from workbench.models.brainfm.facts import BrainFMEncoderOptions
 from workbench.models.brainfm.modality_embedding import ModalityEmbedding, OneHotEmbedding, outside_vocabulary, vocabulary_rows
+from workbench.models.brainfm.transfer import load_encoder
 from workbench.models.method import MethodModule
+from workbench.models.pretrained.coverage import Coverage
 
 
 class OpenChannels(MethodModule):
     """A method to which a sequence is a name: channels are its own sequences, then whatever else is given.
 
-    `channels` names those of the images that `arrange` gave last; `predict`, `subset_logits` and `pooled_features` read it.
+    `channels` names those of the images that `arrange` gave last: what takes arranged images reads it.
     """
 
+    encoder: BrainFMEncoder
+    options: BrainFMEncoderOptions
     open_modalities = True
     _channels: tuple[str, ...] = ()
 
@@ -54,8 +61,12 @@ class OpenChannels(MethodModule):
 
     @property
     def modality_embedding(self) -> ModalityEmbedding | OneHotEmbedding:
-        """What its sequences' vectors come from."""
-        raise TypeError(f"{type(self).__name__} must say what its sequences' vectors are")
+        """What its sequences' vectors come from: the encoder's."""
+        return self.encoder.modality
+
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Start from the encoder that a brainfm_pretrain run left; heads and decoder start afresh."""
+        return load_encoder(self.encoder, path, self.options, self.modalities)
 
     def refused(self, names: Sequence[str]) -> list[str]:
         """Of the names those that it cannot read; with text it reads any."""

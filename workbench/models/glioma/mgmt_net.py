@@ -139,7 +139,7 @@ class MgmtNet(MethodModule):
         hidden = self.options.head_width
         return nn.Sequential(nn.Dropout(self.options.dropout), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """Mix, encode, decode, and read the markers where the mask says tumour."""
         marking = MARKER_TASK in tasks and bool(self.markers)
         mixed, weights = self.fusion(images, present)

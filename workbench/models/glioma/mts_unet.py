@@ -122,7 +122,7 @@ class MtsUNet(MethodModule):
         self.check_size(images.shape[2:])
         return self.backbone.encode(self.arrange(images, present, modalities)[0])
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """One pass of the encoder feeds the decoder and the classifiers; see the equations above."""
         marking = MARKER_TASK in tasks and bool(self.markers)
         available = self.cmd_available(images, present)  # (B,)

@@ -81,7 +81,7 @@ class M4oE(MethodModule):
         self.full_size = Expand(sizes[0], sizes[0] // 4, PATCH)
         self.head = nn.Conv3d(sizes[0] // 4, self.classes, 1)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z)."""
         if SEGMENTATION not in tasks:
             return Prediction()

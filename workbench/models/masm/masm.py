@@ -130,7 +130,7 @@ class Masm(MethodModule):
 
     # -- the passes ------------------------------------------------------------------------------------------------
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """Encode each sequence, mix the levels, join and decode."""
         if SEGMENTATION not in tasks:
             return Prediction()

@@ -84,7 +84,7 @@ class MMFormer(MethodModule):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """Each sequence by itself, then all that are there together."""
         if SEGMENTATION not in tasks:
             return Prediction()

@@ -114,7 +114,7 @@ class MoMEPlus(MixtureMethod):
         outputs = [self.mixture.expert(index, inputs[:, index, None], coarse) for index in range(len(self.modalities))]
         return self.mixture.mix(outputs, inputs, present.float(), coarse)
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """Stage 1: experts on their own sequences. Else the mixture."""
         if EXPERTS in tasks:
             return Prediction(auxiliary=self._own_sequences(images, present))

@@ -91,7 +91,7 @@ class SingleImageMethod(PlanMethod):
         """(B, 1, X, Y, Z) -> (B, D): the bottleneck averaged over its voxels."""
         raise TypeError(f"{type(self).__name__} must implement pooled")
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training one present image per sample; else each present image, averaged."""
         if self.training:
             image, which = draw_image(images, present)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.errors import listed
 from workbench.models.pretrained.seen import Seen
 
 
@@ -44,11 +44,11 @@ class Coverage:
             lines.append(f"adapted {len(self.adapted)} input convolutions: {', '.join(self.adapted)}")
         lines += [f"skipped {count}: {reason}" for reason, count in Counter(self.skipped.values()).items()]
         if self.unexpected:
-            lines.append(f"unexpected {len(self.unexpected)}: {_some(self.unexpected)}")
+            lines.append(f"unexpected {len(self.unexpected)}: {listed(self.unexpected, 3)}")
         if self.other_shape:
-            lines.append(f"of another shape {len(self.other_shape)}: {_some(self.other_shape)}")
+            lines.append(f"of another shape {len(self.other_shape)}: {listed(self.other_shape, 3)}")
         if self.missing:
-            lines.append(f"left as they were {len(self.missing)}: {_some(self.missing)}")
+            lines.append(f"left as they were {len(self.missing)}: {listed(self.missing, 3)}")
         lines.append("input channels: " + ", ".join(f"{name} from {source}" for name, source in self.channels.items()))
         return "\n".join(lines)
 
@@ -57,7 +57,3 @@ class Coverage:
         plain = {name: value for name, value in vars(self).items() if name not in {"other_shape", "seen"}}
         plain["matched"] = len(self.matched)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from workbench.contracts import Batch, Prediction
 from workbench.errors import ParameterError
 from workbench.models.pretrained.coverage import Coverage
-from workbench.models.pretraining import Examination, PretrainingModule, case_l1
+from workbench.models.pretraining import Examination, PretrainingModule, reconstruction_examined
 from workbench.models.swin import diagram
 from workbench.models.swin.backbone import swin_encoder
 from workbench.models.swin.facts import PretrainSwinOptions
@@ -82,7 +82,7 @@ class PretrainSwin(PretrainingModule):
                 "sample patches (sampling 'patch'), not whole brains"
             )
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """In training: two turned and corrupted views per sample, first all first views. In evaluation: the images as given."""
         if not self.training:
             return Prediction(auxiliary=self.read(images))
@@ -135,15 +135,7 @@ class PretrainSwin(PretrainingModule):
         named = found["rotation"].argmax(1).view(4, -1)  # (4, B)
         right = (named == torch.arange(4, device=named.device)[:, None]).float().mean(0)
         back = found["reconstruction"][: len(images)].float()
-        brain = (images != 0).any(1, keepdim=True)
-        counted = brain & present[:, :, None, None, None]
-        metrics = {
-            "reconstruction_l1": case_l1(back - images, counted),
-            "hidden_l1": case_l1(back - images, counted & hidden),
-            "zero_l1": case_l1(images, counted & hidden),
-            "rotation_accuracy": right,
-        }
-        return Examination(metrics, brain.flatten(1).sum(1), {"shown": corrupted, "reconstructed": back, "wanted": images})
+        return reconstruction_examined(images, present, hidden, corrupted, back, rotation_accuracy=right)
 
     def load_pretrained(self, path: str | Path) -> Coverage:
         """Go on from another pretraining, as BrainSegFounder's stage 2 does from stage 1; the heads start afresh."""

@@ -60,7 +60,7 @@ class UNet(MethodModule):
         self.body, self.head = net.skip_layers, net.output_block
         self.coarse: list[Tensor] = net.heads  # the blocks write their deep-supervision logits here
 
-    def predict(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z); in training also those of the coarser levels, at their own resolution."""
         if SEGMENTATION not in tasks:
             return Prediction()

@@ -121,18 +121,8 @@ def roc_figure(
     for run, index in placed:
         points = _rates(run, (marks or {}).get(run.title, ()))
         parts += _marked(points, ("fpr", "tpr"), index, name)
-    return finish(
-        hv.Overlay(parts),
-        title=title,
-        subtitle=subtitle,
-        name=name,
-        width=width,
-        height=width,
-        xlabel="false positive rate (1 − specificity)",
-        ylabel="true positive rate (sensitivity)",
-        xlim=_UNIT,
-        ylim=_UNIT,
-    )
+    axes = ("false positive rate (1 − specificity)", "true positive rate (sensitivity)")
+    return _square(parts, axes, title, subtitle, name, width)
 
 
 def precision_recall_figure(
@@ -163,18 +153,7 @@ def precision_recall_figure(
         parts.append(_line(line, f"{run.title}: {run.too_few or run.counts}", colour(index, name), dash(index), "steps-pre"))
     for run, index in placed:
         parts += _marked(_rates(run, (marks or {}).get(run.title, ())), ("tpr", "precision"), index, name)
-    return finish(
-        hv.Overlay(parts),
-        title=title,
-        subtitle=subtitle,
-        name=name,
-        width=width,
-        height=width,
-        xlabel="recall (sensitivity)",
-        ylabel="precision",
-        xlim=_UNIT,
-        ylim=_UNIT,
-    )
+    return _square(parts, ("recall (sensitivity)", "precision"), title, subtitle, name, width)
 
 
 def calibration_figure(
@@ -195,18 +174,8 @@ def calibration_figure(
     for run, index in placed:
         parts += _calibration(run, index, name, counts=len(runs) <= 2)
     remark = "numbers: cases per bin" if len(runs) <= 2 else "cases per bin: hover"
-    return finish(
-        hv.Overlay(parts),
-        title=title,
-        subtitle=f"{subtitle}; {remark}" if subtitle else remark,
-        name=name,
-        width=width,
-        height=width,
-        xlabel="predicted probability",
-        ylabel="observed frequency",
-        xlim=_UNIT,
-        ylim=_UNIT,
-    )
+    subtitle = f"{subtitle}; {remark}" if subtitle else remark
+    return _square(parts, ("predicted probability", "observed frequency"), title, subtitle, name, width)
 
 
 def confusion_figure(
@@ -260,6 +229,12 @@ def confusion_figure(
         ylabel="truth",
         toolbar=None,
     )
+
+
+def _square(parts: list[Any], axes: tuple[str, str], title: str, subtitle: str, name: str, width: int) -> hv.Overlay:
+    """The figure of parts whose both axes run from 0 to 1."""
+    frame: dict[str, Any] = {"xlabel": axes[0], "ylabel": axes[1], "xlim": _UNIT, "ylim": _UNIT}
+    return finish(hv.Overlay(parts), title=title, subtitle=subtitle, name=name, width=width, height=width, **frame)
 
 
 def _calibration(run: CurveData, index: int, name: str, *, counts: bool) -> list[Any]:

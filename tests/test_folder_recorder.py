@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workbench.training.recorder import FolderRecorder
+from folder_recorder import FolderRecorder
 
 
 def test_last_value_per_name_and_step_counts(tmp_path: Path) -> None:

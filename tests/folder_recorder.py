@@ -1,4 +1,4 @@
-"""A `Recorder` that is a plain folder, for notebooks, tests and trainings outside an experiment."""
+"""A `Recorder` that is a plain folder: what tests train into."""
 
 from __future__ import annotations
 
