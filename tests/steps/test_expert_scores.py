@@ -50,7 +50,7 @@ def experiment(tmp_path: Path) -> Any:
     model = create_model("mome", modalities=("t1", "flair"), classes=2, width=4, levels=3)
     return SimpleNamespace(
         run=Run(tmp_path), network=model, trained_model=lambda: model,
-        device="cpu", modalities=("t1", "flair"), label_sets=("lesion",), patch=(8, 8, 8),
+        device="cpu", modalities=("t1", "flair"), classes=2, patch=(8, 8, 8),
         split={"a": "test", "b": "test", "c": "external"}, training={},
         cases_by_split={"test": rows[:2], "external": rows[2:]}, prepared=SimpleNamespace(case=cases.__getitem__),
         parameters=SimpleNamespace(method="mome", overlap=0.5, sampling="whole", precision="no", subsets="all", resamples=100),

@@ -68,7 +68,7 @@ def explained(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> 
     prepared = prepare_cohort(tiny_cohort, PrepareSettings(spacing=3.0), progress=False)
     model = Spotter()
     experiment = SimpleNamespace(
-        parameters=SimpleNamespace(method="mts_unet", maps=2, cam="both", sampling="whole"), markers=("idh",),
+        parameters=SimpleNamespace(maps=2, cam="both", sampling="whole"), segments=True, markers=("idh",),
         modalities=MODALITIES, cohort=tiny_cohort,
         network=model, trained_model=lambda: model, device="cpu", patch=(64, 64, 48), prepared=prepared,
         run=SimpleNamespace(folder=folder, path=path),
@@ -158,7 +158,7 @@ def test_gate_open_is_open_and_is_taken_back(gated: MethodModule) -> None:
 
 def test_a_gated_method_is_asked_with_the_gate_open_too(gated: MethodModule) -> None:
     experiment = SimpleNamespace(
-        parameters=SimpleNamespace(method="mgmt_net", cam="gradcam"), markers=("idh",), modalities=MODALITIES
+        parameters=SimpleNamespace(cam="gradcam"), segments=True, markers=("idh",), modalities=MODALITIES
     )
     case = SimpleNamespace(shape=(16, 24, 16), brain=lambda: np.ones((16, 24, 16), np.float32))
     window = SimpleNamespace(images=IMAGES, present=PRESENT, start=(0, 0, 0))

@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.contracts import SEGMENTATION
 from workbench.explain.attention import attention_maps
 from workbench.explain.gradcam import FORMS, gradcam
 from workbench.explain.regions import WEIGHT, attribution_rows, modality_weight_rows
 from workbench.files import atomic_path
 from workbench.inference.export import save_nifti
 from workbench.inference.windows import paste
-from workbench.models.catalogue import card
 from workbench.models.method import changed_gate
 from workbench.prepare.native import to_native
 from workbench.prepare.store import PreparedCase
@@ -83,7 +81,7 @@ def case_maps(setup: RunSetup, model: MethodModule, case: PreparedCase, window: 
             opened = attention_maps(model, window.images, window.present, modalities)
         found |= {f"{name}_open": values for name, values in opened.items() if name != "gate" and _differ(values, found[name])}
     chosen = setup.parameters.cam
-    targets = ("", *setup.markers) if SEGMENTATION in card(setup.parameters.method).tasks else setup.markers
+    targets = ("", *setup.markers) if setup.segments else setup.markers
     for marker in targets if model.cam_layers() else ():
         for form in [form for form in FORMS if chosen in (form, "both")]:
             name = f"{form.replace('++', 'pp')}_{marker or 'tumour'}"

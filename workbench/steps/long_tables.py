@@ -13,7 +13,6 @@ from workbench.evaluation.markers import class_rows
 from workbench.evaluation.segmentation import case_metrics
 from workbench.files import read_json
 from workbench.geometry import Grid
-from workbench.labels import LABEL_SET_CLASSES
 from workbench.labels import judged_regions as regions_told_apart
 from workbench.prepare.images import native_brain, native_labels
 from workbench.setup.run_setup import RunSetup
@@ -46,8 +45,7 @@ def metrics_table(setup: RunSetup) -> pd.DataFrame:
 
 def judged_regions(setup: RunSetup, row: pd.Series) -> list[str]:
     """The regions that the case's annotators could draw and the run's model can tell apart."""
-    classes = max((LABEL_SET_CLASSES[name] for name in setup.label_sets), default=2)
-    return regions_told_apart(str(row["labels"]), classes)
+    return regions_told_apart(str(row["labels"]), setup.classes)
 
 
 def markers_table(setup: RunSetup, kind: str = "markers") -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.contracts import JUDGED, SEGMENTATION
+from workbench.contracts import JUDGED
 from workbench.errors import RunError
 from workbench.evaluation.robustness import (
     added_sequence,
@@ -23,7 +23,6 @@ from workbench.files import write_parquet
 from workbench.inference.export import native_logits
 from workbench.inference.predict import CasePrediction
 from workbench.inference.subsets import predict_subsets
-from workbench.models.catalogue import card
 from workbench.prepare.images import native_brain, native_labels
 from workbench.records.provenance import register
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
@@ -94,7 +93,7 @@ def _judge(setup: RunSetup, model: Any, row: pd.Series) -> tuple[pd.DataFrame, p
     metrics, markers = [], []
     for predicted in predict_subsets(
         model, case, sets, modalities=setup.modalities, patch=setup.patch, overlap=p.overlap, device=setup.device,
-        segments=SEGMENTATION in card(p.method).tasks, whole=p.sampling == "whole", precision=p.precision,
+        segments=setup.segments, whole=p.sampling == "whole", precision=p.precision,
     ):  # fmt: skip
         named = {"present": "+".join(predicted.present)}
         if truth is not None and predicted.logits is not None:
