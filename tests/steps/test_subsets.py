@@ -177,13 +177,6 @@ def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(
         reopen(late.run.folder)
 
 
-def test_withholding_must_leave_something_and_be_known(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"withhold.*dwi is not among"):
-        experiment(tiny_cohort, tmp_path, withhold="dwi")
-    with pytest.raises(ParameterError, match="leaves nothing to learn from"):
-        experiment(tiny_cohort, tmp_path, withhold="t1,t1c,t2,flair")
-
-
 def test_many_sequences_are_judged_under_few_sets() -> None:
     names = tuple("abcdefgh")
     sets = shown_sets(names)
