@@ -1,4 +1,4 @@
-"""An experiment from training to results: which weights are used in the end. What it works with: tests/setup/test_run_setup.py."""
+"""An experiment to its end: which weights are used. What it works with stands in tests/setup/test_run_setup.py."""
 
 from __future__ import annotations
 

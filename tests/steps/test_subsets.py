@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
@@ -23,7 +20,6 @@ from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FIL
 from workbench.sampling.batches import Sampler
 from workbench.setup.parameters import ExperimentParameters
 from workbench.steps import subsets
-from workbench.steps.collapse import measure_collapse
 from workbench.steps.subsets import shown_sets, subset_results, untrained_subsets
 
 QUICK = {
@@ -93,17 +89,6 @@ def test_validation_cases_do_not_show_it_either_when_they_are_predicted(judged: 
     alone = predict_case(model, case, modalities=judged.modalities, patch=judged.patch, present=("t1", "t1c", "t2"))
     stored = load_logits(judged.run.folder / "predictions" / f"{name}.logits.b2nd")
     np.testing.assert_allclose(stored, alone.logits, rtol=1e-2, atol=1e-2)
-
-
-def test_the_monitors_of_collapse_do_not_read_it(judged: Experiment) -> None:
-    read: list[torch.Tensor] = []
-    model: Any = SimpleNamespace(
-        arrange=lambda images, present, names: (images, present),
-        token_features=lambda images, present: read.append(present) or torch.randn(1, 8, 4),
-    )
-    assert measure_collapse(judged, model, judged.cases_by_split["validation"]) is not None
-    assert torch.cat(read)[:, :3].any(1).all()
-    assert not torch.cat(read)[:, judged.modalities.index("flair")].any()
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(
