@@ -18,12 +18,22 @@ from workbench.steps.collapse import TOKENS, collapse_scalars, measure_collapse
 
 @pytest.fixture(scope="module")
 def judged(tiny_cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """A run that is not shown FLAIR; untrained."""
+    """A run that is not shown FLAIR; neither prepared nor trained."""
     values = {
         "size": "demo", "spacing": 6.0, "patch": 16, "sampling": "patch", "threads": 1, "withhold": "flair",
         "cohort": str(tiny_cohort.folder), "runs": str(tmp_path_factory.mktemp("runs")),
     }  # fmt: skip
-    return Experiment(ExperimentParameters.build("unet", values), progress=False)
+    made = Experiment(ExperimentParameters.build("unet", values), progress=False)
+
+    def case(name: str) -> Any:
+        present = [sequence in tiny_cohort.present(name) for sequence in tiny_cohort.modalities]
+        images = np.ones((4, 20, 20, 20), np.float16) * np.reshape(present, (4, 1, 1, 1))
+        return SimpleNamespace(
+            name=name, shape=(20, 20, 20), modalities=tiny_cohort.modalities, present=present, images=lambda modalities: images
+        )
+
+    made.prepared = SimpleNamespace(case=case)  # type: ignore[assignment]
+    return made
 
 
 def test_the_monitors_of_collapse_do_not_read_it(judged: Experiment) -> None:

@@ -56,7 +56,7 @@ def test_without_a_centre_it_is_the_brains(document: dict[str, Any], scene: tupl
 
 def test_of_whole_brains_it_is_the_whole_and_no_prediction_is_asked(scene: tuple[Any, Any]) -> None:
     setup, case = scene
-    setup.parameters.sampling, setup.patch = "whole", (32, 32, 32)
+    setup.parameters.sampling = "whole"
     found = marker_window(setup, case)
     assert found.shape == (24, 16, 16), "up to the next multiple of 8"
     assert found.start == (-2, 0, -2)

@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 
 from workbench.errors import RunError
-from workbench.files import write_parquet
 from workbench.records.run_folder import RunFolder
 from workbench.steps.results import results_of
 
@@ -37,7 +36,3 @@ def test_a_run_that_is_not_evaluated_has_none(run: RunFolder) -> None:
     run.path("metrics.parquet").unlink()
     with pytest.raises(RunError, match=r"is not evaluated yet: call \.evaluate\(\)"):
         results_of(run, 100)
-    write_parquet(
-        run.path("metrics.parquet"), run.markers().iloc[:0].assign(region="", metric="", value=0.0, n_truth=0, n_prediction=0)
-    )
-    assert results_of(run, 100)["segmentation"].empty
