@@ -41,8 +41,9 @@ def folds(tiny_cohort: Cohort, tmp_path: Path) -> list[RunFolder]:
         run.checkpoint("best").with_suffix(".safetensors").write_bytes(b"")
         judged = {MASKED: ["WT", "ET"], WHOLE: ["WT"], "TINY-00001-000": ["WT"]}
         rows = [
-            {"case": case, "subject": case[:10], "site": "there", "fold": fold, "present": "t1", "region": region, "metric": "dice",
-             "split": "test" if case == "TINY-00001-000" else "external", "value": 0.1, "n_truth": 1, "n_prediction": 1}
+            {"case": case, "subject": case[:10], "site": "there", "fold": fold, "present": "t1", "region": region,
+             "metric": "dice", "split": "test" if case == "TINY-00001-000" else "external", "value": 0.1, "n_truth": 1,
+             "n_prediction": 1}
             for case, regions in judged.items() for region in regions
         ]  # fmt: skip
         write_parquet(run.path("metrics.parquet"), pd.DataFrame(rows))
@@ -71,6 +72,7 @@ def asked(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> list[tuple[li
     def write(predicted: str, case: str, folder: Path, source: Path) -> None:
         image, truth = nib.load(source), native_labels(tiny_cohort, case)
         labels = np.zeros(image.shape, np.uint8) if truth is None else truth
+        folder.mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(labels, image.affine), folder / f"{case}.nii.gz")
         write_json(folder / f"{case}.json", {"markers": {}})
 
@@ -108,7 +110,7 @@ def test_without_a_mask_nothing_is_measured(pooled: RunFolder, folds: list[RunFo
 
 def test_a_lost_checkpoint_is_named_with_its_fold(pooled: RunFolder, folds: list[RunFolder], asked: list[Any]) -> None:
     folds[1].checkpoint("best").with_suffix(".safetensors").unlink()
-    with pytest.raises(RunError, match="^fold1 has no checkpoint any more: .*--without-external"):
+    with pytest.raises(RunError, match=r"^fold1 has no checkpoint any more: .*--without-external"):
         judge_external(pooled, folds, progress=False)
     assert asked == []
 

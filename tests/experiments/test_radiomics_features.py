@@ -57,10 +57,10 @@ def test_real_tumours_have_finite_and_plausible_features(glioma: Cohort, kind: s
 
 
 def masks_of(
-    cohort: Cohort, root: Path, name: str = "abc", *, judged: bool = True, classes: int = 4, **changes: Any
+    made_on: Cohort, root: Path, name: str = "abc", *, judged: bool = True, classes: int = 4, **changes: Any
 ) -> RunFolder:
     """A segmentation run of fold 0 with a predicted mask of one case."""
-    known = {"name": "tiny", "fingerprint": cohort.fingerprint(), "phantom": True}
+    known = {"name": "tiny", "fingerprint": made_on.fingerprint(), "phantom": True}
     spec = {"run": name, "method": "unet", "experiment": "masks", "parameters": {"fold": 0}, "cohort": known}
     run = RunFolder.create(root / "masks", spec | changes)
     write_json(run.path("training.json"), {"model": {"classes": classes}})

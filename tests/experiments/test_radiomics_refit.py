@@ -32,7 +32,7 @@ def run(features: pd.DataFrame, tmp_path: Path) -> RunFolder:
     parameters = {"seed": 3, "inner_folds": 2}
     spec = {"run": "r", "method": "radiomics", "experiment": "e", "parameters": parameters, "cohort": {"name": "demo"}}
     made = RunFolder.create(tmp_path / "e", spec)
-    known = {"columns": ["shape/b", "shape/a"], "hyper-parameters": {"classify__C": 0.1}}
+    known = {"columns": ["shape/b", "shape/a"], "hyper-parameters": {"classify__C": 0.1, "select__k": 2}}
     fitted = {"idh": {"logistic": known}}
     write_json(made.path(TRAINING_FILE), {"fitted": fitted, "scikit_learn": sklearn.__version__})
     write_parquet(made.path(FEATURES_FILE), features.iloc[::-1].rename_axis("case").reset_index())
@@ -51,7 +51,7 @@ def test_it_is_the_classifier_that_was_fitted(run: RunFolder, features: pd.DataF
         table, labels, pd.Series(CASES[:20], index=CASES[:20]), "idh", classifier="logistic", inner_folds=2, seed=3, chosen=chosen
     )
     assert again.columns == ("shape/b", "shape/a")
-    np.testing.assert_array_equal(again.logits(features), wanted.logits(features))
+    np.testing.assert_array_equal(again.logit(features), wanted.logit(features))
 
 
 def test_what_was_not_fitted_is_named(run: RunFolder) -> None:
