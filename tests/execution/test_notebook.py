@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from workbench.cohort.table import Cohort
-from workbench.errors import RunError, StopRequest
+from workbench.errors import RunError
 from workbench.execution import notebook
 from workbench.execution.kernel import stops_on_signals
 from workbench.execution.notebook import RunFailedError
@@ -26,7 +26,6 @@ from workbench.jobs.processes import RUN_VARIABLE, cancel, kill_processes, proce
 from workbench.records.run_folder import RunFolder
 from workbench.setup.opening import open_run
 from workbench.setup.parameters import ExperimentParameters
-from workbench.setup.progress import Progress
 
 SPEC = {"run": "r", "method": "unet", "experiment": "e", "parameters": {}, "cohort": {"name": "demo"}}
 SMALL: dict[str, Any] = {
@@ -123,22 +122,6 @@ def test_the_driver_keeps_the_run_from_going_stale_while_its_kernel_is_silent(
     monkeypatch.setattr(notebook, "_execute", silent)
     notebook.run_notebook("unet", SMALL | {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path)}, progress=False)
     assert beating == [True]
-
-
-def test_long_steps_stop_at_the_next_case(run: RunFolder) -> None:
-    run.claim()
-    done = []
-
-    def predict() -> None:
-        for case in Progress(run, bars=False).over("abc", "predicting", 3):
-            done.append(case)
-            run.request_cancel()
-
-    with pytest.raises(StopRequest, match="run it again to resume"):
-        predict()
-    assert done == ["a"]
-    run.set_status("completed")
-    assert list(Progress(run, bars=False).over("abc", "drawing", 3)) == list("abc"), "a request that came too late stops nothing"
 
 
 def test_signals_ask_to_stop_and_a_cancellation_stays_one(run: RunFolder, request: pytest.FixtureRequest) -> None:

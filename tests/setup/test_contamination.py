@@ -28,7 +28,6 @@ from workbench.records.run_folder import RunFolder
 from workbench.reports.comparison import compare
 from workbench.reports.run_report import result_table
 from workbench.setup.contamination import judge
-from workbench.setup.opening import open_run
 from workbench.setup.parameters import ExperimentParameters
 from workbench.steps.sensitivity import SENSITIVITY_FILE, UNDISTURBED
 from workbench.views.tables import cautions, runs_table
@@ -136,13 +135,6 @@ def test_a_run_is_named_by_what_the_file_holds_not_by_where_it_lies(tmp_path: Pa
     assert identity("a.pt") != before
     kept = ExperimentParameters.build("mts_unet", {"pretrained": str(before["pretrained"])})  # read back from a run's spec
     assert kept.identity() == before
-
-
-def test_a_missing_file_is_refused_before_there_is_a_run(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    values = {"cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs"), "pretrained": str(tmp_path / "gone.pt")}
-    with pytest.raises(ParameterError, match=r"'pretrained'.*gone.pt"):
-        open_run(ExperimentParameters.build("mts_unet", values))
-    assert not (tmp_path / "runs").exists()
 
 
 # where it is shown

@@ -13,7 +13,6 @@ import pytest
 
 from workbench.models.mome.single_image_unet import PooledUNet
 from workbench.models.registry import create_model
-from workbench.reports.expert_tables import expert_table
 from workbench.steps.expert_scores import EXPERTS_FILE, expert_scores
 
 TRUTH = np.zeros((4, 4, 4), np.uint8)
@@ -103,18 +102,3 @@ def test_an_interruption_loses_one_case_at_most(experiment: Any, asked: list[Any
     experiment.progress = whole
     assert len(expert_scores(experiment)) == 3
     assert [call[0] for call in asked].count("a") == 4, "the first case was kept"
-
-
-def test_the_table_has_a_paired_difference_with_its_interval(experiment: Any, asked: list[Any]) -> None:
-    table = expert_table(experiment)
-    assert isinstance(table, pd.DataFrame)
-    assert list(table.index) == [("test", "t1", "lesion"), ("test", "flair", "lesion")]
-    assert table["n"].tolist() == [1, 2]
-    assert table.loc[("test", "flair", "lesion"), "fused - alone"] == "0.00 (0.00 to 0.00)"
-    assert "phantom" in table.columns.name
-
-
-def test_a_method_without_experts_says_so(experiment: Any) -> None:
-    experiment.network = create_model("pooled_unet", modalities=("t1", "flair"), classes=2, width=4, levels=3)
-    experiment.parameters.method = "pooled_unet"
-    assert "pooled_unet has no experts" in expert_table(experiment).data

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError, RunError
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.reopening import reopen, robustness_of
-from workbench.files import read_json, write_json
+from workbench.experiments.reopening import robustness_of
 from workbench.inference.export import load_logits
 from workbench.inference.predict import predict_case
-from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE, RunFolder
+from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.sampling.batches import Sampler
 from workbench.setup.parameters import ExperimentParameters
 from workbench.steps import subsets
-from workbench.steps.collapse import measure_collapse
 from workbench.steps.subsets import shown_sets, subset_results, untrained_subsets
 
 QUICK = {
@@ -95,17 +88,6 @@ def test_validation_cases_do_not_show_it_either_when_they_are_predicted(judged: 
     np.testing.assert_allclose(stored, alone.logits, rtol=1e-2, atol=1e-2)
 
 
-def test_the_monitors_of_collapse_do_not_read_it(judged: Experiment) -> None:
-    read: list[torch.Tensor] = []
-    model: Any = SimpleNamespace(
-        arrange=lambda images, present, names: (images, present),
-        token_features=lambda images, present: read.append(present) or torch.randn(1, 8, 4),
-    )
-    assert measure_collapse(judged, model, judged.cases_by_split["validation"]) is not None
-    assert torch.cat(read)[:, :3].any(1).all()
-    assert not torch.cat(read)[:, judged.modalities.index("flair")].any()
-
-
 def test_an_interrupted_evaluation_goes_on_where_it_was(
     tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,43 +127,6 @@ def test_where_no_case_can_be_judged_the_tables_are_empty(judged: Experiment, mo
     finally:
         for path, content in zip(tables, before, strict=True):
             path.write_bytes(content)
-
-
-def test_a_pretraining_run_is_refused(judged: Experiment, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(judged.run.folder, tmp_path / judged.run.folder.name))
-    write_json(copy / "spec.json", read_json(copy / "spec.json") | {"method": "amaes_pretrain"})
-    with pytest.raises(RunError, match=r"amaes_pretrain, which pretrains and predicts nothing"):
-        robustness_of([copy])
-
-
-def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(
-    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    late = experiment(tiny_cohort, tmp_path, subsets="none", seed=5).train().robustness()
-    assert late.run.subset_metrics() is None
-    assert "none" in late.result_table("subsets").data
-    table = robustness_of([late.run.folder])
-    assert (late.run.folder / SUBSET_MARKERS_FILE).is_file()
-    assert {"dice WT"} <= set(table["judged by"])
-    assert len(list(tmp_path.rglob("spec.json"))) == 1, "no other run was made"
-    again = reopen(late.run.folder)
-    assert again.run.folder.resolve() == late.run.folder.resolve()
-    with pytest.raises(ParameterError, match="test and external"):
-        robustness_of([late.run.folder], split="train")
-    with monkeypatch.context() as moved:
-        moved.setattr(RunFolder, "cohort_path", tmp_path / "nowhere")
-        with pytest.raises(RunError, match="was it moved"):
-            reopen(late.run.folder)
-    monkeypatch.setattr(Cohort, "fingerprint", lambda self: "another")
-    with pytest.raises(RunError, match="not what it was then"):
-        reopen(late.run.folder)
-
-
-def test_withholding_must_leave_something_and_be_known(tiny_cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"withhold.*dwi is not among"):
-        experiment(tiny_cohort, tmp_path, withhold="dwi")
-    with pytest.raises(ParameterError, match="leaves nothing to learn from"):
-        experiment(tiny_cohort, tmp_path, withhold="t1,t1c,t2,flair")
 
 
 def test_many_sequences_are_judged_under_few_sets() -> None:

@@ -16,12 +16,11 @@ import pytest
 import torch
 
 from workbench.cohort.table import Cohort
-from workbench.errors import ParameterError, RunError
+from workbench.errors import RunError
 from workbench.experiments.experiment import Experiment
 from workbench.files import read_json
 from workbench.jobs.processes import processes_of
 from workbench.records.run_folder import RunFolder
-from workbench.setup.devices import check_devices
 from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.setup_notes import note_setup
 from workbench.training.checkpoints import load_checkpoint
@@ -155,29 +154,6 @@ def test_what_went_wrong_in_a_process_is_said_with_its_rank(tiny_cohort: Cohort,
     with pytest.raises(RunError, match=r"training process [01] of 2 .*not finite at optimiser step \d+.*lower the learning rate"):
         experiment.train()
     assert not experiment.trained
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "message"),
-    [
-        ("auto", 1, "a GPU of its own, and there are 1 here .CUDA_VISIBLE_DEVICES=0.; use processes=1, or device=cpu"),
-        ("cuda", 0, "there are 0 here"),
-        ("mps", 0, "MPS is one device"),
-        ("auto", 2, ""),
-        ("auto", 0, ""),
-        ("cpu", 1, ""),
-    ],
-)
-def test_more_processes_than_gpus_are_refused(device: str, gpus: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    chosen = ExperimentParameters.build("unet", {"processes": 2, "device": device})
-    if not message:
-        check_devices(chosen)
-        return
-    with pytest.raises(ParameterError, match=message):
-        check_devices(chosen)
 
 
 @pytest.mark.parametrize(("method", "said"), [("attention_unet", True), ("unet", False)])
