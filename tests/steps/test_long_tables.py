@@ -17,11 +17,11 @@ from workbench.prepare.images import native_labels
 from workbench.steps.long_tables import (
     MARKER_COLUMNS,
     METRIC_COLUMNS,
+    case_columns,
     judged_regions,
     marker_rows,
     markers_table,
     metrics_table,
-    who,
 )
 
 HELD_OUT = {"validation": "TINY-00001-000", "test": "TINY-00004-000", "external": "TINY-00003-000"}
@@ -35,7 +35,7 @@ def setup_of(tiny_cohort: Cohort, tmp_path: Path) -> Any:
     names = ("t1", "t1c", "t2", "flair")
     (tmp_path / "predictions").mkdir()
     return SimpleNamespace(
-        cohort=tiny_cohort, run=SimpleNamespace(folder=tmp_path), label_sets=("WT", "glioma"), modalities=names,
+        cohort=tiny_cohort, run=SimpleNamespace(folder=tmp_path), classes=4, modalities=names,
         parameters=SimpleNamespace(fold=2), split={case: split for split, case in HELD_OUT.items()},
         cases_by_split={split: table.loc[[case]] for split, case in HELD_OUT.items()},
         shown_in=lambda split: tuple(name for name in names if split != "validation" or name != "t1c"),
@@ -48,13 +48,13 @@ def row_of(setup: Any, split: str) -> pd.Series:
 
 
 def test_a_row_says_which_case_it_is_about_and_what_was_shown(setup_of: Any) -> None:
-    assert who(setup_of, row_of(setup_of, "validation")) == {
+    assert case_columns(setup_of, row_of(setup_of, "validation")) == {
         "case": "TINY-00001-000", "subject": "TINY-00001", "site": "north", "dataset": None, "lesion": None, "fold": 2,
         "split": "validation", "present": "t1+t2",
     }  # fmt: skip
     told = row_of(setup_of, "test").copy()
     told["dataset"], told["lesion"] = "brats", "glioma"
-    found = who(setup_of, told)
+    found = case_columns(setup_of, told)
     assert (found["dataset"], found["lesion"], found["present"]) == ("brats", "glioma", "t1+t1c+t2+flair")
 
 
@@ -62,7 +62,7 @@ def test_a_case_is_judged_by_what_was_drawn_and_what_the_model_tells_apart(setup
     whole, full = row_of(setup_of, "test"), row_of(setup_of, "validation")
     assert judged_regions(setup_of, whole) == ["WT"]
     assert judged_regions(setup_of, full) == ["WT", "TC", "ET", "ED", "NCR"]
-    setup_of.label_sets = ("WT",)
+    setup_of.classes = 2
     assert judged_regions(setup_of, full) == ["WT"]
 
 

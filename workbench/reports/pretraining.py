@@ -60,19 +60,18 @@ def collapse_report(setup: RunSetup) -> pd.DataFrame:
     found = measure_collapse(setup, model, rows)
     if found is None:
         raise RunError(f"{setup.parameters.method} has no token features, or there is no validation case: nothing to monitor")
-    events = setup.run.events()
-    history = events[events["name"].str.startswith(PREFIX)].drop_duplicates(["name", "step"], keep="last")
-    table = history.assign(name=history["name"].str.removeprefix(PREFIX)).pivot(index="step", columns="name", values="value")
-    table.index = [f"step {step}" for step in table.index]
-    table.loc[f"kept: step {setup.training['best_step']}"] = pd.Series(found.as_dict())
     titles = {
         "effective_rank": f"effective rank of tokens (at most {found.directions})",
         "between_subjects": "similarity between subjects",
         "within_subjects": "one sequence to all, same subject",
         "off_diagonal": "off-diagonal covariance",
     }
+    events = setup.run.events()
+    history = events[events["name"].str.startswith(PREFIX)].drop_duplicates(["name", "step"], keep="last")
+    table = history.assign(name=history["name"].str.removeprefix(PREFIX)).pivot(index="step", columns="name", values="value")
+    table = table.reindex(columns=list(titles))  # a monitor that was no number while it trained may be one of the kept weights
+    table.index = [f"step {step}" for step in table.index]
+    table.loc[f"kept: step {setup.training['best_step']}"] = pd.Series(found.as_dict())
     info = setup.cohort.info
     display(Markdown(f"**{found.sentence}** ({len(rows)} validation cases of {cohort_title(info.name, info.phantom)})"))
-    table = table.reindex(columns=list(titles)).rename(columns=titles)
-    table.columns.name = cohort_title(info.name, info.phantom)
-    return table.round(3)
+    return table.rename(columns=titles).rename_axis(columns=cohort_title(info.name, info.phantom)).round(3)

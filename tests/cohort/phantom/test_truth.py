@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from workbench.cohort.phantom.options import SIGNALS, PhantomOptions
-from workbench.cohort.phantom.truth import best_scores, case_name, case_names, make_truth
+from workbench.cohort.phantom.truth import case_name, case_names, make_truth
 from workbench.errors import ParameterError
 
 OPTIONS = PhantomOptions()
@@ -49,13 +49,3 @@ def test_sessions_after_surgery_are_named_from_100_on() -> None:
     assert {tuple(found) for found in numbers} == {("100",), ("100", "101"), ("100", "101", "102")}
     with pytest.raises(ParameterError, match="known only once the tumours were grown"):
         make_truth(2, 0, "normal", after)
-
-
-def test_best_scores_are_those_of_the_posterior_on_the_cases_asked_for() -> None:
-    table = pd.DataFrame({"case": list("abcd"), "idh": [0, 1, 1, 0], "grade": [2, 4, 3, 4], "posterior_idh": [0.1, 0.9, 0.4, 0.6],
-                          "posterior_grade4": [0.0, 1.0, 0.0, 1.0]})  # fmt: skip
-    assert best_scores(table, "idh") == pytest.approx({"auc": 0.75, "brier": (0.01 + 0.01 + 0.36 + 0.36) / 4, "n": 4})
-    assert best_scores(table, "grade4") == {"auc": 1.0, "brier": 0.0, "n": 4.0}
-    one = best_scores(table, "idh", ["b", "c"])
-    assert np.isnan(one["auc"]), "only one class"
-    assert one["n"] == 2
