@@ -34,7 +34,7 @@ def pair_figure(store: Store, rows: list[RunRow], judged: str, split: str, *, su
     if len(rows) > MOST:
         return None, [f"Differences of pairs are drawn for {MOST} runs at most."]
     metric, _, of = judged.partition(":")
-    file = MARKERS_FILE if entry_of(metric).task is MARKER_TASK else METRICS_FILE
+    file = MARKERS_FILE if entry_of(metric).task == MARKER_TASK else METRICS_FILE
     stamps = tuple((row.run, store.stamp(row.run, file)) for row in rows)
     try:
         deltas = store.cached(("pairs", stamps, judged, split), stamps, lambda: _deltas(store, rows, judged, split))
@@ -52,7 +52,7 @@ def pair_figure(store: Store, rows: list[RunRow], judged: str, split: str, *, su
 
 def _deltas(store: Store, rows: list[RunRow], judged: str, split: str) -> Deltas:
     metric, _, of = judged.partition(":")
-    marker = entry_of(metric).task is MARKER_TASK
+    marker = entry_of(metric).task == MARKER_TASK
     cells = []
     for row in rows:
         table = store.markers(row.run) if marker else store.metrics(row.run)

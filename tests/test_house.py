@@ -56,6 +56,14 @@ def test_rooms_are_of_a_readable_size() -> None:
     assert not {room: n for room, n in rooms.items() if n > 25}
 
 
+def test_every_file_of_the_library_is_installed_with_it() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["workbench"]
+    installed = {path for pattern in patterns for path in (ROOT / "workbench").glob(pattern)}
+    others = {path for path in (ROOT / "workbench").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others
+    assert others == installed
+
+
 def test_only_experiments_knows_an_experiment() -> None:
     """What a run does takes a `RunSetup`, or just what it uses."""
     library = [path for path in SOURCES if {"workbench", "app"} & set(path.relative_to(ROOT).parts[:1])]

@@ -1,4 +1,7 @@
-"""Where modules and names lie that were moved: importing an old place fails with the new one. For one release."""
+"""Where modules and names lie that were moved: importing an old place fails with the new one. For one release.
+
+`hasattr` and `find_spec` of an old place fail the same way.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from typing import Any
 
 @cache
 def places() -> dict[str, str]:
-    """Old place -> the module that holds it now. A place is a module, a name in one (`module:name`), or all others in a package
-    that was a module (`module:*`)."""
+    """Old place -> new one. Old: a module, `module:name`, or, of a package that was a module, `module:*` for all other names."""
     return json.loads(Path(__file__).with_name("moved.json").read_text(encoding="utf-8"))
 
 
@@ -32,8 +34,8 @@ class MovedModules(MetaPathFinder):
         """
         if not fullname.startswith("workbench.") or fullname not in places():
             return None
-        apart = [f"{old.partition(':')[2]} from {new}" for old, new in places().items() if old.startswith(f"{fullname}:")]
-        also = f" ({', '.join(apart)})" if apart else ""
+        apart = [f"{old.partition(':')[2]}: {new}" for old, new in places().items() if old.startswith(f"{fullname}:")]
+        also = f" ({'; '.join(apart)})" if apart else ""
         # without its `name` attribute: `from package import module` would swallow the error
         raise ModuleNotFoundError(f"{fullname} was moved: import it from {places()[fullname]}{also}")
 
@@ -42,8 +44,10 @@ def moved_from(module: str) -> Callable[[str], Any]:
     """`__getattr__` of a module that names were moved out of: it fails with their new place."""
 
     def missing(name: str) -> Any:
+        if name.startswith("__"):  # asked for by every import
+            raise AttributeError(name)
         new, package = places().get(f"{module}:{name}"), places().get(f"{module}:*")
-        if new is None and package and not name.startswith("__") and find_spec(f"{module}.{name}") is None:
+        if new is None and package and find_spec(f"{module}.{name}") is None:
             new = package if hasattr(import_module(package), name) else None
         if new is None:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")

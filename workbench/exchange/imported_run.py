@@ -34,7 +34,7 @@ from workbench.labels import LABEL_SET_CLASSES, convention, judged_regions
 from workbench.prepare.images import native_brain, native_labels
 from workbench.records.environment import code_version, environment
 from workbench.records.provenance import write_artefacts
-from workbench.records.run_folder import MARKERS_FILE, METRICS_FILE, RunFolder
+from workbench.records.run_folder import FITTED_FILE, MARKERS_FILE, METRICS_FILE, RunFolder
 from workbench.records.spec import EXTERNAL, IMPORTED, SCHEMA_VERSION
 from workbench.setup.opening import open_split
 from workbench.steps.headline import write_headline
@@ -275,7 +275,7 @@ def _fill(
             write_json(run.path(IMPORTED_FILE), digests | {"missing": given.missing})
             write_parquet(run.path(MARKERS_FILE), markers)
             if (markers["split"] == "validation").any():
-                write_json(run.path("fitted.json"), fitted_artefact(markers, run.spec["run"]))
+                write_json(run.path(FITTED_FILE), fitted_artefact(markers, run.spec["run"]))
             write_parquet(run.path(METRICS_FILE), _metric_table(run, cohort, given, heads, progress))
             write_headline(run, run.spec["parameters"]["resamples"])
     except BaseException as error:

@@ -1,7 +1,7 @@
 """Does a run repeat? Its files are held against those of a rerun: identical, within tolerance, different, or not comparable.
 
 On the same machine (device, thread count, versions, processor) every number is expected to be the same to the bit. Where one
-of these differs, rounding differs, and results are judged within `differing.TOLERANCES`.
+of these differs, rounding differs, and results are judged within `file_differences.TOLERANCES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workbench.execution.pruning import VERIFY
 from workbench.execution.rerun import WHERE, rerun
 from workbench.files import read_json
 from workbench.records.environment import differences, read_environments
-from workbench.records.run_folder import TRAINING_FILE, RunFolder
+from workbench.records.run_folder import FITTED_FILE, TRAINING_FILE, RunFolder
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within tolerance", "different"
 NOT_COMPARABLE, NOT_JUDGED = "not comparable", "not judged"
@@ -44,7 +44,7 @@ _ARTEFACTS = (  # in the order in which a run makes them: the first that differs
     _Artefact("predicted masks", "predictions/*.nii.gz", file_differences.masks),
     _Artefact("voxel metrics", "metrics.parquet", file_differences.tables),
     _Artefact("markers", "markers.parquet", file_differences.tables),
-    _Artefact("thresholds, calibration", "fitted.json", file_differences.documents),
+    _Artefact("thresholds, calibration", FITTED_FILE, file_differences.documents),
     _Artefact("headline", "headline.json", file_differences.documents),
     _Artefact("other tables", "*.parquet", file_differences.tables, needed=False),
     _Artefact("explanation maps", "maps/*.nii.gz", file_differences.maps, needed=False),

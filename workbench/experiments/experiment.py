@@ -20,8 +20,10 @@ from workbench.models.method import MethodModule
 from workbench.moved import moved_from
 from workbench.records.environment import note_environment
 from workbench.records.provenance import write_artefacts
+from workbench.records.run_folder import FEATURES_FILE, FITTED_FILE
 from workbench.reports import case_pictures, expert_tables, pretraining, run_report
 from workbench.reports.neighbours import comparison_table
+from workbench.reports.run_figures import run_figures
 from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.run_setup import RunSetup
 from workbench.steps import explanation, long_tables, prediction, training_processes
@@ -33,9 +35,7 @@ from workbench.steps.results import results_of
 from workbench.steps.subsets import evaluate_subsets
 from workbench.steps.training import learn, steps_done
 from workbench.training.devices import computing
-
-FITTED_FILE = "fitted.json"
-"""Thresholds and calibration maps, fitted on the run's validation cases."""
+from workbench.views.cases.browser import browse
 
 
 class Experiment(RunSetup):
@@ -59,14 +59,16 @@ class Experiment(RunSetup):
         if self.trained:
             return self
         self._begin()
-        if self.parameters.processes > 1:
-            training_processes.learn_together(self)
-        else:
-            learn(self)
+        try:
+            if self.parameters.processes > 1:
+                training_processes.learn_together(self)
+            else:
+                learn(self)
+        finally:
+            self.forget_network()  # half trained, or with the last weights instead of the best
         if not self.trained:
             raise RunError(f"run {self.run.folder} was cancelled at step {steps_done(self.run)}; run it again to resume")
         self.run.set_status("running", budget=self.training["budget"])
-        self.forget_network()
         return self
 
     def predict(self) -> Experiment:
@@ -103,7 +105,7 @@ class Experiment(RunSetup):
 
     def read_features(self) -> Experiment:
         """Write what the method makes of each sequence of the held-out cases; `show("features")` places it in two dimensions."""
-        if self.trained:
+        if self.trained and not (self.run.folder / FEATURES_FILE).is_file():
             self.predict()  # tells where to look
         write_features(self)
         return self
@@ -149,8 +151,6 @@ class Experiment(RunSetup):
     def figures(self) -> dict[str, Any]:
         """HoloViews objects for JupyterLab (after `holoviews.extension('bokeh')`): the training curves and, once evaluated,
         the distribution of Dice. `show` gives stills."""
-        from workbench.reports.run_figures import run_figures  # HoloViews takes seconds
-
         return run_figures(self)
 
     def show(self, name: str) -> Any:
@@ -199,8 +199,6 @@ class Experiment(RunSetup):
 
     def cases(self) -> Any:
         """A browser of the cases with truth and prediction (ipywidgets), for JupyterLab."""
-        from workbench.views.cases.browser import browse
-
         return browse(self.cohort, self.run.folder)
 
     def __repr__(self) -> str:

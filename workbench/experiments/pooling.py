@@ -30,6 +30,7 @@ from workbench.records.environment import code_version, environment
 from workbench.records.pretrained import PRETRAINED_FILE, PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import (
+    FITTED_FILE,
     MARKERS_FILE,
     METRICS_FILE,
     SUBSET_MARKERS_FILE,
@@ -219,7 +220,7 @@ def _fill(run: RunFolder, parents: Sequence[RunFolder], external: bool, progress
 
         together = _together(pooled[MARKERS_FILE])
         write_parquet(run.path(MARKERS_FILE), together)
-        write_json(run.path("fitted.json"), fitted_artefact(together, run.spec["run"]))
+        write_json(run.path(FITTED_FILE), fitted_artefact(together, run.spec["run"]))
     write_parquet(run.path(METRICS_FILE), _together(pooled[METRICS_FILE]))
     write_headline(run, int(run.spec["parameters"].get("resamples", 1000)))
     return notes

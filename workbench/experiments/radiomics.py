@@ -124,8 +124,9 @@ class RadiomicsExperiment(Experiment):
         self._begin()
         begin = time.monotonic()
         options = self.parameters.options()
+        self.notes += [note for note in self._setup_notes() if note not in self.notes]
         if not self.markers:
-            reasons = "; ".join(marker_notes(self)) or "name some ('markers'), radiomics predicts nothing else"
+            reasons = "; ".join(self.notes) or "name some ('markers'), radiomics predicts nothing else"
             raise ParameterError(f"no marker is left to predict: {reasons}")
         chosen: dict[str, dict[str, Any]] = {}
         with self.run.beating():
@@ -140,7 +141,6 @@ class RadiomicsExperiment(Experiment):
                         "inner_auc": None if np.isnan(fitted.inner_auc) else fitted.inner_auc,
                     }
                     self.notes += [fitted.note] if fitted.note else []
-        self._note_setup()
         if options["classifier"] == AGE_ONLY and not self.columns(AGE_ONLY):
             raise ParameterError(
                 f"cohort {self.cohort.info.name} knows no age of a training case: classifier=age_only has nothing"
@@ -180,21 +180,20 @@ class RadiomicsExperiment(Experiment):
             inner_folds=self.parameters.options()["inner_folds"],
         )  # fmt: skip
 
-    def _note_setup(self) -> None:
-        self.notes += [*case_notes(self), *marker_notes(self)]
+    def _setup_notes(self) -> list[str]:
+        """As `setup_notes.note_setup`, and where features come from."""
+        found = [*case_notes(self), *marker_notes(self)]
         if bare := len(self.cases_by_split["train"]) - len(self.training_cases):
-            self.notes.append(f"{bare} training cases have no mask and do not train")
+            found.append(f"{bare} training cases have no mask and do not train")
         if self.source.kind == "truth":
-            self.notes.append("features come from the reference masks, which nobody has at prediction time: an upper bound")
-            bare = sum(pd.isna(row["segmentation"]) for row in held_out(self))
-            if bare:
-                self.notes.append(f"{bare} held-out cases have no mask: their features are the training cases' medians")
+            found.append("features come from the reference masks, which nobody has at prediction time: an upper bound")
+            if bare := sum(pd.isna(row["segmentation"]) for row in held_out(self)):
+                found.append(f"{bare} held-out cases have no mask: their features are the training cases' medians")
         elif self.source.kind == "predicted":
-            self.notes.append(
-                f"held-out cases are measured in the masks that run {self.parameters.options()['mask_run']} predicted"
-            )
+            found.append(f"held-out cases are measured in the masks that run {self.parameters.options()['mask_run']} predicted")
             caution = read_pretrained_record(self._mask_run).caution
-            self.notes += [f"of the weights that drew these masks: {caution}"] if caution else []
+            found += [f"of the weights that drew these masks: {caution}"] if caution else []
+        return found
 
     @property
     def _mask_run(self) -> Path:

@@ -10,9 +10,9 @@ from workbench.errors import RunError
 from workbench.files import read_json
 from workbench.models.radiomics.classifiers import Fitted, fit
 from workbench.moved import moved_from
-from workbench.records.run_folder import TRAINING_FILE, RunFolder, read_table
+from workbench.records.run_folder import FEATURES_FILE, TRAINING_FILE, RunFolder, read_table
 
-FEATURES_FILE, TRAINED_ON_FILE = "features.parquet", "trained_on.parquet"
+TRAINED_ON_FILE = "trained_on.parquet"
 
 
 def refit(run: RunFolder, marker: str, classifier: str) -> Fitted:

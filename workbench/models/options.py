@@ -1,7 +1,7 @@
 """Each method's own settings: frozen pydantic models of scalars, so that they are also a notebook's parameters. No torch.
 
 The classes stand in the `facts` of each family. Their defaults are the paper's; a name there must not hide a field of
-`experiments.ExperimentParameters` (patch, maps, markers, ...).
+`setup.parameters.ExperimentParameters` (patch, maps, markers, ...).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ __all__ = [
 ]  # fmt: skip
 
 EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
-TRAINING_FILE = "training.json"
+TRAINING_FILE, FITTED_FILE = "training.json", "fitted.json"
 ATTRIBUTION_FILE, WEIGHTS_FILE = "maps/attribution.csv", "maps/modality_weights.csv"
 FEATURES_FILE = "features.parquet"
 METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"

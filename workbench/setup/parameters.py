@@ -166,8 +166,8 @@ class ExperimentParameters(BaseModel):
     def from_namespace(cls, method: str, namespace: Mapping[str, Any]) -> Self:
         """Read a notebook's parameters cell: of all names in `namespace` those that are fields.
 
-        What still stands as the cell declares it was not given. What a later cell assigns (Papermill's) was, whatever its value;
-        so was everything in a mapping in which no code ran.
+        What still stands as the cell declares it (`name: type = value`) was not given. What a cell assigns without a type, as
+        Papermill's does, was given, whatever its value; so was everything in a mapping in which no code ran.
         """
         values = {name: namespace[name] for name in applicable(method) if name in namespace and name != "method"}
         if "__builtins__" in namespace:
@@ -304,7 +304,8 @@ def _assigned(cells: Sequence[str]) -> set[str]:
                 if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                     found.discard(node.target.id)
                 elif isinstance(node, ast.Assign):
-                    found |= {part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+                    parts = [part for target in node.targets for part in ast.walk(target)]
+                    found |= {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     return found
 
 

@@ -1,7 +1,7 @@
 """`RunSetup`: what one run works with, from its parameters to model and prepared arrays.
 
 What a run does with it lies in functions that take a `RunSetup`; `Experiment` joins them. Looking at an attribute loads no
-weights and notes nothing: `trained_model` does the one, `starting.start` loads what training starts from, and
+weights and notes nothing: `trained_model` does the one, `starting_weights.start` loads what training starts from, and
 `setup_notes.note_setup` makes the remarks.
 """
 
@@ -157,7 +157,7 @@ class RunSetup:
 
     @cached_property
     def network(self) -> MethodModule:
-        """The network as it is built, its weights drawn from the seed; `trained_model` is the one to predict with."""
+        """The one network of this process: its weights are drawn from the seed until training or `trained_model` changes them."""
         if not self.label_sets and self.segments:
             raise ParameterError(
                 f"no training case of cohort {self.cohort.info.name} (fold {self.parameters.fold}) has a mask: "

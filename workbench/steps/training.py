@@ -32,8 +32,9 @@ def learn(setup: RunSetup) -> None:
         parameters.seed,
         setup.modalities,
     )
-    start(setup, setup.network)
-    note_setup(setup)
+    with run.beating() if setup.main else nullcontext():
+        start(setup, setup.network)
+        note_setup(setup)
     validation = PretrainingValidation(setup) if setup.pretraining else Validation(setup)
     recorder = ReportingRecorder(run, setup.progress, settings.steps, getattr(validation, "beside", None))
     with run.beating() if setup.main else nullcontext():

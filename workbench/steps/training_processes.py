@@ -1,6 +1,6 @@
 """One training in several processes, each with a GPU of its own or a share of the CPU's threads.
 
-The run's process starts a launcher, the launcher (torchrun) starts the training processes, and each of them is `learning.learn`
+The run's process starts a launcher, the launcher (torchrun) starts the training processes, and each of them is `training.learn`
 on the same run: each takes batches of its own, DistributedDataParallel averages their gradients, and the first process alone
 writes to the run folder. The rendezvous is on the loopback address, at a port that the system chooses and torchrun keeps: many
 runs may start at once.
@@ -33,6 +33,7 @@ from workbench.setup.devices import check_devices
 from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.progress import Progress, follow
 from workbench.setup.run_setup import RunSetup
+from workbench.setup.setup_notes import note_setup
 from workbench.setup.starting_weights import start
 from workbench.steps.training import learn
 
@@ -55,6 +56,7 @@ def learn_together(setup: RunSetup) -> None:
     check_devices(parameters)
     _ = setup.prepared
     start(setup, setup.network)  # once, and what does not fit is said before anything starts
+    note_setup(setup)
     with tempfile.TemporaryDirectory(prefix="wb-") as name:
         folder = Path(name)
         write_json(

@@ -315,7 +315,10 @@ class Sweep:
         parameters = ExperimentParameters.build(cell.method, values)
         found, spec = describe_run(parameters, self.cohort, self.plan.cohort.fingerprint, self.threads)
         if found.name != folder.name:
-            raise RunError(f"{cell.run} would now be {found.name}: a file that its parameters name has changed")
+            raise RunError(
+                f"{cell.run} would now be {found.name}: a file that its parameters name has changed, or what they mean has since "
+                "the sweep was planned; plan it again under another experiment"
+            )
         return RunFolder.create(folder.parent, spec)
 
     def _job(self, cell: PlannedRun) -> Job:
