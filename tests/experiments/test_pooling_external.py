@@ -117,5 +117,5 @@ def test_a_lost_checkpoint_is_named_with_its_fold(pooled: RunFolder, folds: list
 
 def test_a_cohort_that_changed_is_refused(pooled: RunFolder, folds: list[RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cohort, "fingerprint", lambda self: "another")
-    with pytest.raises(RunError, match="is not what it was when the folds were run"):
+    with pytest.raises(RunError, match=r"cannot be judged on external cases: its cohort .* is not what it was then"):
         judge_external(pooled, folds, progress=False)

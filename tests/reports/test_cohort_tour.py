@@ -59,7 +59,7 @@ def test_the_first_cases_are_shown_as_pictures(tour: Exploration, shown: list[An
     opened: list[str] = []
     monkeypatch.setattr(module, "open_case", lambda cohort, case: opened.append(case))
     monkeypatch.setattr(module, "figure_of", lambda view: None)
-    monkeypatch.setattr(module, "_image", lambda figure: "picture")
+    monkeypatch.setattr(module, "still", lambda figure: "picture")
     tour.pictures(2)
     assert opened == ["TINY-00000-000", "TINY-00001-000"]
     assert shown == [("picture",)] * 2

@@ -35,7 +35,7 @@ def test_distribution_shows_each_case_open_where_the_region_is_absent() -> None:
     table = pd.DataFrame(rows, columns=["case", "region", "metric", "value", "n_truth"])
     table = table.assign(subject=table["case"], split="test")
     other = table.assign(split="train", value=0.1)
-    (axes,) = distribution_figure(pd.concat([table, other]), title="unet", shown=["dice"]).axes
+    axes = distribution_figure(pd.concat([table, other]), title="unet").axes[0]  # of Dice
     assert [label.get_text() for label in axes.get_xticklabels()] == ["WT\nn = 3", "ET\nn = 3"]
     filled, empty = axes.collections[:2]
     assert (len(filled.get_offsets()), len(empty.get_offsets())) == (2, 1)
