@@ -167,8 +167,8 @@ def test_a_marker_of_one_class_is_left_out_with_a_note(tiny_cohort: Cohort, tmp_
     markers = found.run.markers()
     assert markers is not None
     assert set(markers["marker"]) == {"idh"}
-    assert any("'codel' is of one class" in note for note in found.training["notes"])
-    assert any("'tert' is known for none" in note for note in found.training["notes"])
+    assert any("'codel' is 0 in every training case" in note for note in found.training["notes"])
+    assert any("'tert' is known for no training case" in note for note in found.training["notes"])
     with pytest.raises(ParameterError, match="no marker is left"):
         experiment(cohort, tmp_path / "runs", markers="codel").train()
 
