@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +30,8 @@ from workbench.views.ablation_tables import (
     outcome_title,
 )
 from workbench.views.figures.forest import ORDERS, forest_figure, forest_rows
+from workbench.views.markup import Html, html_table, lines
+from workbench.views.panes import TextPane
 
 REFRESH_MS = 10_000
 """Time between two looks at the runs of the sweep."""
@@ -38,8 +39,8 @@ POLL_MS = 1000
 """Time between two looks while differences are being computed."""
 FEW_FAILURES = 5
 """Cells that ended badly and are listed; the others are folded away."""
-NO_SWEEP = (
-    "There is no sweep in <code>{folder}</code> yet. A file that names a baseline and switches makes one: "
+NO_SWEEP = Html(
+    "There is no sweep in the runs folder yet. A file that names a baseline and switches makes one: "
     "<code>workbench sweep FILE</code>; its runs appear here as soon as it is planned."
 )
 _TABLE_STYLE = """
@@ -47,7 +48,8 @@ table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wb-line); text-align: left; color: var(--wb-text); }
 th { font-weight: 600; vertical-align: bottom; } td { white-space: nowrap; }
 """
-_HEADING = '<h2 style="font-size:19px;font-weight:650;margin:0">{}</h2>'
+_HEADING = Html('<h2 style="font-size:19px;font-weight:650;margin:0">{}</h2>')
+_SMALL = Html('<div style="font-size:13.5px;color:var(--wb-muted);margin:2px 0">{}</div>')
 
 
 class AblationsPage(pn.viewable.Viewer):
@@ -75,10 +77,10 @@ class AblationsPage(pn.viewable.Viewer):
         self.order = pn.widgets.Select(
             label="Order", options={"as declared": "declared", "by effect": "effect"}, width=130, **narrow
         )
-        self.title = pn.pane.HTML("", sizing_mode="stretch_width", margin=(12, 0, 4, 0))
-        self.matrix = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 0, 4, 0))
+        self.title = TextPane("", sizing_mode="stretch_width", margin=(12, 0, 4, 0))
+        self.matrix = TextPane("", sizing_mode="stretch_width", margin=(0, 0, 4, 0))
         self.blocks = pn.Column(sizing_mode="stretch_width", margin=0)
-        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(10, 0, 8, 0), styles={"font-size": "13.5px"})
+        self.notes = TextPane("", sizing_mode="stretch_width", margin=(10, 0, 8, 0), styles={"font-size": "13.5px"})
         self.widgets = pn.FlexBox(self.sweep, self.judged, self.split, self.against, self.order, align_items="flex-start")
         self.layout = pn.Column(
             self.widgets, self.title, self.matrix, self.blocks, self.notes, sizing_mode="stretch_width", margin=0
@@ -106,7 +108,7 @@ class AblationsPage(pn.viewable.Viewer):
         except WorkbenchError as error:
             plan, missing = None, f"{missing} {error}".strip()
         if plan is None:
-            self._show_nothing(names, name, missing or NO_SWEEP.format(folder=escape(str(self.store.folder))))
+            self._show_nothing(names, name, missing or NO_SWEEP)
             return
         rows = {row.run: row for row in self.store.runs()}
         cells = sweep_cells(self.store.folder, plan, lambda cell: rows.get(cell.run))
@@ -128,7 +130,7 @@ class AblationsPage(pn.viewable.Viewer):
     def _show_nothing(self, names: list[str], name: str, text: str) -> None:
         self._follow(names, name, {}, "", "test", [], "")
         self._shown = None
-        self.title.object = f'<div style="font-size:15px">{text}</div>'
+        self.title.object = Html('<div style="font-size:15px">{}</div>').format(text)
         self.matrix.object = self.notes.object = ""
         self.blocks[:] = []
 
@@ -201,21 +203,24 @@ class AblationsPage(pn.viewable.Viewer):
     def _draw(self, plan: SweepPlan, cells: list[SweepCell], deltas: Deltas | None, judged: str) -> list[str]:
         """Draw; returns what belongs beside it."""
         cohort = cohort_title(plan.cohort.name, plan.cohort.phantom)
-        self.title.object = _HEADING.format(f"{escape(plan.name)}: {escape(completeness(cells))}") + _small(
+        self.title.object = _HEADING.format(f"{plan.name}: {completeness(cells)}") + _SMALL.format(
             "; ".join(filter(None, (cohort, plan.given)))
         )
         blocks = list(dict.fromkeys(cell.block for cell in cells))
         own = {block: [cell for cell in cells if cell.block == block] for block in blocks}
-        matrices = "".join(cell_matrix(own[b], name=self.state.theme, link=self._link, block=b) for b in blocks)
-        ended = [_small(line) for line in failures(cells)]
-        more = f"<details><summary>{len(ended) - FEW_FAILURES} more</summary>{''.join(ended[FEW_FAILURES:])}</details>"
-        self.matrix.object = matrices + "".join(ended[:FEW_FAILURES]) + (more if len(ended) > FEW_FAILURES else "")
+        matrices = [cell_matrix(own[b], name=self.state.theme, link=self._link, block=b) for b in blocks]
+        ended = failures(cells)
+        shown, folded = lines(ended[:FEW_FAILURES], _SMALL), lines(ended[FEW_FAILURES:], _SMALL)
+        if folded:
+            more = Html("<details><summary>{} more</summary>{}</details>")
+            shown += more.format(len(ended) - FEW_FAILURES, folded)
+        self.matrix.object = Html("").join([*matrices, shown])
         metric, _, of = judged.partition(":")
         if deltas is None:
             self.blocks[:] = []
             return []
         if not judged:
-            self.blocks[:] = [pn.pane.HTML(_small(
+            self.blocks[:] = [TextPane(_SMALL.format(
                 "Nothing can be compared yet: a switch appears once it and the baseline have finished the same fold and seed."
             ))]  # fmt: skip
             return [f"Refused: {line}" for line in deltas.refused]
@@ -227,28 +232,28 @@ class AblationsPage(pn.viewable.Viewer):
         """Heading, forest plot and table of one method."""
         metric, of = judged
         rows = forest_rows(deltas, block, metric, of, self.state.order)
-        heading = pn.pane.HTML(_HEADING.format(escape(block)), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
+        heading = TextPane(_HEADING.format(block), margin=(14, 0, 4, 0), sizing_mode="stretch_width")
         if rows.empty:
-            return pn.Column(heading, pn.pane.HTML(_small("Only one condition: nothing to compare.")), margin=0)
+            return pn.Column(heading, TextPane(_SMALL.format("Only one condition: nothing to compare.")), margin=0)
         marked = deltas.table.loc[deltas.table["block"] == block, "metric"].isin(shown_in(Place.OUTCOME, MARKER_TASK)).any()
-        curves = self._curves(cells, deltas.reference) if marked else ""
+        curves = self._curves(cells, deltas.reference) if marked else Html("")
         figure = forest_figure(
             rows, metric=metric, of=of, subtitle=subtitle, name=self.state.theme, against=deltas.reference
         )  # fmt: skip
         table = (
             delta_table(deltas, block, metric).rename_axis(None).reset_index(names=f"{outcome_title(metric, '')}".rstrip(", "))
         )
-        html = table.to_html(index=False, border=0, escape=True).replace(", p ", "<br>p&nbsp;").replace(", n ", ", n&nbsp;")
-        html = f'<div style="overflow-x:auto">{html}</div>'
+        scrolled = Html('<div style="overflow-x:auto">{}</div>')
+        html = html_table(table.columns, [[_broken(str(value)) for value in row] for row in table.to_numpy()])
         return pn.Column(
             heading,
             figure_box(figure_pane(figure)),
-            pn.pane.HTML(html, stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
-            pn.pane.HTML(curves, margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
+            TextPane(scrolled.format(html), stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
+            TextPane(curves, margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip
 
-    def _curves(self, cells: list[SweepCell], reference: str) -> str:
+    def _curves(self, cells: list[SweepCell], reference: str) -> Html:
         """Links to the curves of each finished pair of the first fold and seed that has one."""
         done = {(c.arm, c.planned.fold, c.planned.seed): c.planned.run for c in cells if c.state == "completed"}
         links = []
@@ -257,8 +262,9 @@ class AblationsPage(pn.viewable.Viewer):
             if place:
                 runs = [done[reference, *place], done[arm, *place]]
                 query = self._query(page="curves", runs=runs)
-                links.append(f'<a href="{escape(query, quote=True)}" style="color:var(--wb-accent)">{escape(arm)}</a>')
-        return _small(f"ROC and calibration beside {escape(reference)}: " + ", ".join(links), raw=True) if links else ""
+                links.append(Html('<a href="{}" style="color:var(--wb-accent)">{}</a>').format(query, arm))
+        beside = Html("ROC and calibration beside {}: {}").format(reference, Html(", ").join(links))
+        return _SMALL.format(beside) if links else Html("")
 
     def _link(self, cell: SweepCell) -> str:
         return self._query(page="overview", run=cell.planned.run)
@@ -268,12 +274,14 @@ class AblationsPage(pn.viewable.Viewer):
         return "?" + urlencode({**fields, **theme}, doseq=True, safe="/")
 
     def _say(self, notes: list[str]) -> None:
-        self.notes.object = "".join(f'<div style="margin:3px 0;max-width:110ch">{escape(note)}</div>' for note in notes)
+        self.notes.object = lines(notes, Html('<div style="margin:3px 0;max-width:110ch">{}</div>'))
 
 
 def _not_yet(*_: object) -> None:
     return None
 
 
-def _small(text: str, *, raw: bool = False) -> str:
-    return f'<div style="font-size:13.5px;color:var(--wb-muted);margin:2px 0">{text if raw else escape(text)}</div>'
+def _broken(cell: str) -> Html:
+    """A difference with its p on a line of its own, and no break before its n."""
+    number, comma, test = cell.replace(", n ", ", n\N{NO-BREAK SPACE}").partition(", p ")
+    return Html("{}<br>p\N{NO-BREAK SPACE}{}").format(number, test) if comma else Html.escape(number)

@@ -21,6 +21,8 @@ from workbench.views.cases.panel import CasePanel
 from workbench.views.cases.table import cohort_table, column_digits, facts_html, run_table, worst_first
 from workbench.views.cases.view import CaseView, open_case
 from workbench.views.cases.viewer_bundle import VIEWER_FILE, viewer_problem
+from workbench.views.markup import Html, lines
+from workbench.views.panes import Notice, TextPane, TextTable
 
 _COHORT = "cohort:"
 _PAGE = 20
@@ -76,14 +78,14 @@ class CasesPage(pn.viewable.Viewer):
         self.panel = CasePanel(viewer_problem=viewer_problem(Path(__file__).parent / "static" / VIEWER_FILE))
         self.source = pn.widgets.Select(label="Run or cohort", groups={"": [""]}, width=310, margin=(0, 10, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=110, margin=(0, 10, 0, 0))
-        self.notice = pn.pane.Alert("", alert_type="warning", visible=False, sizing_mode="stretch_width", margin=(0, 0, 8, 0))
-        self.table = pn.widgets.Tabulator(
+        self.notice = Notice()
+        self.table = TextTable(
             pd.DataFrame(columns=["case"]), pagination="local", page_size=_PAGE, selectable=1, disabled=True, show_index=False,
             layout="fit_data", height=580, sizing_mode="stretch_width", theme="bootstrap5", margin=0, stylesheets=[_TABLE_STYLE],
             frozen_columns=["case"], configuration={"columnDefaults": {"headerSortTristate": False}},
         )  # fmt: skip
-        self.facts = pn.pane.HTML("", sizing_mode="stretch_width", stylesheets=[_FACTS_STYLE], margin=(10, 0, 0, 0))
-        self.help = pn.pane.HTML(_help_html(), visible=False, stylesheets=[_FACTS_STYLE], margin=(6, 0, 0, 0))
+        self.facts = TextPane("", sizing_mode="stretch_width", stylesheets=[_FACTS_STYLE], margin=(10, 0, 0, 0))
+        self.help = TextPane(_help_html(), visible=False, stylesheets=[_FACTS_STYLE], margin=(6, 0, 0, 0))
         self.before = pn.widgets.Button(label="‹ Previous", margin=(16, 4, 0, 0), width=88)
         self.after = pn.widgets.Button(label="Next ›", margin=(16, 10, 0, 0), width=72)
         self.help_button = pn.widgets.Button(label="? Keys", margin=(16, 0, 0, 0), width=70)
@@ -155,8 +157,8 @@ class CasesPage(pn.viewable.Viewer):
         self._source = source
         table, remark = self._read_table(cohort)
         sorters = worst_first(table, state.metric, state.region)
-        self.table.param.update(value=table, sorters=sorters, selection=[], formatters=_formatters(table))
-        self.notice.param.update(object=problem or remark, visible=bool(problem or remark))
+        self.table.put(table, sorters=sorters, selection=[], formatters=_formatters(table))
+        self.notice.say(problem or remark)
 
     def _follow_case(self) -> None:
         state, cases = self.state, self.ordered_cases()
@@ -176,7 +178,7 @@ class CasesPage(pn.viewable.Viewer):
             view = open_case(cohort, case, run.folder if run else None) if cohort and case else None
         except WorkbenchError as error:
             view = None
-            self.notice.param.update(object=str(error), visible=True)
+            self.notice.say(str(error))
         if view is self.panel.view and view is not None:
             self._follow_wishes()
             if self._told == state.split:
@@ -188,7 +190,7 @@ class CasesPage(pn.viewable.Viewer):
         try:
             self.facts.object = facts_html(view, metrics, markers, *self._map_tables()) if view is not None else ""
         except WorkbenchError as error:  # an unreadable mask: the panel has said so
-            self.facts.object = f"<p>{error}</p>"
+            self.facts.object = str(error)
 
     def _follow_wishes(self, *view: CaseView | None) -> None:
         """Hand the panel what the reader wishes to see, and another case where one is given."""
@@ -335,8 +337,7 @@ def _formatters(table: pd.DataFrame) -> dict[str, Any]:
     return {name: NumberFormatter(format=f"0.{'0' * column_digits(name)}", text_align="right") for name in columns}
 
 
-def _help_html() -> str:
-    def rows(keys: dict[str, str], tag: str) -> str:
-        return "".join(f"<tr><td><{tag}>{key}</{tag}></td><td>{what}</td></tr>" for key, what in keys.items())
-
-    return f'<div class="facts"><table>{rows(_KEYS, "kbd")}</table><table>{rows(_MOUSE, "span")}</table></div>'
+def _help_html() -> Html:
+    keys = lines(_KEYS.items(), Html("<tr><td><kbd>{0[0]}</kbd></td><td>{0[1]}</td></tr>"))
+    mouse = lines(_MOUSE.items(), Html("<tr><td>{0[0]}</td><td>{0[1]}</td></tr>"))
+    return Html('<div class="facts"><table>{}</table><table>{}</table></div>').format(keys, mouse)

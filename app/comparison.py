@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import pandas as pd
 import panel as pn
 
-from app.figures import figure_box, figure_pane
+from app.figures import HEADING, figure_box, figure_pane
 from app.pairs import pair_figure
 from app.run_picker import cohorts, gone, unequal_cohorts
 from app.state import SPLITS, AppState
@@ -20,6 +19,8 @@ from workbench.evaluation.summaries import summarise_segmentation, with_availabl
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
 from workbench.views.figures.results import forest, metric_distribution
+from workbench.views.markup import lines
+from workbench.views.panes import TextPane
 from workbench.views.tables import cautions, headline_title, unequal_budgets
 
 
@@ -30,7 +31,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
-        self.title = pn.pane.HTML("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
+        self.title = TextPane("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
         self.metric = pn.widgets.Select(
             label="Metric",
             options={metric_title(m): m for m in shown_in(Place.DASHBOARD, SEGMENTATION)},
@@ -40,7 +41,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         self.split = pn.widgets.Select(label="Split", options=list(SPLITS), width=140, margin=0)
         self.region = pn.widgets.Select(label="Region of the differences", options=[], width=190, margin=(0, 0, 0, 12))
         self.pairs = figure_pane()
-        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
+        self.notes = TextPane("", sizing_mode="stretch_width", margin=(6, 0, 6, 0))
         self.regions = figure_pane(margin=(0, 20, 0, 0))
         self.markers = figure_pane()
         self.layout = pn.Column(
@@ -85,14 +86,14 @@ class ComparisonPanel(pn.viewable.Viewer):
             if chosen
             else "Latest completed run of each method (tick runs above to compare others)"
         )
-        self.title.object = f'<span style="font-size:17px;font-weight:650">{heading}</span>'
+        self.title.object = HEADING.format(heading)
         notes = self._notes(rows)
         tables, problems = self._tables(rows)
         with pn.io.hold():
             self._draw_regions(rows, tables, notes)
             self._draw_markers(rows, notes, problems)
             notes += self._draw_pairs(rows, tables)
-            self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in [*notes, *problems])
+            self.notes.object = lines([*notes, *problems])
 
     def _notes(self, rows: list[RunRow]) -> list[str]:
         budget = unequal_budgets(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,8 @@ from workbench.views.figures.curves import (
     precision_recall_figure,
     roc_figure,
 )
+from workbench.views.markup import Html, html_table, lines
+from workbench.views.panes import TextPane
 from workbench.views.tables import marker_table, marker_title
 
 _NEGATIVE = {"idh": "wild type", "codel": "intact", "tert": "wild type", "mgmt": "unmethylated"}
@@ -77,13 +78,13 @@ class CurvesPage(pn.viewable.Viewer):
             margin=(0, 12, 0, 0),
         )
         self.use_youden = pn.widgets.Button(label="Use the Youden threshold", margin=(18, 0, 0, 0), height=32)
-        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
+        self.notes = TextPane("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
         self.roc = figure_pane(margin=(0, 12, 0, 0))
         self.recall = figure_pane(margin=(0, 12, 0, 0))
         self.calibration = figure_pane()
         self.pairs = figure_pane()
         self.confusion = figure_box()
-        self.table = pn.pane.HTML("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
+        self.table = TextPane("", stylesheets=[_TABLE_STYLE], margin=(8, 0, 0, 0), sizing_mode="stretch_width")
         self.figures = pn.Column(
             figure_box(self.roc, self.recall, self.calibration),
             figure_box(self.pairs),
@@ -297,16 +298,17 @@ class CurvesPage(pn.viewable.Viewer):
         self.pairs.object = figure
         return notes
 
-    def _table(self, runs: list[CurveData], subtitle: str) -> str:
+    def _table(self, runs: list[CurveData], subtitle: str) -> Html:
         metrics = {run.title: marker_metrics(run.sample, threshold=self.state.threshold) for run in runs}
-        html = marker_table(metrics).to_html(index=False, border=0, escape=True)
-        caption = f"Metrics at threshold {self.state.threshold:.2f} with 95 % intervals over subjects ({escape(subtitle)})"
-        return (
-            f'<div style="font-weight:650;font-size:15px;margin:6px 0">{caption}</div><div style="overflow-x:auto">{html}</div>'
-        )
+        table = marker_table(metrics)
+        return Html(
+            '<div style="font-weight:650;font-size:15px;margin:6px 0">'
+            "Metrics at threshold {:.2f} with 95 % intervals over subjects ({})</div>"
+            '<div style="overflow-x:auto">{}</div>'
+        ).format(self.state.threshold, subtitle, html_table(table.columns, table.to_numpy()))
 
     def _say(self, notes: list[str]) -> None:
-        self.notes.object = "".join(f"<div>{escape(note)}</div>" for note in dict.fromkeys(notes))
+        self.notes.object = lines(dict.fromkeys(notes), Html("<div>{}</div>"))
 
     def _to_youden(self, *_: object) -> None:
         if np.isfinite(self._first_youden):

@@ -6,6 +6,11 @@ from typing import Any
 
 import panel as pn
 
+from workbench.views.markup import Html
+
+HEADING = Html('<span style="font-size:17px;font-weight:650">{}</span>')
+"""The line above a part of a page."""
+
 
 def figure_pane(figure: Any = None, **options: Any) -> Any:
     """A pane for a HoloViews figure. Take a figure away with `pane.object = None`, never with `visible`: Panel can fail to

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import panel as pn
 
-from app.figures import figure_box, figure_pane
+from app.figures import HEADING, figure_box, figure_pane
 from app.state import AppState
 from app.store import Store
 from workbench.cohort.table import cohort_title
@@ -15,13 +14,16 @@ from workbench.errors import WorkbenchError
 from workbench.records.index import RunRow
 from workbench.records.spec import EXTENDED, IMPORTED, POOLED
 from workbench.views.figures.training import training_curves
+from workbench.views.markup import Html
+from workbench.views.panes import TextPane
 from workbench.views.tables import budget_text, duration_text, state_cell, time_text
 
-_FACTS = """<style>
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }}
-dt {{ color: var(--wb-muted); }} dd {{ margin: 0; overflow-wrap: anywhere; }}
-pre {{ font-size: 11.5px; max-height: 260px; overflow: auto; white-space: pre; background: var(--wb-raised); padding: 6px; }}
-</style><dl>{}</dl>"""
+_FACTS_STYLE = """
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 14px; margin: 0; font-size: 13.5px; }
+dt { color: var(--wb-muted); } dd { margin: 0; overflow-wrap: anywhere; }
+pre { font-size: 11.5px; max-height: 260px; overflow: auto; white-space: pre; background: var(--wb-raised); padding: 6px; }
+"""
+_CODE, _SMALL = Html("<code>{}</code>"), Html("{}<br><small>{}</small>")
 
 
 class RunPanel(pn.viewable.Viewer):
@@ -31,8 +33,8 @@ class RunPanel(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
-        self.title = pn.pane.HTML("", margin=(14, 0, 8, 0), sizing_mode="stretch_width")
-        self.facts = pn.pane.HTML("", sizing_mode="stretch_width", max_width=380, margin=(0, 24, 0, 0))
+        self.title = TextPane("", margin=(14, 0, 8, 0), sizing_mode="stretch_width")
+        self.facts = TextPane("", sizing_mode="stretch_width", max_width=380, margin=(0, 24, 0, 0), stylesheets=[_FACTS_STYLE])
         self.loss = figure_pane(margin=(0, 16, 0, 0))
         self.score = figure_pane()
         self.layout = pn.Column(self.title, figure_box(self.facts, self.loss, self.score), sizing_mode="stretch_width", margin=0)
@@ -52,8 +54,8 @@ class RunPanel(pn.viewable.Viewer):
         row = self.row()
         self.layout.visible = bool(row or self.state.run)
         if row is None:
-            name = escape(self.state.run)
-            self.title.object = f"<b>{name}</b> is not in the runs folder (any more)." if name else ""
+            gone = Html("<b>{}</b> is not in the runs folder (any more).")
+            self.title.object = gone.format(self.state.run) if self.state.run else ""
             self._clear()
             return
         shown = (row, self.store.stamp(row.run, "events.jsonl"), self.state.theme, round(row.seconds or 0))
@@ -61,8 +63,9 @@ class RunPanel(pn.viewable.Viewer):
             return
         drawn = self._shown is not None and self._shown[1:3] == shown[1:3] and self._shown[0].run == row.run
         self._shown = shown
-        self.title.object = f'<span style="font-size:17px;font-weight:650">Run {escape(row.title)}</span>'
-        self.facts.object = _FACTS.format("".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in self._facts(row)))
+        self.title.object = HEADING.format(f"Run {row.title}")
+        entries = [Html("<dt>{}</dt><dd>{}</dd>").format(key, value) for key, value in self._facts(row)]
+        self.facts.object = Html("<dl>{}</dl>").format(Html("").join(entries))
         if not drawn:
             self._draw(row)
 
@@ -84,64 +87,61 @@ class RunPanel(pn.viewable.Viewer):
                     height=230,
                 )
             except (WorkbenchError, OSError) as error:
-                self.facts.object += f"<p>The training record cannot be read: {escape(str(error))}</p>"
+                self.facts.object += Html("<p>The training record cannot be read: {}</p>").format(error)
         for pane, key in ((self.loss, "loss"), (self.score, "score")):
             pane.object = figures.get(key)
 
-    def _failure(self, row: RunRow) -> str:
+    def _failure(self, row: RunRow) -> Html:
         """Cell and last lines of a run that failed; empty where it says nothing of the kind."""
         try:
             details = self.store.run(row.run).status.get("failure")
         except WorkbenchError:
-            return ""
+            return Html("")
         if not isinstance(details, dict):
-            return ""
-        heading = f", under “{escape(str(details['heading']))}”" if details.get("heading") else ""
-        place = (
-            f"cell {details['cell']} <code>{escape(str(details.get('source', '')))}</code>{heading}"
-            if details.get("cell")
-            else ""
-        )
-        ends = ""
+            return Html("")
+        place = Html("before the first cell")
+        if details.get("cell"):
+            place = Html("cell {} <code>{}</code>").format(details["cell"], details.get("source", ""))
+            place += f", under “{details['heading']}”" if details.get("heading") else ""
         for title, key in (("traceback", "lines"), ("run.log", "log")):
-            if isinstance(lines := details.get(key), list) and lines:
-                text = escape("\n".join(map(str, lines)))
-                ends += f"<details><summary>last lines of {title}</summary><pre>{text}</pre></details>"
-        return (place or "before the first cell") + ends
+            if isinstance(ends := details.get(key), list) and ends:
+                folded = Html("<details><summary>last lines of {}</summary><pre>{}</pre></details>")
+                place += folded.format(title, "\n".join(map(str, ends)))
+        return place
 
-    def _facts(self, row: RunRow) -> list[tuple[str, str]]:
-        facts = [("Status", state_cell(row, self.state.theme))]
+    def _facts(self, row: RunRow) -> list[tuple[str, Any]]:
+        facts: list[tuple[str, Any]] = [("Status", state_cell(row, self.state.theme))]
         if not row.readable:
             return facts
-        parameters = ", ".join(f"{escape(str(k))} {escape(str(v))}" for k, v in row.parameters.items() if v not in ("", -1))
+        parameters = ", ".join(f"{k} {v}" for k, v in row.parameters.items() if v not in ("", -1))
         problem = self.store.cohort_problem(row.run)
-        cohort = escape(cohort_title(row.cohort, row.phantom))
+        cohort = cohort_title(row.cohort, row.phantom)
         facts += [
-            ("Folder", f"<code>{escape(row.run)}</code>"),
-            ("Method", escape(row.name or row.method)),
-            ("Cohort", f"{cohort}<br><small>{escape(problem)}</small>" if problem else cohort),
-            ("Started", escape(time_text(row.started)) or "not yet"),
-            ("Duration", escape(duration_text(row.seconds)) or "–"),
-            ("Where", escape(", ".join(filter(None, (row.host, row.device)))) or "–"),
-            ("Budget", escape(", ".join(budget_text(row.budget))) or "not recorded"),
+            ("Folder", _CODE.format(row.run)),
+            ("Method", row.name or row.method),
+            ("Cohort", _SMALL.format(cohort, problem) if problem else cohort),
+            ("Started", time_text(row.started) or "not yet"),
+            ("Duration", duration_text(row.seconds) or "–"),
+            ("Where", ", ".join(filter(None, (row.host, row.device))) or "–"),
+            ("Budget", ", ".join(budget_text(row.budget)) or "not recorded"),
             ("Parameters", parameters or "–"),
         ]
         if row.derived:
             facts.insert(3, ("Made from", _made_from(row)))
         if row.notes:
-            facts.insert(4, ("Notes", "<br>".join(map(escape, row.notes))))
+            facts.insert(4, ("Notes", Html("<br>").join(row.notes)))
         if row.state == "failed" and (text := self._failure(row)):
             facts.insert(1, ("Failed at", text))
         if row.pretrained.verdict:
-            origin = escape(f"{row.pretrained.file}, {row.pretrained.title}")
-            facts.insert(4, ("Started from", f"{origin}<br><b>{escape(row.pretrained.sentence)}</b>"))
+            origin = f"{row.pretrained.file}, {row.pretrained.title}"
+            facts.insert(4, ("Started from", Html("{}<br><b>{}</b>").format(origin, row.pretrained.sentence)))
         return facts
 
 
-def _made_from(row: RunRow) -> str:
+def _made_from(row: RunRow) -> Html:
     """What a run was made from that was not trained from the start, in words; the runs as their folders."""
-    parents = ", ".join(f"<code>{escape(str(name))}</code>" for name in row.derived.get("parents", []))
+    parents = Html(", ").join(_CODE.format(name) for name in row.derived.get("parents", []))
     kind = str(row.derived.get("kind", ""))
     what = {POOLED: "the test cases of all folds, each predicted by the fold that did not train on it"}
     what |= {IMPORTED: "predictions made elsewhere, imported", EXTENDED: "a training that was taken further"}
-    return f"{what.get(kind, escape(kind))}{f': {parents}' if parents else ''}"
+    return Html("{}: {}" if parents else "{}").format(what.get(kind, kind), parents)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,8 @@ from app.inspection import RunPanel
 from app.state import AppState
 from app.store import Store
 from workbench.evaluation.intervals import Interval
+from workbench.views.markup import Html
+from workbench.views.panes import TextPane, TextTable
 from workbench.views.tables import runs_table
 
 REFRESH_MS = 5000
@@ -52,24 +53,17 @@ _TABLE_STYLE = """
 """
 _EMPTY_STYLE = """
 h3 { font-size: 20px; font-weight: 650; margin: 8px 0; }
-pre, .codehilite { background: var(--wb-raised) !important; border: 1px solid var(--wb-line); border-radius: 6px; }
-pre, .codehilite { padding: 8px 12px; margin: 8px 0; }
-.codehilite pre { border: none; padding: 0; margin: 0; }
-pre span, code { color: var(--wb-text) !important; font-size: 13.5px; }
+pre { background: var(--wb-raised); border: 1px solid var(--wb-line); border-radius: 6px; padding: 8px 12px; margin: 8px 0; }
+pre, code { color: var(--wb-text); font-size: 13.5px; }
 """
-EMPTY = """
-### No runs yet
-
-There is no run in `{folder}`. A first one takes a few minutes:
-
-```
-workbench cohort phantom cohorts/phantom --subjects 40 --spacing 3
-workbench run unet --cohort cohorts/phantom -p size=demo
-```
-
-or `make demo` for both methods at once. Runs appear here by themselves. Runs that are elsewhere: start the dashboard with
-`WORKBENCH_RUNS=<folder> panel serve app`.
-"""
+EMPTY = Html("""
+<h3>No runs yet</h3>
+<p>There is no run in the runs folder. A first one takes a few minutes:</p>
+<pre>workbench cohort phantom cohorts/phantom --subjects 40 --spacing 3
+workbench run unet --cohort cohorts/phantom -p size=demo</pre>
+<p>or <code>make demo</code> for both methods at once. Runs appear here by themselves. Runs that are elsewhere: start
+the dashboard with <code>workbench app --runs FOLDER</code>.</p>
+""")
 
 
 class OverviewPage(pn.viewable.Viewer):
@@ -85,9 +79,9 @@ class OverviewPage(pn.viewable.Viewer):
         self.state, self.store = state, store
         self.tick = pn.widgets.Button(label="Tick all shown", margin=(0, 8, 0, 0), height=30)
         self.untick = pn.widgets.Button(label="Untick all", margin=0, height=30)
-        self.count = pn.pane.HTML("", margin=(0, 16, 0, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
-        self.empty = pn.pane.Markdown("", visible=False, stylesheets=[_EMPTY_STYLE], styles={"font-size": "15px"})
-        self.table = pn.widgets.Tabulator(
+        self.count = TextPane("", margin=(0, 16, 0, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
+        self.empty = TextPane(EMPTY, visible=False, stylesheets=[_EMPTY_STYLE], styles={"font-size": "15px"})
+        self.table = TextTable(
             self._with_ticks(runs_table([], {})),
             selectable=False,
             titles={TICK: ""},
@@ -147,8 +141,8 @@ class OverviewPage(pn.viewable.Viewer):
         frame = runs_table(rows, self._headlines([row.run for row in rows if row.readable]), name=self.state.theme)
         broken = sum(not row.readable for row in rows)
         note = f", {broken} of them unreadable" if broken else ""
-        self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note} in <code>{self.store.folder}</code>" if rows else ""
-        self.empty.param.update(object=EMPTY.format(folder=self.store.folder), visible=not rows)
+        self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note}" if rows else ""
+        self.empty.visible = not rows
         self.table.visible = self.tick.visible = self.untick.visible = bool(rows)
         self._update_table(self._with_ticks(frame))
 
@@ -162,17 +156,16 @@ class OverviewPage(pn.viewable.Viewer):
     def _update_table(self, frame: pd.DataFrame) -> None:
         if frame.equals(self.table.value):
             return
-        if list(self.table.formatters) != list(frame.columns):
-            self.table.formatters = {column: {"type": "html"} for column in frame.columns}
         self.table.pagination = "local" if len(frame) > PAGE_SIZE else None
-        self.table.value = frame  # not `patch`: after one, Panel's table is back on its first page
+        self.table.put(frame)  # not `patch`: after one, Panel's table is back on its first page
 
     def _with_ticks(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The list with its check boxes as the state has them; what the table shows of ticks comes from nowhere else."""
-        boxes = [
-            f'<input type="checkbox"{" checked" if run in self.state.runs else ""} aria-label="compare {escape(run)}">'
-            for run in map(str, frame.index)
-        ]
+        box, ticked = (
+            Html('<input type="checkbox" aria-label="compare {}">'),
+            Html('<input type="checkbox" checked aria-label="compare {}">'),
+        )
+        boxes = [(ticked if run in self.state.runs else box).format(run) for run in map(str, frame.index)]
         ticks = pd.DataFrame({TICK: pd.Series(boxes, index=frame.index, dtype=object)})
         return ticks.join(frame.drop(columns=TICK, errors="ignore"))
 

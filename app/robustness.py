@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -39,6 +38,8 @@ from workbench.views.figures.robustness import (
     subset_title,
     unequal_cases,
 )
+from workbench.views.markup import lines
+from workbench.views.panes import TextPane
 from workbench.views.tables import cautions, unequal_budgets
 
 HOW = "`workbench robustness RUN` judges a run that was made without it (`subsets=none`)."
@@ -59,7 +60,7 @@ class RobustnessPage(pn.viewable.Viewer):
         self.runs = RunPicker(state, store)
         self.judged = pn.widgets.Select(label="Judged by", options={}, width=260, margin=(0, 16, 0, 0))
         self.split = pn.widgets.Select(label="Split", options=list(JUDGED), width=130, margin=(0, 16, 0, 0))
-        self.notes = pn.pane.HTML("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
+        self.notes = TextPane("", sizing_mode="stretch_width", margin=(8, 0, 8, 0), styles={"font-size": "13.5px"})
         self.heatmap = figure_pane(margin=(0, 20, 0, 0))
         self.number = figure_pane()
         self.added = figure_pane()
@@ -102,7 +103,7 @@ class RobustnessPage(pn.viewable.Viewer):
                 for pane in (self.heatmap, self.number, self.added):
                     pane.object = None
             notes += self._draw_features(rows)
-            self.notes.object = "".join(f'<div style="margin:2px 0">{escape(note)}</div>' for note in notes)
+            self.notes.object = lines(notes)
 
     # -- what there is -----------------------------------------------------------------------------------------------
 

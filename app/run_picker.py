@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import panel as pn
-
 from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
 from workbench.records.index import RunRow
+from workbench.views.panes import TextMultiChoice
 
 
 class RunPicker:
@@ -20,7 +19,7 @@ class RunPicker:
 
     def __init__(self, state: AppState, store: Store) -> None:
         self.state, self.store = state, store
-        self.widget = pn.widgets.MultiChoice(
+        self.widget = TextMultiChoice(
             label="Runs (none chosen: the latest of each method)",
             options={},
             sizing_mode="stretch_width",

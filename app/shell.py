@@ -11,6 +11,7 @@ import panel as pn
 
 from app.state import PAGES, AppState
 from app.store import Store
+from workbench.views.panes import Notice
 
 _HERE = Path(__file__).parent
 _BUTTON_STYLE = """
@@ -45,7 +46,7 @@ class Shell(pn.viewable.Viewer):
         state.bind(pn.state.location)
         pn.config.theme = "dark" if state.theme == "dark" else "default"  # type: ignore[misc]
         self.body = pn.Column(sizing_mode="stretch_width", margin=0)
-        self.message = pn.pane.Alert("", alert_type="warning", visible=False, margin=(0, 0, 12, 0), sizing_mode="stretch_width")
+        self.message = Notice(margin=(0, 0, 12, 0))
         self.nav = pn.widgets.RadioButtonGroup(
             options={page.title: key for key, page in PAGES.items()}, value=state.page, margin=0, stylesheets=[_BUTTON_STYLE]
         )
@@ -67,14 +68,14 @@ class Shell(pn.viewable.Viewer):
                 self._pages[key] = getattr(importlib.import_module(module), name)(self.state, self.store)
             except Exception as error:  # one page's fault must not take the whole session down
                 logging.getLogger("app").exception("the page %s cannot be built", key)
-                return pn.pane.Alert(f"The page {PAGES[key].title} cannot be shown: {error}", alert_type="danger")
+                return Notice(f"The page {PAGES[key].title} cannot be shown: {error}", "danger")
         return self._pages[key]
 
     def _show_page(self, *_: object) -> None:
         self.body[:] = [self.page(self.state.page)]
 
     def _show_message(self, *_: object) -> None:
-        self.message.param.update(object=self.state.message, visible=bool(self.state.message))
+        self.message.say(self.state.message)
 
     def __panel__(self) -> Any:
         return pn.Column(self.nav, self.message, self.body, sizing_mode="stretch_width")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from workbench.evaluation.ablation import Deltas, outcome_key
 from workbench.evaluation.metrics import Kind, metric_title
 from workbench.evaluation.metrics import metric as entry_of
 from workbench.records.sweep_cells import SweepCell, counts
+from workbench.views.markup import Html
 from workbench.views.tables import marker_title
 from workbench.views.theme import STATE_SIGNS, state_colour, theme
 
@@ -169,7 +169,7 @@ def failures(cells: Sequence[SweepCell]) -> list[str]:
 
 def cell_matrix(
     cells: Sequence[SweepCell], *, name: str = "light", link: Callable[[SweepCell], str] | None = None, block: str = ""
-) -> str:
+) -> Html:
     """HTML table of one block: a row per condition, a column per fold and seed, each cell's state as sign and word.
 
     Args:
@@ -182,41 +182,46 @@ def cell_matrix(
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     there = {(cell.arm, cell.planned.fold, cell.planned.seed): cell for cell in cells}
     look, folds, short = theme(name), [fold for fold, _ in places], len(places) > WIDE
-    corner, room = f"{escape(block)}<br>fold, seed" if short else escape(block), 7 if short else 10
+    corner, room = (Html("{}<br>fold, seed").format(block), 7) if short else (Html.escape(block), 10)
     edge = f"border-bottom:1px solid {look.line};padding:4px {room}px;text-align:left;font-weight:normal;white-space:nowrap"
-    head = "".join(
-        f'<th colspan="{folds.count(fold)}" style="{edge};border-left:1px solid {look.line}">fold {fold}</th>'
+    nothing = Html("")
+    head = nothing.join(
+        Html('<th colspan="{}" style="{};border-left:1px solid {}">fold {}</th>').format(folds.count(fold), edge, look.line, fold)
         for fold in dict.fromkeys(folds)
     )
-    seeds = "".join(f'<th style="{edge};color:{look.muted}">{"" if short else "seed "}{seed}</th>' for _, seed in places)
-    body = ""
-    for arm in arms:
-        line = "".join(_cell(there.get((arm, *place)), name, link, edge, short) for place in places)
-        body += f'<tr><th scope="row" style="{edge};font-weight:600">{escape(arm)}</th>{line}</tr>'
-    return (
-        f'<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:13px;color:{look.text};margin:4px 0">'
-        f'<thead><tr><th rowspan="2" style="{edge}">{corner}</th>{head}</tr><tr>{seeds}</tr></thead>'
-        f"<tbody>{body}</tbody></table>{_legend(cells, name) if short else ''}</div>"
+    seeds = nothing.join(
+        Html('<th style="{};color:{}">{}{}</th>').format(edge, look.muted, "" if short else "seed ", seed) for _, seed in places
     )
+    body = nothing.join(
+        Html('<tr><th scope="row" style="{};font-weight:600">{}</th>{}</tr>').format(
+            edge, arm, nothing.join(_cell(there.get((arm, *place)), name, link, edge, short) for place in places)
+        )
+        for arm in arms
+    )
+    return Html(
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;font-size:13px;color:{};margin:4px 0">'
+        '<thead><tr><th rowspan="2" style="{}">{}</th>{}</tr><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table>{}</div>"
+    ).format(look.text, edge, corner, head, seeds, body, _legend(cells, name) if short else nothing)
 
 
-def _legend(cells: Sequence[SweepCell], name: str) -> str:
+def _legend(cells: Sequence[SweepCell], name: str) -> Html:
     """What the signs of a table that has no room for words stand for, with how many there are."""
-    entries = ", ".join(
-        f'<span style="color:{state_colour(state, name)}">{_SIGNS.get(state, "")} {escape(state)}</span> {count}'
+    entries = Html(", ").join(
+        Html('<span style="color:{}">{} {}</span> {}').format(state_colour(state, name), _SIGNS.get(state, ""), state, count)
         for state, count in counts(cells).items()
     )
-    return f'<div style="font-size:13px;color:{theme(name).text};margin:2px 0 6px">{entries}</div>'
+    return Html('<div style="font-size:13px;color:{};margin:2px 0 6px">{}</div>').format(theme(name).text, entries)
 
 
-def _cell(cell: SweepCell | None, name: str, link: Callable[[SweepCell], str] | None, edge: str, short: bool) -> str:
+def _cell(cell: SweepCell | None, name: str, link: Callable[[SweepCell], str] | None, edge: str, short: bool) -> Html:
     if cell is None:
-        return f'<td style="{edge}" title="not planned"></td>'
+        return Html('<td style="{}" title="not planned"></td>').format(edge)
     words = cell.progress or cell.state
     if short:  # of a running cell how far it is, of others nothing: the sign and its colour say it
         words = " ".join(words.split()[-2:]) if words.endswith("%") else ""
-    text = f"{_SIGNS.get(cell.state, '')} {escape(words)}".strip()
+    text = Html.escape(f"{_SIGNS.get(cell.state, '')} {words}".strip())
     if link is not None and cell.state != "missing":
-        text = f'<a href="{escape(link(cell), quote=True)}" style="color:inherit">{text}</a>'
-    said = escape(f"{cell.planned.run}: {cell.row.reason or cell.state}", quote=True)
-    return f'<td style="{edge};color:{state_colour(cell.state, name)}" title="{said}">{text}</td>'
+        text = Html('<a href="{}" style="color:inherit">{}</a>').format(link(cell), text)
+    said = f"{cell.planned.run}: {cell.row.reason or cell.state}"
+    return Html('<td style="{};color:{}" title="{}">{}</td>').format(edge, state_colour(cell.state, name), said, text)

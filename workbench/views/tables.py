@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from workbench.contracts import MARKER_TASK, MARKER_TITLES, PRETRAINING, SEGMENT
 from workbench.evaluation.intervals import Interval
 from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.records.index import RunRow
+from workbench.views.markup import Html
 from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
 _JUDGED = {
@@ -87,7 +87,7 @@ def runs_table(
         columns: how many headline columns there is room for.
 
     Returns:
-        Index run; columns Status, Run, Cohort, Started, Budget and a column per headline. All text from disk is escaped.
+        Index run; columns Status, Run, Cohort, Started, Budget and a column per headline. Every cell is `Html`.
     """
     found = {key for numbers in headlines.values() if numbers for key in numbers}
     wanted = [f"{name} {of}" for task, judged in _JUDGED.items() for name in shown_in(Place.RUN_LIST, task) for of in judged]
@@ -98,30 +98,29 @@ def runs_table(
         record = {
             "Status": state_cell(row, name),
             "Run": two_lines(row.name or row.method or "unknown method", row.run) + caution_cell(row),
-            "Cohort": two_lines(cohort_title(row.cohort, row.phantom), row.device) if row.readable else "",
+            "Cohort": two_lines(cohort_title(row.cohort, row.phantom), row.device) if row.readable else Html(""),
             "Started": two_lines(time_text(row.started), duration_text(row.seconds)),
             "Budget": two_lines(*[*budget_text(row.budget), "", ""][:2]),
         }
         for key in shown:
-            record[headline_title(key)] = "…" if numbers is None else _headline_cell(numbers.get(key))
+            record[headline_title(key)] = Html("…") if numbers is None else _headline_cell(numbers.get(key))
         records.append(record)
     titles = ["Status", "Run", "Cohort", "Started", "Budget", *map(headline_title, shown)]
-    return pd.DataFrame(records, index=pd.Index([row.run for row in rows], name="run"), columns=titles)
+    return pd.DataFrame(records, index=pd.Index([row.run for row in rows], name="run"), columns=titles, dtype=object)
 
 
-def two_lines(first: str, second: str = "") -> str:
-    """A cell with a line and a smaller one below it; both are escaped."""
+def two_lines(first: str, second: str = "") -> Html:
+    """A cell with a line and a smaller one below it."""
     if not first and not second:
-        return ""
-    return f"<div>{escape(first)}</div><small>{escape(second)}</small>"
+        return Html("")
+    return Html("<div>{}</div><small>{}</small>").format(first, second)
 
 
-def caution_cell(row: RunRow) -> str:
+def caution_cell(row: RunRow) -> Html:
     """A line that marks a run whose pretrained weights had, or may have, seen its test subjects; the sentence as tooltip."""
     if not row.pretrained.mark:
-        return ""
-    sentence = escape(row.pretrained.caution, quote=True)
-    return f'<small title="{sentence}" style="font-weight:600">{escape(row.pretrained.mark)}</small>'
+        return Html("")
+    return Html('<small title="{}" style="font-weight:600">{}</small>').format(row.pretrained.caution, row.pretrained.mark)
 
 
 def cautions(rows: Iterable[RunRow]) -> list[str]:
@@ -130,16 +129,17 @@ def cautions(rows: Iterable[RunRow]) -> list[str]:
     return [f"{row.title}: {note}" for row in rows for note in (row.pretrained.caution, *row.notes) if note]
 
 
-def state_cell(row: RunRow, name: str) -> str:
+def state_cell(row: RunRow, name: str) -> Html:
     """A run's state: sign, word and colour; the reason as second line and tooltip."""
     sign = STATE_SIGNS.get(row.state, "")
-    reason = f'<small title="{escape(row.reason, quote=True)}">{escape(row.reason)}</small>' if row.reason else "<small></small>"
-    return f'<div style="color:{state_colour(row.state, name)};font-weight:600">{sign} {escape(row.state)}</div>{reason}'
+    return Html('<div style="color:{};font-weight:600">{} {}</div><small title="{reason}">{reason}</small>').format(
+        state_colour(row.state, name), sign, row.state, reason=row.reason
+    )
 
 
-def _headline_cell(interval: Interval | None) -> str:
+def _headline_cell(interval: Interval | None) -> Html:
     if interval is None:
-        return ""
+        return Html("")
     if not interval.estimable:
         return two_lines("not estimable", f"n = {interval.n}")
     bounds = f"{interval.low:.2f}–{interval.high:.2f}, " if interval.low == interval.low else ""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import panel as pn
 import pytest
 from bokeh.models import GlyphRenderer, Plot
 
@@ -76,4 +75,4 @@ def test_window_and_position_change_the_picture_in_place(ortho):
 
 def test_without_an_image(ortho):
     ortho.display = None
-    assert isinstance(ortho._box[0], pn.pane.Markdown)
+    assert ortho._box[0].object == "No image to show."

@@ -36,10 +36,13 @@ from workbench.views.cases.planes import (
 )
 from workbench.views.cases.table import facts_html
 from workbench.views.cases.view import DISAGREEMENT, NONE, CaseView, Overlay, open_case
+from workbench.views.markup import Html
 
 _ORDER = (AXIAL, CORONAL, SAGITTAL)
 _NAMES = {AXIAL: "Axial", CORONAL: "Coronal", SAGITTAL: "Sagittal"}
-_STYLE = "<style>.facts{display:flex;flex-wrap:wrap;gap:8px 40px}.facts th{text-align:left;font-weight:normal;opacity:.7}</style>"
+_STYLE = Html(
+    "<style>.facts{display:flex;flex-wrap:wrap;gap:8px 40px}.facts th{text-align:left;font-weight:normal;opacity:.7}</style>"
+)
 
 
 def three_planes(
@@ -155,7 +158,7 @@ class CaseBrowser(widgets.VBox):
         except (WorkbenchError, IndexError) as error:
             self.view = None
             self.image.value, self.facts.value = b"", ""
-            self.message.value = f"<b>This case cannot be shown:</b> {error}"
+            self.message.value = Html("<b>This case cannot be shown:</b> {}").format(error)
             return
         finally:
             self._quiet = False
@@ -173,7 +176,7 @@ class CaseBrowser(widgets.VBox):
         try:
             self._fit(before)
         except WorkbenchError as error:
-            self.message.value = f"<b>This sequence cannot be shown:</b> {error}"
+            self.message.value = Html("<b>This sequence cannot be shown:</b> {}").format(error)
             return
         finally:
             self._quiet = False
@@ -205,7 +208,7 @@ class CaseBrowser(widgets.VBox):
         try:
             overlay = self.view.overlay(self.overlay.value, self.region.value)
         except WorkbenchError as error:
-            self.message.value = f"<b>The overlay cannot be shown:</b> {error}"
+            self.message.value = Html("<b>The overlay cannot be shown:</b> {}").format(error)
             return
         sheet = three_planes(
             self._display, self._voxel(), overlay,
@@ -216,7 +219,7 @@ class CaseBrowser(widgets.VBox):
         self.image.value = buffer.getvalue()
         x, y, z = self._position()
         legend = legend_html(overlay, self.view.overlay_names(), self.overlay.value)
-        self.message.value = f"R {x:.1f} A {y:.1f} S {z:.1f} mm {legend}"
+        self.message.value = Html("R {:.1f} A {:.1f} S {:.1f} mm {}").format(x, y, z, legend)
 
 
 def browse(cohort: Cohort, run_folder: str | Path | None = None, case: str = "") -> CaseBrowser:

@@ -15,6 +15,7 @@ import param
 from workbench.views.cases.images import DisplayVolume, Volume
 from workbench.views.cases.planes import EDGES, PLANES, colour_table, map_table, outline, picture_axes
 from workbench.views.cases.view import Overlay
+from workbench.views.panes import TextPane
 
 _AXIS_NAMES = ("R", "A", "S")
 _HEIGHT = 340
@@ -46,7 +47,7 @@ class OrthoView(pn.viewable.Viewer):
 
     def _rebuild(self, *_: Any) -> None:
         if self.display is None:
-            self._box[:] = [pn.pane.Markdown("No image to show.")]
+            self._box[:] = [TextPane("No image to show.")]
             return
         self._over = None if self.overlay is None else self.overlay.volume.on(self.display.volume.grid)
         self._box[:] = [pn.pane.HoloViews(self._plane(name, axis), linked_axes=False, margin=0) for name, axis in PLANES.items()]

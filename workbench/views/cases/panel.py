@@ -13,6 +13,7 @@ from workbench.views.cases.legend import legend_html
 from workbench.views.cases.niivue import LAYOUTS, NiiVueViewer
 from workbench.views.cases.ortho import OrthoView
 from workbench.views.cases.view import DISAGREEMENT, NONE, PREDICTION, TRUTH, CaseView, Overlay
+from workbench.views.panes import Notice, TextPane
 
 OPACITY_STEP = 0.1
 _PREFERRED = ("t1c", "flair", "t2", "t1")
@@ -44,8 +45,8 @@ class CasePanel(pn.viewable.Viewer):
         self.viewer = NiiVueViewer(sizing_mode="stretch_width", margin=0, styles={"--workbench-viewer-height": _HEIGHT})
         self.ortho: OrthoView | None = None
         self.stage = pn.Column(self.viewer, sizing_mode="stretch_width", margin=0)
-        self.notice = pn.pane.Alert("", alert_type="warning", visible=False, sizing_mode="stretch_width", margin=(0, 0, 8, 0))
-        self.legend = pn.pane.HTML("", sizing_mode="stretch_width", margin=(2, 0))
+        self.notice = Notice()
+        self.legend = TextPane("", sizing_mode="stretch_width", margin=(2, 0))
         self._make_widgets()
         self.viewer.param.watch(lambda event: self._viewer_says(event.new), "status")
         self.viewer.param.watch(self._moved, "position")
@@ -246,7 +247,7 @@ class CasePanel(pn.viewable.Viewer):
         self.viewer.param.update(**changes)
 
     def _say(self, text: str, kind: str = "warning") -> None:
-        self.notice.param.update(object=text, alert_type=kind, visible=bool(text))
+        self.notice.say(text, kind)
 
     # -- what comes back -------------------------------------------------------------------------------------------------
 

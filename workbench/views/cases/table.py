@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from workbench.contracts import MARKER_POSITIVE, MARKER_TITLES, MARKERS, MODALIT
 from workbench.evaluation.metrics import Better, Kind, Place, metric, metrics_of, shown_in
 from workbench.views.cases.map_tables import attribution_table, weight_table
 from workbench.views.cases.view import CaseView
+from workbench.views.markup import Html, html_table
 
 MARKER_SHORT = {"idh": "IDH", "codel": "1p/19q", "tert": "TERT", "mgmt": "MGMT", "grade": "grade"}
 _REGION_ORDER = ("WT", "TC", "ET", "ED", "NCR", "RC", "lesion")
@@ -131,7 +131,7 @@ def facts_html(
     markers: pd.DataFrame | None = None,
     attribution: pd.DataFrame | None = None,
     weights: pd.DataFrame | None = None,
-) -> str:
+) -> Html:
     """What is known of a case, as HTML: subject, sequences, volumes and metrics per region, markers predicted and true, and
     what its explanation maps say by region (`attribution` and `weights`, as `map_tables.read_map_table` gives them)."""
     row, info = view.row, view.cohort.info
@@ -147,20 +147,20 @@ def facts_html(
         + (f" (not acquired: {', '.join(MODALITY_TITLES.get(m, m) for m in absent)})" if absent else ""),
     }
     notice = (
-        '<p class="phantom">Phantom: synthetic images made by a computer. Not a patient, no clinical evidence.</p>'
+        Html('<p class="phantom">Phantom: synthetic images made by a computer. Not a patient, no clinical evidence.</p>')
         if info.phantom
-        else ""
+        else Html("")
     )
-    listed = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
-    parts = [f"<table>{listed}</table>", _regions_html(view, metrics), _markers_html(view, markers)]
+    listed = Html("").join(Html("<tr><th>{}</th><td>{}</td></tr>").format(k, v) for k, v in facts.items())
+    parts = [Html("<table>{}</table>").format(listed), _regions_html(view, metrics), _markers_html(view, markers)]
     parts += [_maps_html(view, attribution, attribution_table), _maps_html(view, weights, weight_table)]
-    return f'{notice}<div class="facts">{"".join(p for p in parts if p)}</div>'
+    return Html('{}<div class="facts">{}</div>').format(notice, Html("").join(parts))
 
 
-def _regions_html(view: CaseView, metrics: pd.DataFrame | None) -> str:
+def _regions_html(view: CaseView, metrics: pd.DataFrame | None) -> Html:
     volumes = view.volumes_ml()
     if not volumes:
-        return "<p>No mask and no prediction.</p>"
+        return Html("<p>No mask and no prediction.</p>")
     mine = None if metrics is None else metrics[metrics["case"] == view.case]
     found = {} if mine is None or mine.empty else fullest(mine).set_index(["region", "metric"])["value"].to_dict()
     entries = [metric(name) for name in shown_in(Place.CASES, SEGMENTATION)] if found else []
@@ -170,10 +170,10 @@ def _regions_html(view: CaseView, metrics: pd.DataFrame | None) -> str:
         cells = [region, *(f"{volumes[name][region]:.1f}" for name in volumes)]
         cells += [_number(found.get((region, entry.name)), entry.digits) for entry in entries]
         rows.append(cells)
-    return _table(head, rows)
+    return html_table(head, rows)
 
 
-def _markers_html(view: CaseView, markers: pd.DataFrame | None) -> str:
+def _markers_html(view: CaseView, markers: pd.DataFrame | None) -> Html:
     mine = None if markers is None else markers[markers["case"] == view.case]
     rows = [] if mine is None or mine.empty else fullest(mine).to_dict("records")
     predicted: dict[str, str] = {}
@@ -187,33 +187,27 @@ def _markers_html(view: CaseView, markers: pd.DataFrame | None) -> str:
             continue
         known = "unknown" if pd.isna(truth) else _truth_text(marker, int(truth))
         listed.append([MARKER_TITLES[marker], known, predicted.get(marker, "–")])
-    return _table(["Marker", "Truth", "Prediction"], listed) if listed else ""
+    return html_table(["Marker", "Truth", "Prediction"], listed) if listed else Html("")
 
 
-def _maps_html(view: CaseView, table: pd.DataFrame | None, make: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+def _maps_html(view: CaseView, table: pd.DataFrame | None, make: Callable[[pd.DataFrame], pd.DataFrame]) -> Html:
     """A table of `map_tables` of this case alone; the number of cases, which is one, is left out."""
     shown = pd.DataFrame() if table is None or table.empty else make(table[table["case"] == view.case])
     if shown.empty:
-        return ""
+        return Html("")
     shown = shown.drop(columns="n", errors="ignore")
     head = [f"{str(shown.index.name).capitalize()}, {shown.columns.name}", *map(str, shown.columns)]
     rows = [
         [str(name), *(value if isinstance(value, str) else _number(value, 2) for value in row)]
         for name, row in zip(shown.index, shown.to_numpy(), strict=True)
     ]
-    return _table(head, rows)
+    return html_table(head, rows)
 
 
 def _truth_text(marker: str, truth: int) -> str:
     if marker == "grade":
         return str(truth)
     return MARKER_POSITIVE[marker] if truth else f"not {MARKER_POSITIVE[marker]}"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    top = "".join(f"<th>{html.escape(h)}</th>" for h in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
 
 
 def _number(value: float | None, digits: int) -> str:
