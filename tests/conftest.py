@@ -13,7 +13,7 @@ from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("MPLBACKEND", "agg")
-sys.path.insert(0, str(Path(__file__).parent))  # for `folder_recorder`
+sys.path.insert(0, str(Path(__file__).parent))  # for `folder_recorder` and `hostile`
 
 import nibabel as nib
 import numpy as np
@@ -152,6 +152,16 @@ def runs_folder(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory)
 def sweep_runs(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs folder with the ablation "attention" of 24 cells, four of them unfinished; see tests/fabricate.py."""
     return fabricate.make_sweep(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(fabricate: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `runs`, `cohorts` and `sweep/runs` in which every name and remark is hostile; see tests/hostile.py. Read-only."""
+    module = load("hostile")
+    folder = tmp_path_factory.mktemp("hostile")
+    module.make_hostile_runs(folder, fabricate, lambda where: make_tiny_cohort(where, subjects=3))
+    module.make_hostile_sweep(folder / "sweep", fabricate)
+    return folder
 
 
 @pytest.fixture

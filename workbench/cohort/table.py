@@ -13,6 +13,7 @@ from workbench.contracts import MARKERS
 from workbench.errors import InputError, Problem, WorkbenchError
 from workbench.files import file_digest, read_json, value_digest, write_json, write_parquet
 from workbench.labels import CONVENTIONS, LABEL_SETS, convention
+from workbench.text import visible
 
 INFO_FILE, CASES_FILE, FOLDS_FILE, TRUTH_FILE = "cohort.json", "cases.parquet", "folds.json", "truth.parquet"
 
@@ -330,6 +331,7 @@ def cohort_title(name: str, phantom: bool) -> str:
     >>> cohort_title("phantom-mixed", True)
     'phantom-mixed cohort'
     """
+    name = visible(name)
     if not phantom:
         return name
     return f"{name} cohort" if name.startswith("phantom") else f"phantom cohort {name}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.errors import RunError, WorkbenchError
 from workbench.files import read_json, value_digest
+from workbench.text import visible
 
 SPEC_FILE = "spec.json"
 SCHEMA_VERSION = 1
@@ -86,7 +87,7 @@ def run_id(parameters: dict[str, Any], fingerprint: str) -> str:
 
 def run_name(spec: dict[str, Any]) -> str:
     """What a run is called beside its id: its title (imported predictions), else its method; pooled folds say so."""
-    name = str(spec.get("title") or spec["method"])
+    name = visible(str(spec.get("title") or spec["method"]))
     derived = spec.get("derived") or {}
     return f"{name} ({len(derived.get('parents', []))} folds)" if derived.get("kind") == POOLED else name
 

@@ -6,13 +6,13 @@ what shows it (`workbench.views.panes`) can tell one from the other and escapes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]")
+from workbench.text import visible
+from workbench.views.disclosure import without_folders
 
 
 class Html(Markup):
@@ -24,14 +24,8 @@ class Html(Markup):
 
     @classmethod
     def escape(cls, s: Any, /) -> Html:
-        """Text as HTML that shows it; `Html` as it is."""
-        return super().escape(s if hasattr(s, "__html__") else visible(str(s)))
-
-
-def visible(text: str) -> str:
-    """Text with what nobody can see made visible: control characters, halves of surrogate pairs (they cannot be sent to a
-    browser), and marks that turn the direction of writing around (with them a name can read as another)."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+        """Text as HTML that shows it, without the folders of the machine it is shown by; `Html` as it is."""
+        return super().escape(s if hasattr(s, "__html__") else without_folders(visible(str(s))))
 
 
 LINE = Html('<div style="margin:2px 0">{}</div>')

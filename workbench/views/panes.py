@@ -14,7 +14,8 @@ import pandas as pd
 import panel as pn
 from bokeh.models.widgets.tables import TableColumn
 
-from workbench.views.markup import Html, visible
+from workbench.text import visible
+from workbench.views.markup import Html
 
 _KINDS = {"warning": "#E69F00", "danger": "#D55E00"}
 

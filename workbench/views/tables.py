@@ -13,6 +13,7 @@ from workbench.contracts import MARKER_TASK, MARKER_TITLES, PRETRAINING, SEGMENT
 from workbench.evaluation.intervals import Interval
 from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.records.index import RunRow
+from workbench.text import visible
 from workbench.views.markup import Html
 from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
 
@@ -148,7 +149,7 @@ def _headline_cell(interval: Interval | None) -> Html:
 
 def marker_title(marker: str, name: str) -> str:
     """'IDH mutation', 'WHO grade: 4 against the rest'."""
-    title = MARKER_TITLES.get(marker, marker)
+    title = MARKER_TITLES.get(marker, visible(marker))
     return f"{title}: grade {name} against the rest" if marker == "grade" else title
 
 

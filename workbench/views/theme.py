@@ -137,7 +137,7 @@ def finish(
     common: dict[str, Any] = {
         "frame_width": width,
         "frame_height": height,
-        "title": title,
+        "title": title.replace("{", "{{").replace("}", "}}"),  # HoloViews formats titles
         "hooks": [_frame_hook(look, subtitle, legend)],
         "fontsize": {"title": 14, "labels": 13, "xticks": 12, "yticks": 12},
         "toolbar": "above",

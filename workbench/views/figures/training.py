@@ -8,6 +8,7 @@ import holoviews as hv
 import numpy as np
 import pandas as pd
 
+from workbench.text import visible
 from workbench.views.theme import colour, dash, finish, shape, theme
 
 SHOWN_POINTS = 600
@@ -58,7 +59,7 @@ def training_curves(
 def _series(events: pd.DataFrame, prefix: str, without: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     found = {}
     for name, rows in events[events["name"].str.startswith(prefix)].groupby("name", sort=False):
-        term = str(name).removeprefix(prefix)
+        term = visible(str(name).removeprefix(prefix))
         if term not in without:
             found[term] = thin(rows.sort_values("step"))
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.disclosure import without_folders
+from workbench.views.disclosure import without_folders
 
 
 @pytest.fixture
