@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.tmp\.")
+"""How the names begin that `atomic_path` writes under."""
 
 
 @contextmanager
@@ -33,6 +38,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes left of `atomic_path` in a folder, at any depth; nobody else may be writing there.
+
+    Returns:
+        The files removed.
+    """
+    left = [path for path in Path(folder).rglob(".*.tmp.*") if _UNFINISHED.match(path.name) and path.is_file()]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

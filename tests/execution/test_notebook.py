@@ -241,3 +241,26 @@ def test_a_killed_kernel_and_a_killed_data_worker_say_so(tiny_cohort: Cohort, tm
     said = driver.communicate(timeout=60)[1]
     assert "(experiment.train()): the kernel was killed by SIGKILL: probably out of memory" in run.status["error"]
     assert run.status["error"] in said
+
+
+@pytest.mark.slow
+def test_cancelled_under_load_it_saves_and_leaves_no_process(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    """With twice as many busy processes as cores beside it; how long it took is printed, not asserted."""
+    driver, run = begin(tiny_cohort, tmp_path, workers=0)
+    wait(lambda: (run.folder / "events.jsonl").is_file(), driver)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        family = [process.pid for process in processes_of(run)]
+        start = time.monotonic()
+        assert cancel(run) == "cancelled"
+        taken = time.monotonic() - start
+        print(f"cancelled under load in {taken:.1f} s")
+        driver.communicate(timeout=60)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert_gone(run, family)
+    steps = run.events()["step"].max()
+    assert steps < SMALL["epochs"] * SMALL["steps_per_epoch"], "it had ended by itself: the test shows nothing"
+    assert read_json(run.folder / "checkpoints" / "last.json")["state"]["step"] >= 1

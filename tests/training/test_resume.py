@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.contracts import Batch, Stage
-from workbench.errors import StopRequest
+from workbench.errors import RunError, StopRequest
 from workbench.seeding import derive_seed
 from workbench.training.checkpoints import load_checkpoint
 from workbench.training.loop import train
@@ -135,3 +137,43 @@ def test_a_validation_that_is_broken_off_is_made_up_for(tmp_path: Path) -> None:
     assert events[0] == events[1]
     states = [load_checkpoint(tmp_path / name / "checkpoints/last").model for name in ("whole", "broken")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_on_a_disk_that_fills_up_the_last_checkpoint_stays_and_the_end_is_the_same_to_the_bit(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    run(tmp_path / "whole")
+    folder = small_disk / "run"
+    stem = folder / "checkpoints" / "last"
+    filler = small_disk / "filler"
+
+    class Fills(FolderRecorder):
+        def should_stop(self) -> bool:
+            if not filler.exists() and stem.with_name("best.safetensors").exists():  # 'last' is written next
+                with filler.open("wb", buffering=0) as handle, suppress(OSError):
+                    while True:
+                        handle.write(bytes(1024))
+            return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run.__globals__, "FolderRecorder", Fills)
+        with pytest.raises(RunError, match=r"checkpoints/last cannot be written.*No space left on device.*the one before stays"):
+            run(folder)
+    assert filler.stat().st_size > 0
+    assert load_checkpoint(stem).metadata["state"]["step"] == SETTINGS.checkpoint_every, "the one before is whole"
+    filler.unlink()
+    run(folder)
+    found, expected = outcome(folder), outcome(tmp_path / "whole")
+    assert [name for name, value in expected[0].items() if not torch.equal(found[0][name], value)] == []
+    assert found[1:] == expected[1:]

@@ -23,6 +23,7 @@ from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.execution.failure import failure_of
 from workbench.execution.kernel import Kernel
 from workbench.execution.readiness import check_ready, check_writable
+from workbench.files import remove_unfinished
 from workbench.jobs.processes import QUEUED_VARIABLE, kill_processes
 from workbench.models.catalogue import card
 from workbench.records.provenance import write_artefacts
@@ -100,6 +101,8 @@ def run_notebook(
     check_writable(run)
     run.claim(as_queued=bool(os.environ.get(QUEUED_VARIABLE)))  # one writer: raises where another process executes this run
     kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
+    with run.locked():  # nobody writes a status meanwhile
+        remove_unfinished(run.folder)
     try:
         check_ready(parameters, cohort, run)
     except RunError as error:

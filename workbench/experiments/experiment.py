@@ -85,10 +85,11 @@ class Experiment(RunSetup):
             evaluate_pretraining(self)
         if self.run.metrics() is None:
             self.predict()
-            markers = long_tables.markers_table(self)
+            markers, metrics = long_tables.markers_table(self), long_tables.metrics_table(self)
+            self.require_unchanged()  # the truth is read anew here
             write_parquet(self.run.path("markers.parquet"), markers)
             write_json(self.run.path(FITTED_FILE), fitted_artefact(markers, self.run.spec["run"]))
-            write_parquet(self.run.path("metrics.parquet"), long_tables.metrics_table(self))
+            write_parquet(self.run.path("metrics.parquet"), metrics)
         if not (self.run.folder / HEADLINE_FILE).is_file():
             write_headline(self.run, self.parameters.resamples)
         if not self.driven and self.run.status["state"] == "running":
@@ -100,6 +101,7 @@ class Experiment(RunSetup):
         """Judge test cases under every subset of their sequences, as `subsets` says; `result_table("subsets")` shows it."""
         if not self.pretraining:
             self.evaluate()
+            self.require_unchanged()
             evaluate_subsets(self)
         return self
 

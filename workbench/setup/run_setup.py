@@ -32,6 +32,7 @@ from workbench.sampling.batches import SamplingSettings, marker_values, repeats
 from workbench.setup.opening import RUN_VARIABLE, open_run, open_split
 from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.progress import Progress
+from workbench.setup.unchanged import require_unchanged
 from workbench.training.checkpoints import load_weights
 from workbench.training.settings import TrainingSettings
 
@@ -63,6 +64,7 @@ class RunSetup:
     ) -> None:
         self.parameters = parameters.resolve()
         self.cohort, self.run = open_run(parameters, derived=derived)
+        self._digests = self.cohort.digests()
         self.driven = RUN_VARIABLE in os.environ
         if self.driven and Path(os.environ[RUN_VARIABLE]).resolve() != self.run.folder.resolve():
             raise RunError(
@@ -133,6 +135,10 @@ class RunSetup:
             known = known.map(lambda grade: "4" if grade == 4 else "2 or 3")
         return known
 
+    def require_unchanged(self) -> None:
+        """Refuse to go on where the cohort is not what it was when this run opened it; see `unchanged.require_unchanged`."""
+        require_unchanged(self.cohort, self._digests)
+
     @cached_property
     def prepared(self) -> PreparedCohort:
         """The prepared arrays; made on first use where they are not there yet."""
@@ -140,6 +146,7 @@ class RunSetup:
         settings = PrepareSettings(spacing=self.parameters.spacing)
         with self.run.beating():
             prepared = prepare_cohort(self.cohort, settings, progress=self.progress.bars)
+            self.require_unchanged()
         self.progress.say("preparing images", len(self.cohort), len(self.cohort))
         return prepared
 
