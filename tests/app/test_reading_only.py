@@ -30,6 +30,8 @@ def writes(source: str) -> list[str]:
             for argument in [*node.args, *(word.value for word in node.keywords)]
             if isinstance(argument, ast.Constant)
         ]
+        if name == "rename" and {word.arg for word in node.keywords} & {"columns", "index"}:
+            continue  # of a table
         if name in WRITES or (name == "open" and any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes)):
             found.append(f"{name} in line {node.lineno}")
     return found

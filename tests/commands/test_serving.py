@@ -117,6 +117,14 @@ def test_open_to_others_without_users_is_refused_with_the_commands(
     assert "--origin" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "origin", ["", "*", "https://lab.example", "lab.example/app", "lab.example:x", "--address=0.0.0.0 ", "[fd00::1]:1"]
+)
+def test_an_origin_that_is_none(start: Callable[..., Started], origin: str) -> None:
+    with pytest.raises(WorkbenchError, match="is no origin"):
+        start(origins=[origin])
+
+
 def test_passwords_in_the_clear_are_refused(start: Callable[..., Started], tmp_path: Path) -> None:
     add_user(tmp_path / "users.json", "ada", "correct horse")
     with pytest.raises(WorkbenchError, match="in the clear"):

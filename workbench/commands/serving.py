@@ -10,6 +10,7 @@ import getpass
 import importlib.util
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -73,6 +74,11 @@ def serve_app(
             not start.
     """
     users = users_file()
+    for origin in origins:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+(:[0-9]{1,5})?", origin):
+            raise WorkbenchError(
+                f"'{origin}' is no origin: NAME or NAME:PORT, without http:// and without a path, e.g. lab.example:5006"
+            )
     _check_door(address, origins, users, encrypted=certificate is not None or plain)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
