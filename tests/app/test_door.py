@@ -183,6 +183,7 @@ ODD = [
 def test_an_odd_address_is_answered(served: Served, target: str, caplog: pytest.LogCaptureFixture) -> None:
     status, answer = served.ask(target)
     assert status < 500
+    assert status == 400 or "%00" not in target
     assert status or len(target) > 65536, "closed without an answer"
     assert "root:" not in answer
     assert "Traceback" not in answer + caplog.text
