@@ -49,6 +49,7 @@ def install() -> None:
     setattr(bokeh.server.server, "BokehTornado", Door)  # noqa: B010 (a class: mypy refuses a plain assignment)
     for name in ("bokeh.server.protocol_handler", "bokeh.server.views.ws"):
         logging.getLogger(name).addFilter(_without_contents)  # a function is added once only
+    logging.getLogger("panel.util").addFilter(_without_values)
 
 
 def installed() -> bool:
@@ -140,6 +141,7 @@ class Door(BokehTornado):
         status = self.refusal(request)
         if status:
             return self.get_handler_delegate(request, Refused, {"status": status})
+        _as_panel_reads(request)
         return super().find_handler(request, **options)
 
     def refusal(self, request: HTTPServerRequest) -> int:
@@ -255,8 +257,22 @@ def _without_contents(record: logging.LogRecord) -> bool:
     return True
 
 
+def _without_values(record: logging.LogRecord) -> bool:
+    """Panel's warning about a part of the address that it cannot parse repeats that part."""
+    return "of query parameter" not in record.getMessage()
+
+
 def _without_query(request: HTTPServerRequest) -> str:
     return (request.uri or "").partition("?")[0][:200]
+
+
+def _as_panel_reads(request: HTTPServerRequest) -> None:
+    """Write host and address so that Panel's `Location` can take them apart: it splits at every ':' of an IPv6 host, and at every
+    '?' and '#' of a query, and fails. The request's arguments are known by now, and the browser sends its own address later."""
+    if request.host.startswith("["):
+        request.host = "localhost" + request.host.partition("]")[2]
+    path, mark, query = str(request.uri).partition("?")
+    request.uri = path + mark + query.replace("?", "%3F").replace("#", "%23")
 
 
 def _token_whole(request: HTTPServerRequest) -> bool:

@@ -11,6 +11,9 @@ import bokeh.server.server
 import pytest
 from bokeh.server.auth_provider import AuthModule, NullAuth
 from panel.auth import BasicAuthProvider
+from panel.io.location import Location
+from panel.io.state import set_curdoc
+from panel.util import parse_query
 from served import Served, serving
 
 from app import door
@@ -190,6 +193,24 @@ def test_an_odd_address_is_answered(served: Served, target: str, caplog: pytest.
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_panel_can_take_every_address_apart(caplog: pytest.LogCaptureFixture) -> None:
+    found: list[tuple[str, str, str]] = []
+
+    def page(document: Any) -> None:
+        with set_curdoc(document):
+            location = Location.from_request(document.session_context.request)
+        found.append((location.hostname, location.port, location.search))
+
+    with serving(page=page) as served:
+        for host in ("[::1]:5006", "[::1]", "[::ffff:127.0.0.1]:7", "localhost", "127.0.0.1:5006"):
+            assert served.ask("/app?case=a", host=host)[0] == 200
+        assert found == [("localhost", "5006", "?case=a"), ("localhost", "", "?case=a"), ("localhost", "7", "?case=a"),
+                         ("localhost", "", "?case=a"), ("127.0.0.1", "5006", "?case=a")]  # fmt: skip
+        for query in ("a=b?c=d", "??", "a=b#c", "a=?#?#", "?#"):
+            assert served.ask(f"/app?{query}")[0] == 200
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
 def test_an_odd_head_is_answered(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     heads = [
         "Host: [::1]:1", "Host: [::1", "Host: a b", "Host: \xff", "Host: x\r\nHost: y",
@@ -229,6 +250,15 @@ def test_what_a_browser_sent_is_not_logged(caplog: pytest.LogCaptureFixture) -> 
         logging.getLogger(name).error("error in %r", '{"search": "?case=Smith"}')
     assert "why" in caplog.text
     assert "Smith" not in caplog.text
+
+
+def test_panel_repeats_no_part_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(logging.getLogger("panel"), "handlers", [handler := logging.Handler()])
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    parse_query("?case=[Smith")
+    logging.getLogger("panel.util").warning("another warning")
+    assert said == ["another warning"]
 
 
 def test_an_error_shows_neither_traceback_nor_folder(monkeypatch: pytest.MonkeyPatch, served: Served) -> None:
