@@ -9,6 +9,7 @@ from typing import Any
 
 import panel as pn
 
+from app.headers import PLACE_OF_NONCE
 from app.state import PAGES, AppState
 from app.store import Store
 from workbench.views.panes import Notice
@@ -89,5 +90,6 @@ class Shell(pn.viewable.Viewer):
         )
         template.add_variable("style", (_HERE / "style.css").read_text(encoding="utf-8"))
         template.add_variable("frame_class", "wb-dark" if self.state.theme == "dark" else "wb-light")
+        template.add_variable("nonce", PLACE_OF_NONCE)
         template.add_variable("title", "Brain MRI Workbench")
         template.servable(title="Brain MRI Workbench")

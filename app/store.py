@@ -71,10 +71,13 @@ class Store:
         Raises:
             RunError: there is none, it is damaged, or the path leaves the runs folder.
         """
-        folder = (self.folder / run).resolve()
-        if not run or not folder.is_relative_to(self.folder):
-            raise RunError(f"'{run}' is not a run of {self.folder}")
-        return RunFolder.open(folder)
+        try:
+            folder = (self.folder / run).resolve()
+            if not run or not folder.is_relative_to(self.folder):
+                raise RunError(f"'{run}' is not a run of {self.folder}")
+            return RunFolder.open(folder)
+        except (OSError, ValueError) as error:  # a name too long for the disk, a NUL in it
+            raise RunError(f"'{run[:100]}' is not a run of {self.folder}") from error
 
     def metrics(self, run: str) -> pd.DataFrame | None:
         """Segmentation metrics of a run, None where there are none yet."""

@@ -127,14 +127,26 @@ def doctor(as_json: Json = False) -> None:
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 5006,
     address: Annotated[
-        str, typer.Option(help="address to bind; anything but 127.0.0.1 opens patient data to the network")
+        str, typer.Option(help="address to bind; any other opens patient data to the network: needs users, --origin and https")
     ] = "127.0.0.1",
     runs: Runs = Path("runs"),
+    add_user: Annotated[
+        str | None, typer.Option(help="add a user, asking for a password, and stop; with users all log in")
+    ] = None,
+    origin: Annotated[list[str] | None, typer.Option(help="NAME:PORT that people write into the browser")] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="certificate, for https", exists=True, dir_okay=False)] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="its key", exists=True, dir_okay=False)] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="no certificate: a proxy in front encrypts")] = False,
 ) -> None:
-    """Serve the dashboard on this machine."""
-    from workbench.commands.serving import serve_app
+    """Serve the dashboard, to this machine unless told otherwise. It only reads."""
+    from workbench.commands.serving import ask_for_user, serve_app
 
-    serve_app(port=port, address=address, runs=runs)
+    if add_user is not None:
+        say(f"{add_user} can log in ({ask_for_user(add_user)})")
+        return
+    serve_app(
+        port=port, address=address, runs=runs, origins=origin or [], certificate=ssl_certfile, key=ssl_keyfile, plain=plain_http
+    )
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def test_store_caches_by_time(store: Store, done: dict[int, str]) -> None:
     assert again.equals(first)
 
 
-@pytest.mark.parametrize("run", ["", "../cohort", "demo/nothing", "/etc"])
+@pytest.mark.parametrize("run", ["a" * 5000, "a\0b", "", "../cohort", "demo/nothing", "/etc"])
 def test_store_refuses_what_is_no_run(store: Store, run: str) -> None:
     with pytest.raises(RunError):
         store.run(run)

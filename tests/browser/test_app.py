@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import panel.models.tabulator  # noqa: F401 - registers the models that the sess
 import pytest
 from bokeh.client import pull_session
 from bokeh.models import ImportedStyleSheet
+from tornado.httpclient import HTTPRequest
 
 from app.overview import PAGE_SIZE
 from workbench.records.index import list_runs
@@ -178,7 +180,10 @@ def test_no_runs_says_what_to_do(serve: Callable[..., Any], visit: Any, tmp_path
     assert server.errors() == ""
 
 
-def style_sheets(url: str) -> set[str]:
+def style_sheets(url: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    origin = url.removesuffix("/app")  # Bokeh's client is no browser: it sends none, and is refused
+    request = functools.partial(HTTPRequest, headers={"Origin": origin})
+    monkeypatch.setattr("bokeh.client.connection.HTTPRequest", request)
     session = pull_session(url=url)
     try:
         return {sheet.url for sheet in session.document.select({"type": ImportedStyleSheet})}
@@ -186,10 +191,10 @@ def style_sheets(url: str) -> set[str]:
         session.close()
 
 
-def test_a_session_of_another_process_takes_its_style_sheets_from_here(app: Any) -> None:
+def test_a_session_of_another_process_takes_its_style_sheets_from_here(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --num-procs the websocket may reach a process that never rendered the page; here it is opened without any page."""
     with ThreadPoolExecutor(1) as thread:  # Playwright's own event loop runs in this one
-        sheets = thread.submit(style_sheets, app.url).result()
+        sheets = thread.submit(style_sheets, app.url, monkeypatch).result()
     assert len(sheets) > 3
     assert [url for url in sheets if "//" in url] == []
 
