@@ -243,9 +243,9 @@ class CasesPage(pn.viewable.Viewer):
             return self.store.cohort(self.state.run), self.store.cohort_problem(self.state.run)
         if not self.state.cohort:
             return None, ""
-        folder = (cohorts_folder() / self.state.cohort).resolve()
-        if not folder.is_relative_to(cohorts_folder()):
-            return None, f"'{self.state.cohort}' is not a cohort of {cohorts_folder()}"
+        if self.state.cohort not in list_cohorts():
+            return None, f"There is no cohort '{self.state.cohort}' in the folder of cohorts (any more)."
+        folder = cohorts_folder() / self.state.cohort
         try:
             return self.store.cached(("cohort", str(folder)), _stamps(folder), lambda: Cohort.open(folder)), ""
         except WorkbenchError as error:

@@ -9,6 +9,7 @@ from app import door
 from app.shell import Shell
 from app.state import AppState
 from app.store import shared_store
+from workbench.views.panes import TextPane
 
 WITHOUT_DOOR = (
     "Start the dashboard by its folder, `panel serve app`, or with `workbench app`: only then does it know who may see it."
@@ -20,6 +21,6 @@ if pn.state.curdoc is not None:
     pn.state.curdoc.template_variables["dist_url"] = get_dist_path()
 if pn.state.curdoc is not None and not door.installed():  # e.g. `panel serve app/main.py`, which knows no server_lifecycle.py
     logging.getLogger("app").error("nothing is shown: this server has no door. %s", WITHOUT_DOOR)
-    pn.pane.Str(WITHOUT_DOOR).servable(title="Brain MRI Workbench")
+    TextPane(WITHOUT_DOOR).servable(title="Brain MRI Workbench")
 else:
     Shell(AppState(), shared_store()).serve()

@@ -102,6 +102,40 @@ def test_the_tests_of_a_module_have_its_name() -> None:
     assert not missing
 
 
+SHOWS_HTML = {
+    "HTML", "Markdown", "Alert", "Str", "DataFrame", "JSON", "Tabulator", "MultiChoice", "CrossSelector", "StaticText", "TooltipIcon",
+    "HTMLBasePane", "Div", "PreText", "Paragraph", "DataTable", "ReactiveHTML", "Card", "Accordion",
+}  # fmt: skip
+"""What Panel and Bokeh have that can show text as HTML (with `pn.`, `pn.pane.`, `pn.widgets.` or imported from them)."""
+
+
+def test_only_the_panes_of_text_can_show_html() -> None:
+    """Foreign text is shown by `workbench.views.panes`, whose panes escape it; nothing else of the app can show HTML."""
+    found = []
+    for path in [*(ROOT / "app").glob("*.py"), *(ROOT / "workbench" / "views").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in SHOWS_HTML and ast.unparse(node).startswith(("pn.", "panel.")):
+                found.append((path.name, ast.unparse(node)))
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("panel", "bokeh"):
+                found += [(path.name, alias.name) for alias in node.names if alias.name in SHOWS_HTML]
+    assert {name for name, _ in found} == {"panes.py"}, [pair for pair in found if pair[0] != "panes.py"]
+
+
+def test_html_is_made_of_literals() -> None:
+    """`Html(...)` trusts its argument: it is a literal of the source, and text goes in by `format`, which escapes."""
+    wrong, made = [], 0
+    for path in (path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("workbench", "app")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("Html", "Markup"):
+                made += 1
+                argument = node.args[0] if len(node.args) == 1 else None
+                choices = [argument.body, argument.orelse] if isinstance(argument, ast.IfExp) else [argument]
+                if not all(isinstance(choice, ast.Constant) for choice in choices):
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert made > 40
+    assert not wrong
+
+
 def test_no_room_without_a_name() -> None:
     assert not [path for path in SOURCES if path.stem in {"utils", "util", "helpers", "helper", "common", "misc"}]
 

@@ -13,7 +13,8 @@ SHOWN = "&lt;img src=x onerror=alert(1)&gt;"
 @pytest.mark.parametrize(
     "made",
     [
-        Html("<b>{}</b>").format(TAG), Html("<b>{name}</b>").format(name=TAG), Html("<b>%s</b>") % TAG, Html("<b>") + TAG + Html("</b>"),
+        Html("<b>{}</b>").format(TAG), Html("<b>{name}</b>").format(name=TAG), Html("<b>%s</b>") % TAG,
+        Html("<b>") + TAG + Html("</b>"),
         Html("<b>{}</b>").format(Html("").join([TAG])), Html("<b>{0[0]}</b>").format([TAG]),
     ],
 )  # fmt: skip
