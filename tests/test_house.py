@@ -103,8 +103,8 @@ def test_the_tests_of_a_module_have_its_name() -> None:
 
 
 SHOWS_HTML = {
-    "HTML", "Markdown", "Alert", "Str", "DataFrame", "JSON", "Tabulator", "MultiChoice", "CrossSelector", "StaticText", "TooltipIcon",
-    "HTMLBasePane", "Div", "PreText", "Paragraph", "DataTable", "ReactiveHTML", "Card", "Accordion",
+    "HTML", "Markdown", "Alert", "Str", "DataFrame", "JSON", "Tabulator", "MultiChoice", "CrossSelector", "StaticText",
+    "TooltipIcon", "HTMLBasePane", "Div", "PreText", "Paragraph", "DataTable", "ReactiveHTML", "Card", "Accordion",
 }  # fmt: skip
 """What Panel and Bokeh have that can show text as HTML (with `pn.`, `pn.pane.`, `pn.widgets.` or imported from them)."""
 

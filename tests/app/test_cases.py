@@ -117,8 +117,9 @@ def test_a_cohort_without_a_run(runs, tiny_cohort, tmp_path, monkeypatch):
     assert len(page.table.value) == 12
     assert page.panel.view.case == "TINY-00000-000"
     assert list(page.panel.view.overlay_names().values()) == ["none", "truth"]
-    page.state.cohort = "../../etc"
-    assert "not a cohort of" in page.notice.object
+    for name in ("../../etc", "\0", "x" * 5000, "/etc"):
+        page.state.cohort = name
+        assert "There is no cohort" in page.notice.object
 
 
 def test_a_lost_cohort_leaves_the_table_and_says_so(tiny_cohort, runs, tmp_path):
