@@ -19,7 +19,8 @@ from workbench.cohort.table import CASES_FILE, INFO_FILE, Cohort
 from workbench.errors import RunError, WorkbenchError
 from workbench.evaluation.intervals import Interval
 from workbench.evaluation.summaries import headline
-from workbench.records.index import RunRow, list_runs
+from workbench.records.headline_file import HEADLINE_FILE, HeadlineNumber, read_headline
+from workbench.records.index import KnownRows, RunRow, list_runs
 from workbench.records.run_folder import (
     EVENTS_FILE,
     MARKERS_FILE,
@@ -28,7 +29,6 @@ from workbench.records.run_folder import (
     SUBSET_METRICS_FILE,
     RunFolder,
     read_events,
-    read_subset_table,
     read_table,
 )
 from workbench.records.spec import EXTERNAL
@@ -53,12 +53,14 @@ class Store:
         self._awaited: set[Any] = set()
         self._worker: threading.Thread | None = None
         self._rows: tuple[float, list[RunRow]] = (-1e9, [])
+        self._known: KnownRows = {}
+        self._headlines: dict[tuple[str, str], tuple[Any, dict[str, Interval]]] = {}
 
     def runs(self, max_age: float = 1.0) -> list[RunRow]:
         """All runs, newest first; read again when the last reading is older than `max_age` seconds."""
         with self._lock:
             if time.monotonic() - self._rows[0] > max_age:
-                self._rows = (time.monotonic(), list_runs(self.folder))
+                self._rows = (time.monotonic(), list_runs(self.folder, known=self._known))
             return self._rows[1]
 
     def row(self, run: str) -> RunRow | None:
@@ -72,8 +74,8 @@ class Store:
             RunError: there is none, it is damaged, or the path leaves the runs folder.
         """
         try:
-            folder = (self.folder / run).resolve()
-            if not run or not folder.is_relative_to(self.folder):
+            folder = Path(os.path.normpath(self.folder / run))  # not resolved: an experiment may lie on another disk, by a link
+            if not run or self.folder not in folder.parents:
                 raise RunError(f"'{run}' is not a run of {self.folder}")
             return RunFolder.open(folder)
         except (OSError, ValueError) as error:  # a name too long for the disk, a NUL in it
@@ -89,8 +91,8 @@ class Store:
 
     def subsets(self, run: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
         """Segmentation metrics and marker predictions under every subset of sequences; None where there are none."""
-        metrics = self._read(run, SUBSET_METRICS_FILE, read_subset_table)
-        return metrics, self._read(run, SUBSET_MARKERS_FILE, read_subset_table)
+        metrics = self._read(run, SUBSET_METRICS_FILE, read_table)
+        return metrics, self._read(run, SUBSET_MARKERS_FILE, read_table)
 
     def events(self, run: str) -> pd.DataFrame:
         """Training scalars of a run: name, step, value."""
@@ -152,17 +154,34 @@ class Store:
         Args:
             wait: False gives None at once where they have not been computed yet.
         """
-        key, stamp = ("headline", run, split), (self.stamp(run, METRICS_FILE), self.stamp(run, MARKERS_FILE))
-        if stamp == (None, None):
+        stamps = [self.stamp(run, name) for name in (METRICS_FILE, MARKERS_FILE, HEADLINE_FILE)]
+        if not any(stamps[:2]):
             return {}
-        if not wait and self._cache.get(key, (None, None))[0] != stamp:
+        known = self._headlines.get((run, split))
+        if known is not None and known[0] == stamps:
+            return known[1]
+        found = self._kept_headline(run, stamps) if split == "test" else None
+        if found is None and wait:
+            found = self._make_headline(run, split)
+        if found is not None:
+            self._headlines[run, split] = (stamps, found)  # not in the cache of tables: a few numbers of each run there is
+        return found
+
+    def _kept_headline(self, run: str, stamps: list[Any]) -> dict[str, Interval] | None:
+        """The numbers that the run wrote down; None where it has none, or the tables are newer."""
+        *tables, kept = stamps
+        if kept is None or any(table is not None and table[0] > kept[0] for table in tables):
             return None
-        return self.cached(key, stamp, lambda: self._make_headline(run, split))
+        try:
+            numbers = read_headline(self.folder / run)
+        except WorkbenchError:
+            return None
+        return {name: _interval(number) for name, number in numbers.items()} or None
 
     def _make_headline(self, run: str, split: str) -> dict[str, Interval]:
         try:
             return headline(self.metrics(run), self.markers(run), split)
-        except (WorkbenchError, OSError, KeyError):
+        except (WorkbenchError, OSError, KeyError, ValueError, TypeError):
             return {}  # the comparison below the list says what is wrong with the tables
 
     def compared(self, runs: list[str]) -> tuple[list[RunRow], bool]:
@@ -195,6 +214,11 @@ class Store:
         return self.cached(("cohort", str(folder)), stamp, lambda: _open_cohort(folder))
 
 
+def _interval(number: HeadlineNumber) -> Interval:
+    value, low, high = (float("nan") if number[key] is None else float(number[key] or 0) for key in ("value", "low", "high"))
+    return Interval(value, low, high, number["n"], estimable=number["value"] is not None)
+
+
 def _open_cohort(folder: Path) -> tuple[Cohort | None, str]:
     try:
         return Cohort.open(folder), ""
@@ -205,7 +229,7 @@ def _open_cohort(folder: Path) -> tuple[Cohort | None, str]:
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return state.st_mtime_ns, state.st_size
 

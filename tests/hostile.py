@@ -125,7 +125,7 @@ def _rewrite_run(folder: Path) -> None:
     spec["cohort"] |= {"name": EVERYTHING, "path": "../../../made/cohort"}
     (folder / "spec.json").write_text(json.dumps(spec))
     status = json.loads((folder / "status.json").read_text())
-    status |= dict.fromkeys(("error", "host", "device", "created", "started", "since"), EVERYTHING)
+    status |= dict.fromkeys(("error", "host", "device"), EVERYTHING)
     status |= {"notes": [EVERYTHING], "budget": {"steps": 10, EVERYTHING: EVERYTHING}}
     said = dict.fromkeys(("cell", "source", "heading"), EVERYTHING) | {"lines": [EVERYTHING], "log": [EVERYTHING]}
     (folder / "status.json").write_text(json.dumps(status | {"failure": said}))

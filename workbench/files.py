@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from workbench.errors import WorkbenchError
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+LARGEST_DOCUMENT = 64 * 2**20
+"""Bytes of the largest JSON document that is read."""
 _UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.tmp\.")
 """How the names begin that `atomic_path` writes under."""
 
@@ -63,16 +67,57 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON document.
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading, if it is one: reading a pipe would wait for ever, and a device might never end.
 
     Raises:
-        WorkbenchError: the file is missing, unreadable or not JSON; the message names it.
+        OSError: it is missing, unreadable, or no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_json(path: str | os.PathLike[str], most: int = LARGEST_DOCUMENT) -> Any:
+    """Read a JSON document that may come from anybody.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        WorkbenchError: the file is missing, unreadable, no regular file, too large, or not JSON in UTF-8 (neither NaN nor the
+            same key twice, no half of a surrogate pair, no number or nesting beyond what Python reads); the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        with open_regular(path) as handle:
+            content = handle.read(most + 1)
+        if len(content) > most:
+            raise ValueError(f"it is larger than {most:,} bytes")
+        text = content.decode("utf-8")
+        document = json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_key_once)
+        if "\\ud" in text.lower():  # may be one half of a pair
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        return document
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkbenchError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
+        raise ValueError(f"the key '{twice[0]}' stands there twice")
+    return found
 
 
 def write_parquet(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -16,10 +16,10 @@ from workbench.evaluation.decisions import calibration_table, decision_table
 from workbench.evaluation.thresholds import ALL_FOLDS, by_fold, validation_thresholds, youden_threshold
 from workbench.experiments.pooling import mean_markers, pool
 from workbench.files import write_json, write_parquet
+from workbench.records.headline_file import read_headline as headline
 from workbench.records.index import read_row
 from workbench.records.run_folder import RunFolder
 from workbench.reports.comparison import compare
-from workbench.steps.headline import headline
 
 
 @pytest.fixture(scope="module")

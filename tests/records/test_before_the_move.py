@@ -29,8 +29,10 @@ from workbench.execution.verification import IDENTICAL, NOT_COMPARABLE, verify
 from workbench.experiments.application import predict_cohort
 from workbench.experiments.reopening import reopen
 from workbench.files import read_json, write_json
+from workbench.records.artefacts_file import read_artefacts
+from workbench.records.headline_file import read_headline as headline
 from workbench.records.index import list_runs
-from workbench.records.provenance import check_files, read_artefacts
+from workbench.records.provenance import check_files
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE, read_spec
 from workbench.records.status import STATUS_FILE
@@ -39,7 +41,6 @@ from workbench.reports.comparison import compare
 from workbench.schedules.check import command_of, sweep_path
 from workbench.schedules.schedule import list_schedules, path_of, read_schedule
 from workbench.setup.opening import describe_run
-from workbench.steps.headline import headline
 from workbench.sweeps.sweep_file import plan_sweep
 from workbench.sweeps.worker import pending
 from workbench.training.checkpoints import load_checkpoint

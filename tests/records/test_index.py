@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from workbench import files
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 
@@ -67,14 +69,14 @@ def test_a_damaged_run_is_a_row_and_hides_nothing(runs: Path, damage, reason: st
 
 def test_no_permission_is_a_row(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunFolder.create(runs / "e", spec_of("secret"))
-    real = Path.read_text
+    real = files.open_regular
 
-    def refuse(self: Path, *args: object, **options: object) -> str:
-        if "secret" in str(self):
-            raise PermissionError(13, "Permission denied", str(self))
-        return real(self, *args, **options)  # type: ignore[arg-type]
+    def refuse(path: Path) -> BinaryIO:
+        if "secret" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(files, "open_regular", refuse)
     rows = by_name(runs)
     assert rows["good"].state == "completed"
     assert "Permission denied" in rows["secret"].reason

@@ -9,8 +9,9 @@ from recorded_run import make_recorded_run
 
 from workbench.errors import RunError
 from workbench.files import file_digest, read_json, write_json
+from workbench.records.artefacts_file import ARTEFACTS_FILE
 from workbench.records.lineage import lineage, lineage_lines
-from workbench.records.provenance import ARTEFACTS_FILE, write_artefacts
+from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import RunFolder
 
 

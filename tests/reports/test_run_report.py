@@ -13,7 +13,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from workbench.errors import ParameterError
-from workbench.records.provenance import read_artefacts, write_artefacts
+from workbench.records.artefacts_file import read_artefacts
+from workbench.records.provenance import write_artefacts
 from workbench.reports.run_report import best_curves, cohort_table, model_table, picture, remarks, result_table, show
 
 

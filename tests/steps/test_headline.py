@@ -9,9 +9,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from workbench.errors import RunError
 from workbench.files import write_parquet
+from workbench.records.headline_file import HEADLINE_FILE
+from workbench.records.headline_file import read_headline as headline
 from workbench.records.run_folder import RunFolder
-from workbench.steps.headline import HEADLINE_FILE, headline, write_headline
+from workbench.steps.headline import write_headline
+
+GRADES = ("auc grade 2", "auc grade 3", "auc grade 4")
 
 
 @pytest.fixture
@@ -43,6 +48,9 @@ def test_what_cannot_be_estimated_is_null(run: RunFolder) -> None:
 
 def test_a_run_without_tables_and_a_damaged_file_have_none(run: RunFolder) -> None:
     run.path("metrics.parquet").unlink()
+    assert list(write_headline(run, 100)) == list(headline(run.folder)) == ["auc idh", "auc codel", "auc tert", *GRADES]
+    run.path("markers.parquet").unlink()
     assert write_headline(run, 100) == headline(run.folder) == {}
     run.path(HEADLINE_FILE).write_text('{"dice WT": {"val')
-    assert headline(run.folder) == {}
+    with pytest.raises(RunError, match=HEADLINE_FILE):
+        headline(run.folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from workbench.commands.printing import PLAIN, Json, Runs, print_value, say, size_text
 from workbench.errors import RunError
+from workbench.records.headline_file import HeadlineNumber, read_headline
+from workbench.records.index import RunRow, list_runs
 
 listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
 
@@ -19,28 +21,34 @@ def list_all_runs(context: typer.Context, runs: Runs = Path("runs"), as_json: Js
     context.obj = (runs, as_json)
     if context.invoked_subcommand:
         return
-    from workbench.records.index import list_runs
-    from workbench.steps.headline import headline
 
     rows = list_runs(runs)
     if as_json:
         print_value([
             {"run": row.run, "experiment": row.experiment, "method": row.method, "cohort": row.cohort, "status": row.state,
              "reason": row.reason, "pretrained": row.pretrained.as_dict(),
-             "metrics": headline(runs / row.run) if row.readable else {}}
+             "metrics": _headline(runs, row)}
             for row in rows
         ])  # fmt: skip
         return
     if not rows:
         say(f"no runs under {runs} yet: start one with `workbench run unet -p size=demo`")
     for row in rows:
-        values = headline(runs / row.run) if row.readable else {}
+        values = _headline(runs, row)
         numbers = ", ".join(_number(name, value) for name, value in values.items())
         caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
         print_value(f"{row.run}  {row.name or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
 
 
-def _number(name: str, value: dict[str, Any]) -> str:
+def _headline(runs: Path, row: RunRow) -> dict[str, HeadlineNumber]:
+    """What there is of it: a damaged file takes no line of the list away, and the run's tables say what is wrong."""
+    try:
+        return read_headline(runs / row.run) if row.readable else {}
+    except RunError:
+        return {}
+
+
+def _number(name: str, value: HeadlineNumber) -> str:
     if value["value"] is None:
         return f"{name} not estimable (n {value['n']})"
     interval = "no interval" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"

@@ -92,9 +92,10 @@ def provenance(
     as_json: Json = False,
 ) -> None:
     """Where the files of a finished run come from: what made each, from what; of one FILE the chain back to the cohort."""
+    from workbench.records.artefacts_file import read_artefacts
     from workbench.records.environment import read_environments
     from workbench.records.lineage import lineage, lineage_lines
-    from workbench.records.provenance import read_artefacts, write_artefacts
+    from workbench.records.provenance import write_artefacts
     from workbench.records.run_folder import RunFolder
 
     run = RunFolder.open(folder)

@@ -9,8 +9,9 @@ from typing import Any
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError, WorkbenchError, listed
 from workbench.files import read_json
+from workbench.records.artefacts_file import read_artefacts
 from workbench.records.environment import code_version, differences, environment, read_environments
-from workbench.records.provenance import case_digests, read_artefacts, split_digest
+from workbench.records.provenance import case_digests, split_digest
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import EXTENDED, SPEC_FILE
 from workbench.setup.opening import describe_run, open_run, open_split

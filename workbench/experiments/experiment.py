@@ -19,6 +19,7 @@ from workbench.files import write_json, write_parquet
 from workbench.models.method import MethodModule
 from workbench.moved import moved_from
 from workbench.records.environment import note_environment
+from workbench.records.headline_file import HEADLINE_FILE
 from workbench.records.provenance import write_artefacts
 from workbench.records.run_folder import FEATURES_FILE, FITTED_FILE
 from workbench.reports import case_pictures, expert_tables, pretraining, run_report
@@ -28,7 +29,7 @@ from workbench.setup.parameters import ExperimentParameters
 from workbench.setup.run_setup import RunSetup
 from workbench.steps import explanation, long_tables, prediction, training_processes
 from workbench.steps.features import write_features
-from workbench.steps.headline import HEADLINE_FILE, write_headline
+from workbench.steps.headline import write_headline
 from workbench.steps.inheritance import take_up_parent
 from workbench.steps.pretraining import encoder_file, evaluate_pretraining
 from workbench.steps.results import results_of

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
+from workbench.records.contents import check_contents
+from workbench.records.pretrained import PRETRAINED_FILE, PretrainedRecord, read_pretrained_record
 from workbench.records.spec import SPEC_FILE, read_spec, run_name
-from workbench.records.status import STALE_AFTER, effective_state, read_status
+from workbench.records.status import STALE_AFTER, STATUS_FILE, effective_state, read_status
+from workbench.text import visible
 
 UNREADABLE = "unreadable"
+_LOOKED_AT = ("", SPEC_FILE, STATUS_FILE, PRETRAINED_FILE)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,9 @@ class RunRow:
         try:
             started = datetime.fromisoformat(self.started)
             ended = datetime.now(UTC) if self.state == "running" else datetime.fromisoformat(self.finished)
-        except ValueError:
+            return max(0.0, (ended - started).total_seconds())
+        except (ValueError, TypeError, OverflowError):  # none yet; or of a row that was not read from a status
             return None
-        return max(0.0, (ended - started).total_seconds())
 
     @property
     def title(self) -> str:
@@ -72,15 +75,29 @@ class RunRow:
         return f"{self.name or self.method or '?'} · {Path(self.run).name[:6]}"
 
 
-def list_runs(runs: str | Path, stale_after: float = STALE_AFTER) -> list[RunRow]:
+KnownRows = dict[str, tuple[Any, RunRow]]
+"""Run -> what its files looked like when they were read last, and the row."""
+
+
+def list_runs(runs: str | Path, stale_after: float = STALE_AFTER, known: KnownRows | None = None) -> list[RunRow]:
     """Every run folder under `runs`, newest first; unreadable ones last.
 
     Args:
         runs: folder of experiments, each holding run folders; it need not exist.
         stale_after: seconds of silence after which a running run counts as interrupted.
+        known: rows of an earlier list, brought up to date here: a run that has ended is read again only where its files changed.
     """
     root = Path(runs)
-    rows = [read_row(root, relative, stale_after) for relative in _run_folders(root)]
+    known = {} if known is None else known
+    before = dict(known)
+    known.clear()
+    rows = []
+    for relative in _run_folders(root):
+        stamp = tuple(_stamp(root / relative / name) for name in _LOOKED_AT)
+        row = before[relative][1] if before.get(relative, (None,))[0] == stamp else read_row(root, relative, stale_after)
+        rows.append(row)
+        if row.state not in ("running", "queued"):  # these change with the clock
+            known[relative] = (stamp, row)
     rows.sort(key=lambda row: row.run)
     rows.sort(key=lambda row: row.started or row.created, reverse=True)
     rows.sort(key=lambda row: not row.readable)
@@ -89,15 +106,19 @@ def list_runs(runs: str | Path, stale_after: float = STALE_AFTER) -> list[RunRow
 
 def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> RunRow:
     """The row of one run folder, whatever state the folder is in."""
-    experiment = relative.split("/")[0]
+    shown = visible(relative)
+    experiment = shown.split("/")[0]
+    if shown != relative or "\n" in relative or "\t" in relative:
+        return RunRow(shown, experiment, UNREADABLE, "the folder's name holds what cannot be seen or written: rename it")
     folder = root / relative
     try:
         spec = read_spec(folder)
         status = read_status(folder)
+        check_contents(folder)
         state = effective_state(folder, status, stale_after)
     except (RunError, OSError) as error:
-        return RunRow(relative, experiment, UNREADABLE, str(error))
-    reason = str(status.get("error", ""))
+        return RunRow(relative, experiment, UNREADABLE, visible(str(error)))
+    reason = visible(str(status.get("error") or ""))
     if state == "interrupted" and not reason:
         reason = "its process is gone or silent; run it again to resume"
     budget = status.get("budget")
@@ -109,17 +130,17 @@ def read_row(root: Path, relative: str, stale_after: float = STALE_AFTER) -> Run
         method=spec["method"],
         name=run_name(spec),
         derived=spec.get("derived") or {},
-        cohort=spec["cohort"]["name"],
+        cohort=visible(spec["cohort"]["name"]),
         phantom=spec["cohort"]["phantom"],
         fingerprint=spec["cohort"]["fingerprint"],
         parameters=spec["parameters"],
-        created=str(status.get("created", "")),
-        started=str(status.get("started", "")),
-        finished=str(status.get("finished", "")),
-        host=str(status.get("host", "")),
-        device=str(status.get("device", "")),
-        budget=budget if isinstance(budget, dict) else {},
-        notes=tuple(map(str, status.get("notes") or ())),
+        created=status.get("created", ""),
+        started=status.get("started", ""),
+        finished=status.get("finished", ""),
+        host=visible(status.get("host") or ""),
+        device=visible(status.get("device") or ""),
+        budget=budget or {},
+        notes=tuple(map(visible, status.get("notes") or ())),
         pretrained=read_pretrained_record(folder),
     )
 
@@ -136,6 +157,14 @@ def _run_folders(root: Path) -> Iterator[str]:
             continue
         for name in _folders(root / experiment):
             yield f"{experiment}/{name}"
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        state = path.lstat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _folders(folder: Path) -> list[str]:

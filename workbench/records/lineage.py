@@ -11,7 +11,7 @@ from typing import Any
 from workbench.errors import RunError, WorkbenchError
 from workbench.files import read_json, value_digest
 from workbench.records.artefact_kinds import Kind, kind_of
-from workbench.records.provenance import ARTEFACTS_FILE, read_artefacts
+from workbench.records.artefacts_file import ARTEFACTS_FILE, read_artefacts
 
 _ROOT_KINDS = {"split": ("cohort",), "prepared": ("cohort",)}
 """Root -> what it is made from in turn."""

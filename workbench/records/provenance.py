@@ -22,11 +22,11 @@ from workbench.cohort.table import Cohort
 from workbench.errors import RunError, WorkbenchError
 from workbench.files import file_digest, read_json, value_digest, write_json
 from workbench.records.artefact_kinds import kind_of
+from workbench.records.artefacts_file import ARTEFACTS_FILE, read_artefacts
 from workbench.records.environment import code_version, read_environments
 from workbench.records.run_folder import LOG_FILE, TRAINING_FILE, RunFolder
 from workbench.records.status import HEARTBEAT_FILE, STATUS_FILE, now
 
-ARTEFACTS_FILE = "artefacts.json"
 SCHEMA_VERSION = 1
 
 _VOLATILE = {ARTEFACTS_FILE, STATUS_FILE, HEARTBEAT_FILE, LOG_FILE, "progress.json", "cancel"}
@@ -210,27 +210,6 @@ def _code_versions(run: RunFolder) -> list[str]:
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-
-
-def read_artefacts(folder: str | Path) -> dict[str, Any]:
-    """The document `artefacts.json` of a run.
-
-    Raises:
-        RunError: there is none, or it is damaged.
-    """
-    path = Path(folder) / ARTEFACTS_FILE
-    if not path.is_file():
-        raise RunError(
-            f"run {folder} has no {ARTEFACTS_FILE}: it is not completed, or of before there was one; "
-            f"`workbench provenance {folder} --record` writes it now"
-        )
-    try:
-        document = read_json(path)
-    except WorkbenchError as error:
-        raise RunError(str(error)) from error
-    if not isinstance(document, dict) or not {"run", "inputs", "files"} <= set(document):
-        raise RunError(f"{path} is damaged: it does not say what the run's files are")
-    return document
 
 
 @dataclass(frozen=True)

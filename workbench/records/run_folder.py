@@ -26,6 +26,7 @@ import pandas as pd
 from workbench.cohort.table import Cohort
 from workbench.errors import RunError, RunHeldError, StopRequest, WorkbenchError
 from workbench.files import write_json
+from workbench.records.contents import check_contents
 from workbench.records.spec import SPEC_FILE, check_spec, read_spec, run_id
 from workbench.records.status import (
     HEARTBEAT_FILE,
@@ -42,23 +43,25 @@ from workbench.records.status import (
     read_status,
     slurm_job,
 )
+from workbench.records.tables import (
+    EVENTS_FILE,
+    MARKERS_FILE,
+    METRICS_FILE,
+    SUBSET_MARKERS_FILE,
+    SUBSET_METRICS_FILE,
+    read_events,
+    read_table,
+)
 
 __all__ = [
-    "EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "RunFolder", "read_events", "read_subset_table", "read_table",
-    "run_id",
+    "EVENTS_FILE", "LOG_FILE", "MARKERS_FILE", "METRICS_FILE", "SUBSET_MARKERS_FILE", "SUBSET_METRICS_FILE", "RunFolder",
+    "read_events", "read_table", "run_id",
 ]  # fmt: skip
 
-EVENTS_FILE, LOG_FILE = "events.jsonl", "run.log"
+LOG_FILE = "run.log"
 TRAINING_FILE, FITTED_FILE = "training.json", "fitted.json"
 ATTRIBUTION_FILE, WEIGHTS_FILE = "maps/attribution.csv", "maps/modality_weights.csv"
 FEATURES_FILE = "features.parquet"
-METRICS_FILE, MARKERS_FILE = "metrics.parquet", "markers.parquet"
-SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE = "subset_metrics.parquet", "subset_markers.parquet"
-"""The same columns, test cases under every subset of their sequences: a set of rows for each value of `present`."""
-_SUBSET_COLUMNS = {
-    SUBSET_METRICS_FILE: ("case", "subject", "split", "present", "region", "metric", "value"),
-    SUBSET_MARKERS_FILE: ("case", "subject", "split", "present", "marker", "class", "truth", "probability"),
-}
 CANCEL_FILE, _LOCK_FILE = "cancel", ".lock"
 RESERVE_FILE = ".reserve"
 _RESERVE_BYTES = 256 * 1024
@@ -130,10 +133,12 @@ class RunFolder:
         """Open a run folder.
 
         Raises:
-            RunError: it is missing, or its `spec.json` cannot be used; the message says why.
+            RunError: it is missing, its `spec.json` cannot be used, or it holds what no run does (`check_contents`).
         """
         folder = Path(folder)
-        return cls(folder, read_spec(folder))
+        spec = read_spec(folder)
+        check_contents(folder)
+        return cls(folder, spec)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.folder)!r}, {self.spec['method']})"
@@ -424,55 +429,8 @@ class RunFolder:
 
     def subset_metrics(self) -> pd.DataFrame | None:
         """The table `subset_metrics.parquet`, None where there is none yet."""
-        return read_subset_table(self.folder / SUBSET_METRICS_FILE)
+        return read_table(self.folder / SUBSET_METRICS_FILE)
 
     def subset_markers(self) -> pd.DataFrame | None:
         """The table `subset_markers.parquet`, None where there is none yet."""
-        return read_subset_table(self.folder / SUBSET_MARKERS_FILE)
-
-
-def read_events(path: Path) -> pd.DataFrame:
-    """The scalars of one `events.jsonl`; see `RunFolder.events`."""
-    last: dict[tuple[str, int], float] = {}
-    if path.exists():
-        with path.open(encoding="utf-8", errors="replace") as handle:
-            for line in handle:
-                try:
-                    event = json.loads(line)
-                    value = event["value"]
-                    last[str(event["name"]), int(event["step"])] = math.nan if value is None else float(value)
-                except (ValueError, KeyError, TypeError):
-                    continue
-    names, steps = zip(*last, strict=True) if last else ((), ())
-    frame = pd.DataFrame({"name": list(names), "step": list(steps), "value": list(last.values())})
-    return frame.astype({"name": "str", "step": "int64", "value": "float64"})
-
-
-def read_table(path: Path) -> pd.DataFrame | None:
-    """A parquet table, None where there is none.
-
-    Raises:
-        RunError: it cannot be read.
-    """
-    if not path.exists():
-        return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read as a table: {error}") from error
-
-
-def read_subset_table(path: Path) -> pd.DataFrame | None:
-    """`subset_metrics.parquet` or `subset_markers.parquet`, None where there is none.
-
-    Raises:
-        RunError: it cannot be read, or is another table.
-    """
-    table = read_table(path)
-    lacking = [] if table is None else [name for name in _SUBSET_COLUMNS[path.name] if name not in table]
-    if lacking:
-        raise RunError(
-            f"{path} is no table of an evaluation under subsets, it has no {', '.join(lacking)}: delete {SUBSET_METRICS_FILE} "
-            f"and {SUBSET_MARKERS_FILE}, and `workbench robustness {path.parent}` makes them anew"
-        )
-    return table
+        return read_table(self.folder / SUBSET_MARKERS_FILE)

@@ -39,7 +39,11 @@ _SPEC: dict[str, tuple[type, Any]] = {
     "environment": (dict, {}),
     "split": (str, ""),
     "threads": (int, 0),
+    "title": (str, ""),
+    "derived": (dict, {}),
 }
+_LEFT_OUT = ("title", "derived")
+"""Keys that only some runs have: they get no default."""
 _KINDS = {str: "text", bool: "true or false", list: "a list", int: "a whole number", dict: "an object"}
 
 
@@ -64,9 +68,20 @@ def check_spec(document: Any) -> dict[str, Any]:
         spec["cohort"] = _checked(spec["cohort"], _COHORT, "cohort.", problems)
     if isinstance(spec.get("run"), str) and not _RUN_NAME.fullmatch(spec["run"]):
         problems.append(f"run: '{spec['run']}' cannot be the name of a folder")
+    if isinstance(spec.get("cohort"), dict) and "\0" in str(spec["cohort"].get("path")):
+        problems.append("cohort.path: no path")
+    derived = spec.get("derived")
+    if isinstance(derived, dict):
+        parents = derived.get("parents", [])
+        if (
+            not isinstance(derived.get("kind", ""), str)
+            or not isinstance(parents, list)
+            or not all(isinstance(name, str) for name in parents)
+        ):
+            problems.append("derived: expected a kind as text, and parents as a list of texts")
     if problems:
         raise RunError("; ".join(problems))
-    return spec
+    return {name: value for name, value in spec.items() if name in document or name not in _LEFT_OUT}
 
 
 def _checked(document: dict[str, Any], fields: dict[str, tuple[type, Any]], prefix: str, problems: list[str]) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
         meant = f"; did you mean {listed}?" if not folder.exists() and (listed / SPEC_FILE).exists() else ""
         raise RunError(f"run folder {folder} {state}{meant}")
     try:
-        spec = check_spec(read_json(folder / SPEC_FILE))
+        spec = check_spec(read_json(folder / SPEC_FILE, most=4 * 2**20))
     except WorkbenchError as error:
         raise RunError(f"{folder / SPEC_FILE} does not describe a run: {error}") from error
     if spec["schema_version"] > SCHEMA_VERSION:

@@ -11,12 +11,18 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import (
+    Annotated,
+    Any,
+    Required,  # pydantic asks for these before Python 3.12
+)
 
 import psutil
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from workbench.errors import RunError, WorkbenchError
-from workbench.files import read_json
+from workbench.files import open_regular, read_json
 
 STATUS_FILE, HEARTBEAT_FILE = "status.json", "heartbeat"
 
@@ -34,6 +40,66 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 """State -> states that may follow it. A state may always be written again, to add information; a completed run is immutable."""
 
 
+_LARGEST = 4 * 2**20
+_Pid = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _moment(text: str) -> str:
+    """A time with its zone, or nothing: without one it could be read in two ways."""
+    if text and datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without a zone")
+    return text
+
+
+_Moment = Annotated[str, AfterValidator(_moment)]
+
+
+class _Worker(TypedDict, total=False):
+    """Who has queued a run and has it started."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    host: str
+    pid: _Pid | None
+    pid_created: float | None
+    pid_scope: str
+    heartbeat: str
+
+
+class _Status(TypedDict, total=False):
+    """What is known of `status.json`; anything else stays as it is, so that older code reads newer runs."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    state: Required[str]
+    since: _Moment
+    created: _Moment
+    started: _Moment
+    finished: _Moment
+    host: str | None
+    device: str | None
+    error: str | None
+    attempts: Annotated[int, Field(ge=0, lt=2**31)]
+    pid: _Pid | None
+    pid_created: float | None
+    pid_scope: str
+    pgid: _Pid | None
+    kernel_pid: _Pid | None
+    kernel_pid_created: float | None
+    notes: list[str] | None
+    budget: dict[str, Any] | None
+    failure: dict[str, Any] | None
+    worker: _Worker | None
+    slurm: dict[str, Any] | None
+
+
+def _known_state(status: _Status) -> _Status:
+    if status["state"] not in TRANSITIONS:
+        raise ValueError(f"'{status['state'][:40]}' is no state of a run")
+    return status
+
+
+_SCHEMA: TypeAdapter[_Status] = TypeAdapter(Annotated[_Status, AfterValidator(_known_state)])
+
+
 def now() -> str:
     """The time, UTC, ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -46,12 +112,14 @@ def read_status(folder: Path) -> dict[str, Any]:
         RunError: it is missing or damaged.
     """
     try:
-        status = read_json(folder / STATUS_FILE)
+        status = read_json(folder / STATUS_FILE, most=_LARGEST)
     except WorkbenchError as error:
         raise RunError(str(error)) from error
-    if not isinstance(status, dict) or status.get("state") not in TRANSITIONS:
-        raise RunError(f"{folder / STATUS_FILE} does not hold a run's status")
-    return status
+    try:
+        return dict(_SCHEMA.validate_python(status))
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the document'}: {e['msg'].lower()}" for e in error.errors()[:5])
+        raise RunError(f"{folder / STATUS_FILE} does not hold a run's status: {found}") from error
 
 
 @functools.cache
@@ -160,7 +228,10 @@ def _is_earlier_start(status: dict[str, Any]) -> bool:
 def _beats(*files: Path, since: float) -> bool:
     """Whether one of some files was written since then, in seconds since the epoch."""
     for path in files:
-        with contextlib.suppress(OSError), path.open("rb") as handle:  # opened: a network file system may remember an old time
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open_regular(path) as handle,
+        ):  # opened: a network file system may remember an old time
             if os.fstat(handle.fileno()).st_mtime >= since:
                 return True
     return False

@@ -65,7 +65,7 @@ def time_text(moment: str) -> str:
     """'21 Nov 2026, 02:11' in local time from ISO 8601; the text itself where it is no time."""
     try:
         return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # at the edges of the calendar there is no local time
         return moment
 
 
