@@ -14,6 +14,7 @@ from app.inspection import RunPanel
 from app.state import AppState
 from app.store import Store
 from workbench.evaluation.intervals import Interval
+from workbench.records.index import RunRow
 from workbench.views.markup import Html
 from workbench.views.panes import TextPane, TextTable
 from workbench.views.tables import runs_table
@@ -77,6 +78,7 @@ class OverviewPage(pn.viewable.Viewer):
     def __init__(self, state: AppState, store: Store) -> None:
         super().__init__()
         self.state, self.store = state, store
+        self._told: tuple[list[RunRow], dict[str, dict[str, Interval] | None], str] | None = None
         self.tick = pn.widgets.Button(label="Tick all shown", margin=(0, 8, 0, 0), height=30)
         self.untick = pn.widgets.Button(label="Untick all", margin=0, height=30)
         self.count = TextPane("", margin=(0, 16, 0, 0), styles={"color": "var(--wb-muted)", "font-size": "14px"})
@@ -138,7 +140,12 @@ class OverviewPage(pn.viewable.Viewer):
     def refresh_table(self) -> None:
         """Bring the list of runs up to date."""
         rows = self.store.runs()
-        frame = runs_table(rows, self._headlines([row.run for row in rows if row.readable]), name=self.state.theme)
+        headlines = self._headlines([row.run for row in rows if row.readable])
+        told = (rows, headlines, self.state.theme)
+        if self._told is not None and told[2] == self._told[2] and _same(told[0], self._told[0]) and told[1] == self._told[1]:
+            return  # the store gives the same rows for as long as their files stay: nothing to draw
+        self._told = told
+        frame = runs_table(rows, headlines, name=self.state.theme)
         broken = sum(not row.readable for row in rows)
         note = f", {broken} of them unreadable" if broken else ""
         self.count.object = f"{len(rows)} run{'s' * (len(rows) != 1)}{note}" if rows else ""
@@ -184,3 +191,7 @@ class OverviewPage(pn.viewable.Viewer):
             self.state.runs = kept if run in self.state.runs else [*kept, run]
         elif event.column in self.table.value.columns:
             self.state.run = run
+
+
+def _same(rows: list[RunRow], before: list[RunRow]) -> bool:
+    return len(rows) == len(before) and all(row is other for row, other in zip(rows, before, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_run_with_another_table_is_named_and_the_others_are_drawn(
     table = pd.read_parquet(broken / name)
     table.drop(columns="present").to_parquet(broken / name, index=False)
     page = RobustnessPage(AppState(page="robustness", runs=[done[1], done[2]]), store)
-    assert "it has no present" in page.notes.object
+    assert "'present' is missing" in html.unescape(page.notes.object)
     assert "workbench robustness" in page.notes.object
     assert page.heatmap.object is not None
 

@@ -132,6 +132,7 @@ def test_bids_labels_tell_subjects_and_sessions_apart() -> None:
 def test_a_run_without_predictions_is_not_exported_as_masks(imported: RunFolder, tmp_path: Path) -> None:
     copy = RunFolder.open(shutil.copytree(imported.folder, imported.folder.parents[1] / "other" / imported.folder.name))
     shutil.rmtree(copy.path("predictions"))
+    copy.path("artefacts.json").unlink()  # with its record the other table would be refused
     write_parquet(copy.path("markers.parquet"), copy.markers().head(0))
     with pytest.raises(RunError, match="neither predicted masks nor marker"):
         export_bids([copy.folder], tmp_path / "bids")

@@ -111,7 +111,8 @@ def test_no_events_and_no_tables(run: RunFolder) -> None:
 
 
 def test_tables(run: RunFolder) -> None:
-    pd.DataFrame({"case": ["a"], "value": [0.5]}).to_parquet(run.path("metrics.parquet"))
+    words = {key: ["a"] for key in ("case", "subject", "split", "region", "metric")}
+    pd.DataFrame({**words, "value": [0.5]}).to_parquet(run.path("metrics.parquet"))
     table = run.metrics()
     assert table is not None
     assert table["value"].tolist() == [0.5]

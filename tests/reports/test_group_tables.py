@@ -49,6 +49,7 @@ def test_groups_of_a_run_and_a_sentence_where_there_is_one(tiny_cohort: Cohort, 
     assert shown["n"] == len(dice)
     assert {"dataset", "lesion"} <= set(told.run.markers().columns)
 
+    told.run.path("artefacts.json").unlink()  # with its record another table would be refused
     write_parquet(told.run.path("metrics.parquet"), metrics.assign(lesion=None))
     sentence = told.result_table("groups")
     assert isinstance(sentence, Markdown)
