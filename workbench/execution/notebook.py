@@ -20,6 +20,7 @@ import papermill
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.execution.failure import failure_of
 from workbench.execution.kernel import Kernel
+from workbench.execution.portable_notebook import write_portable
 from workbench.execution.readiness import check_ready, check_writable
 from workbench.files import remove_unfinished
 from workbench.jobs.processes import QUEUED_VARIABLE, kill_processes
@@ -150,9 +151,12 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
             state, sentence, details = "cancelled", "cancelled on request: run the same command again to resume", None
         elif kernel.timed_out:
             sentence, details = f"stopped after the time limit of {timeout:g} minutes", {**details, "exception": "Timeout"}
-    with suppress(OSError):
-        if partial.exists():
-            partial.replace(run.path("notebook.ipynb"))
+    if partial.exists():
+        try:
+            write_portable(partial, run, vars(parameters), kernel.sockets)
+        except (OSError, ValueError):  # a full disk has no room for it, and a notebook that was cut off is kept as it is
+            with suppress(OSError):
+                partial.replace(run.path("notebook.ipynb"))
     try:
         run.set_status(state, error=sentence, failure=details)
     except OSError as full:  # not even the reserve was enough: the run counts as interrupted, since its process is gone
