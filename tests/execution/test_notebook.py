@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 
 from workbench.cohort.table import Cohort
 from workbench.errors import RunError
@@ -73,6 +75,27 @@ def test_once_and_no_more(run: RunFolder, starts: list[Any]) -> None:
     with pytest.raises(RunFailedError, match="before the first cell"):
         execute(run)
     assert (run.state, len(starts)) == ("failed", 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd path"), KeyError("python3"), zmq.ZMQError(36), RunError("set TMPDIR")])
+@pytest.mark.parametrize("place", ["make_socket_folder", "papermill"])
+def test_whatever_goes_wrong_while_a_kernel_starts_is_a_failed_run_with_its_reason(
+    tiny_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    if place == "papermill":
+        monkeypatch.setattr(notebook.papermill, "execute_notebook", fails)
+    else:
+        monkeypatch.setattr(f"workbench.execution.kernel.{place}", fails)
+    monkeypatch.setattr(notebook, "check_ready", lambda *_: None)
+    with pytest.raises(RunError, match=re.escape(str(error))):
+        notebook.run_notebook("unet", {**SMALL, "cohort": str(tiny_cohort.folder), "runs": str(tmp_path)}, progress=False)
+    [folder] = (tmp_path / "default").glob("*/spec.json")
+    run = RunFolder.open(folder.parent)
+    assert run.state == "failed"
+    assert str(error) in run.status["error"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Kernel died"), OSError(28, "No space left on device")])

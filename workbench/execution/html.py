@@ -14,6 +14,17 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from workbench.files import write_text
 from workbench.records.run_folder import RunFolder
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; form-action 'none'; base-uri 'none'"
+"""What a browser may do for a report: draw what is in it. No script runs, nothing is fetched, whatever an output holds."""
+
+TEMPLATE = f"""{{%- extends 'index.html.j2' -%}}
+{{%- block html_head_js -%}}<meta http-equiv="Content-Security-Policy" content="{POLICY}" />{{%- endblock -%}}
+{{%- block jupyter_widgets -%}}{{%- endblock -%}}
+{{%- block html_head_js_mathjax -%}}{{%- endblock -%}}
+{{%- block html_head_js_mermaidjs -%}}{{%- endblock -%}}
+"""
+"""nbconvert's page without its scripts: those name hosts that would serve them, and none is needed."""
+
 
 class MathMLRenderer(IPythonRenderer):
     """Markdown with its equations as MathML, which browsers draw by themselves: MathJax would have to be fetched."""
@@ -37,8 +48,8 @@ class ReportExporter(HTMLExporter):
     """nbconvert's HTML without code cells, scripts of other hosts and MathJax."""
 
     def __init__(self, **options: Any) -> None:
-        offline = dict.fromkeys(("require_js_url", "mathjax_url", "jquery_url", "mermaid_js_url"), "")
-        super().__init__(exclude_input=True, **offline, **options)
+        super().__init__(exclude_input=True, **options)
+        self.raw_template = TEMPLATE
 
     @jinja2.pass_context
     def markdown2html(self, context: jinja2.runtime.Context, source: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from jupyter_client import AsyncKernelManager
 
+from workbench.errors import RunError
+from workbench.execution.socket_folder import is_short, make_socket_folder
 from workbench.jobs.processes import RUN_VARIABLE, kill_processes
 from workbench.records.run_folder import LOG_FILE, PAUSE_GRACE, RunFolder
 from workbench.records.status import now
@@ -42,9 +44,12 @@ class Kernel:
         self.timed_out = False
         self.cell: tuple[int, int, str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        # Sockets live in a short private folder: TCP ports race when many kernels start, and ipc paths are limited to ~100 bytes
-        self.sockets = tempfile.mkdtemp(prefix="wb-")
         self.log = (run.folder / LOG_FILE).open("a", encoding="utf-8", errors="replace")
+        try:
+            self.sockets = make_socket_folder()  # TCP ports race when many kernels start
+        except RunError:
+            self.log.close()
+            raise
         self._finished = threading.Event()
 
     @property
@@ -97,6 +102,8 @@ class Kernel:
             "JUPYTER_RUNTIME_DIR": f"{self.sockets}/runtime",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
+        if not is_short(tempfile.gettempdir()):  # data workers make sockets below it
+            ours["TMPDIR"] = str(self.sockets)
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.execution.failure import failure_of
 from workbench.execution.kernel import Kernel
+from workbench.execution.portable_notebook import write_portable
 from workbench.execution.readiness import check_ready, check_writable
 from workbench.files import remove_unfinished
 from workbench.jobs.processes import QUEUED_VARIABLE, kill_processes
@@ -101,16 +100,22 @@ def run_notebook(
     check_writable(run)
     run.claim(as_queued=bool(os.environ.get(QUEUED_VARIABLE)))  # one writer: raises where another process executes this run
     kill_processes(run, driver=False)  # a kernel whose driver was killed would go on writing beside the one that resumes
-    with run.locked():  # nobody writes a status meanwhile
-        remove_unfinished(run.folder)
     try:
+        with run.locked():  # nobody writes a status meanwhile
+            remove_unfinished(run.folder)
         check_ready(parameters, cohort, run)
-    except RunError as error:
-        run.set_status("failed", error=str(error))
+        # the kernel may be silent for longer than another host would wait before it took the run over
+        with follow(run, progress=progress), run.beating():
+            _execute(path, run, parameters, timeout)
+    except RunFailedError:  # its status says so already
         raise
-    # the kernel may be silent for longer than another host would wait before it took the run over
-    with follow(run, progress=progress), run.beating():
-        _execute(path, run, parameters, timeout)
+    except Exception as error:  # whatever it was: without a status the run would count as interrupted, and do so again for ever
+        sentence = str(error) if isinstance(error, WorkbenchError) else f"before the first cell: {type(error).__name__}: {error}"
+        with suppress(OSError):
+            run.set_status("failed", error=sentence)
+        if isinstance(error, WorkbenchError):
+            raise
+        raise RunError(f"run {run.folder}: {sentence}") from error
     if report:
         from workbench.execution.html import write_report
 
@@ -146,13 +151,18 @@ def _execute(path: Path, run: RunFolder, parameters: ExperimentParameters, timeo
             state, sentence, details = "cancelled", "cancelled on request: run the same command again to resume", None
         elif kernel.timed_out:
             sentence, details = f"stopped after the time limit of {timeout:g} minutes", {**details, "exception": "Timeout"}
-    with suppress(OSError):
-        if partial.exists():
-            partial.replace(run.path("notebook.ipynb"))
+    if partial.exists():
+        try:
+            write_portable(partial, run, vars(parameters), kernel.sockets)
+        except (OSError, ValueError):  # a full disk has no room for it, and a notebook that was cut off is kept as it is
+            with suppress(OSError):
+                partial.replace(run.path("notebook.ipynb"))
     try:
         run.set_status(state, error=sentence, failure=details)
     except OSError as full:  # not even the reserve was enough: the run counts as interrupted, since its process is gone
-        raise RunError(f"run {run.folder} ended ({sentence or state}), but that cannot be written: {full}") from error
+        raise RunFailedError(
+            f"run {run.folder} ended ({sentence or state}), but that cannot be written: {full}", details
+        ) from error
     if state != "completed":
         raise RunFailedError(f"run {run.folder}: {sentence}", details) from error
 
@@ -179,7 +189,7 @@ def _run_cells(path: Path, partial: Path, parameters: ExperimentParameters, kern
                 stderr_file=kernel.log,
             )
         kernel.say("all cells done")
-    except (PapermillExecutionError, DeadKernelError, KeyboardInterrupt, OSError, RuntimeError, TimeoutError) as error:
+    except (Exception, KeyboardInterrupt) as error:  # any: an error of zmq or jupyter_client while a kernel starts is no OSError
         kernel.say(f"ended early: {type(error).__name__}")
         return error
     finally:
