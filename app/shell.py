@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
+from bokeh.events import ConnectionLost
+from bokeh.models import CustomJS
 
 from app.headers import PLACE_OF_NONCE
 from app.state import PAGES, AppState
@@ -30,6 +32,21 @@ const url = new URL(window.location.href);
 if (target === "dark") { url.searchParams.set("theme", "dark"); } else { url.searchParams.delete("theme"); }
 window.location.href = url.href;
 """
+_COME_BACK = """
+const note = document.getElementById("wb-lost");
+if (!note.hidden) { return; }
+note.hidden = false;
+const look = async () => {
+  try {
+    const answer = await fetch(window.location.href, {method: "HEAD", cache: "no-store"});
+    if (answer.status < 500) { window.location.reload(); return; }
+  } catch (error) { /* the server is still away */ }
+  setTimeout(look, 2000);
+};
+setTimeout(look, 1000);
+"""
+"""Opens the address again, which holds the whole view, as soon as the server answers. Not Bokeh's own reconnection: it wants the
+old session, which a server that was started again does not have, and which ends soon after its websocket."""
 
 
 class Shell(pn.viewable.Viewer):
@@ -93,3 +110,5 @@ class Shell(pn.viewable.Viewer):
         template.add_variable("nonce", PLACE_OF_NONCE)
         template.add_variable("title", "Brain MRI Workbench")
         template.servable(title="Brain MRI Workbench")
+        if pn.state.curdoc is not None:
+            pn.state.curdoc.js_on_event(ConnectionLost, CustomJS(code=_COME_BACK))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,14 @@ class Server:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """Function that serves the app: `serve(runs, *options, **environment) -> Server`. All servers end with the session."""
+    """Function that serves the app: `serve(runs, *options, port=0, **environment) -> Server`. All end with the session."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(runs: Path, *options: str, **environment: str) -> Server:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def start(runs: Path, *options: str, port: int = 0, **environment: str) -> Server:
+        if not port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
         log = tmp_path_factory.mktemp("serve") / "log"
         command = [sys.executable, "-m", "panel", "serve", "app", "--address", "127.0.0.1", "--port", str(port), *options]
         command += ["--allow-websocket-origin", f"127.0.0.1:{port}"]
@@ -85,7 +87,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
     yield start
     for process in started:
-        os.killpg(process.pid, signal.SIGKILL)  # the workers of --num-procs outlive their parent otherwise
+        with suppress(ProcessLookupError):  # a test has ended it
+            os.killpg(process.pid, signal.SIGKILL)  # the workers of --num-procs outlive their parent otherwise
         process.wait()
 
 
