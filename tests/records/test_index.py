@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from workbench import files
-from workbench.records.index import RunRow, list_runs
+from workbench.records.index import KnownRows, RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 
 
@@ -80,6 +82,30 @@ def test_no_permission_is_a_row(runs: Path, monkeypatch: pytest.MonkeyPatch) -> 
     rows = by_name(runs)
     assert rows["good"].state == "completed"
     assert "Permission denied" in rows["secret"].reason
+
+
+def test_rows_that_are_known_follow_their_files(runs: Path) -> None:
+    known: KnownRows = {}
+    assert [row.state for row in list_runs(runs, known=known)] == ["completed"]
+    (first,) = list_runs(runs, known=known)
+    assert list_runs(runs, known=known)[0] is first, "nothing changed"
+    silent = RunFolder.create(runs / "e", spec_of("silent"))
+    silent.claim()
+    silent.set_status("running", host="elsewhere", pid=None)
+    silent.heartbeat()
+    for name in ("heartbeat", "status.json"):
+        os.utime(silent.folder / name, (1, 1))
+    assert {row.state for row in list_runs(runs, known=known)} == {"completed", "interrupted"}
+    os.utime(silent.folder / "heartbeat")
+    assert {row.state for row in list_runs(runs, known=known)} == {"completed", "running"}, "its heart beats again"
+    (silent.folder / "maps").mkdir()
+    (silent.folder / "maps" / "x").symlink_to("/etc")
+    assert {row.state for row in list_runs(runs, known=known)} == {"completed", "unreadable"}
+    (silent.folder / "maps" / "x").unlink()
+    assert {row.state for row in list_runs(runs, known=known)} == {"completed", "running"}
+    shutil.rmtree(silent.folder)
+    assert list_runs(runs, known=known) == [first]
+    assert len(known) == 1
 
 
 def test_a_link_to_nowhere_is_a_row(runs: Path) -> None:

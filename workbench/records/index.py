@@ -16,11 +16,11 @@ from workbench.errors import RunError
 from workbench.records.contents import check_contents
 from workbench.records.pretrained import PRETRAINED_FILE, PretrainedRecord, read_pretrained_record
 from workbench.records.spec import SPEC_FILE, read_spec, run_name
-from workbench.records.status import STALE_AFTER, STATUS_FILE, effective_state, read_status
+from workbench.records.status import HEARTBEAT_FILE, STALE_AFTER, STATUS_FILE, effective_state, read_status
 from workbench.text import visible
 
 UNREADABLE = "unreadable"
-_LOOKED_AT = ("", SPEC_FILE, STATUS_FILE, PRETRAINED_FILE)
+_LOOKED_AT = ("", SPEC_FILE, STATUS_FILE, PRETRAINED_FILE, HEARTBEAT_FILE)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def list_runs(runs: str | Path, stale_after: float = STALE_AFTER, known: KnownRo
         stamp = tuple(_stamp(root / relative / name) for name in _LOOKED_AT)
         row = before[relative][1] if before.get(relative, (None,))[0] == stamp else read_row(root, relative, stale_after)
         rows.append(row)
-        if row.state not in ("running", "queued"):  # these change with the clock
+        if row.state not in ("running", "queued", UNREADABLE):  # the clock changes these; what makes one unreadable may lie deep
             known[relative] = (stamp, row)
     rows.sort(key=lambda row: row.run)
     rows.sort(key=lambda row: row.started or row.created, reverse=True)
@@ -164,7 +164,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
         state = path.lstat()
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
 
 
 def _folders(folder: Path) -> list[str]:
