@@ -55,7 +55,8 @@ class Page(HTMLParser):
 def page_of(*outputs: dict[str, str]) -> str:
     made = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
     cells = [nbformat.v4.new_markdown_cell("# Title, $x^2$"), nbformat.v4.new_code_cell("x", outputs=made)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {}, "title": "</title><script>run()</script>"})
+    widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": widgets, "title": "</title><script>run()</script>"})
     return ReportExporter().from_notebook_node(notebook)[0]
 
 

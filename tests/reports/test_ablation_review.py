@@ -11,6 +11,7 @@ from workbench.cli import app
 from workbench.errors import ParameterError, RunError
 from workbench.files import write_json
 from workbench.records.sweep_plan import plan_path, read_plan
+from workbench.reports import ablation_review
 from workbench.reports.ablation_review import AblationReview, Gallery
 
 
@@ -92,3 +93,8 @@ def test_a_sweep_of_which_nothing_is_finished(nothing_yet: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout == ""
     assert "no finished pair of runs" in done.stderr
+
+
+def test_names_in_the_overview_are_text() -> None:
+    drawn = ablation_review._bold("**<img src=x onerror=run()>** of <script>")
+    assert drawn == "<b>&lt;img src=x onerror=run()&gt;</b> of &lt;script&gt;"

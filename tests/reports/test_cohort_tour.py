@@ -63,3 +63,14 @@ def test_the_first_cases_are_shown_as_pictures(tour: Exploration, shown: list[An
     tour.pictures(2)
     assert opened == ["TINY-00000-000", "TINY-00001-000"]
     assert shown == [("picture",)] * 2
+
+
+def test_a_cohort_named_like_a_tag_is_shown_by_its_name(tiny_cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(module, "display", lambda *what: shown.extend(what))
+    tour = Exploration.__new__(Exploration)
+    tour.cohort, tour.title = tiny_cohort, "<img src=x onerror=run()>"
+    tour.tables()
+    headings = [str(one.data) for one in shown if hasattr(one, "data")]
+    assert headings
+    assert all("&lt;img" in heading and "<img" not in heading for heading in headings)

@@ -22,6 +22,7 @@ TEMPLATE = f"""{{%- extends 'index.html.j2' -%}}
 {{%- block jupyter_widgets -%}}{{%- endblock -%}}
 {{%- block html_head_js_mathjax -%}}{{%- endblock -%}}
 {{%- block html_head_js_mermaidjs -%}}{{%- endblock -%}}
+{{%- block footer -%}}</html>{{%- endblock -%}}
 """
 """nbconvert's page without its scripts: those name hosts that would serve them, and none is needed."""
 

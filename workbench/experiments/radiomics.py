@@ -33,6 +33,7 @@ from workbench.records.pretrained import PretrainedRecord, read_pretrained_recor
 from workbench.records.provenance import register
 from workbench.records.run_folder import TRAINING_FILE, read_table
 from workbench.reports.run_report import picture
+from workbench.reports.sentences import sentences
 from workbench.setup.setup_notes import case_notes, marker_notes
 from workbench.setup.starting_weights import seen_by
 from workbench.steps import long_tables
@@ -242,7 +243,7 @@ class RadiomicsExperiment(Experiment):
         """AUC of the chosen classifier and of age alone on the same cases, with their paired difference (DeLong)."""
         ours, age = self.run.markers(), read_table(self.run.path(AGE_ONLY_FILE))
         if ours is None or age is None or ours.empty or age.empty:
-            return Markdown("*No age is known in this cohort: there is no age-only baseline.*")
+            return sentences("*No age is known in this cohort: there is no age-only baseline.*")
         n = self.parameters.resamples
         paired = compare_markers(ours, age, split=split, resamples=n)
         rows = []
@@ -296,7 +297,7 @@ class RadiomicsExperiment(Experiment):
     def result_table(self, kind: str) -> Any:
         """As `Experiment.result_table`; of sensitivity a sentence, since the disturbances are those of a network's input."""
         if kind == "sensitivity":
-            return Markdown("*Misregistration and a wrong tumour gate are tried on networks: there is no table of sensitivity.*")
+            return sentences("*Misregistration and a wrong tumour gate are tried on networks: there is no table of sensitivity.*")
         return super().result_table(kind)
 
     def show(self, name: str) -> Any:
@@ -309,7 +310,7 @@ class RadiomicsExperiment(Experiment):
         )
         figure = importance_figure(self.importances(), title=title)
         if figure is None:
-            return Markdown("*The validation cases show one class only: importance cannot be measured.*")
+            return sentences("*The validation cases show one class only: importance cannot be measured.*")
         return picture(self.run, name, figure)
 
     def remarks(self) -> Markdown:
@@ -322,4 +323,4 @@ class RadiomicsExperiment(Experiment):
         ]
         if self.cohort.info.phantom:
             lines.append("Phantom results: synthetic images, never clinical evidence.")
-        return Markdown("\n".join(f"- {line}" for line in lines))
+        return sentences("\n".join(f"- {line}" for line in lines))

@@ -19,6 +19,7 @@ from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
 from workbench.records.sweep_cells import comparable, counts, sweep_cells
 from workbench.records.sweep_plan import list_plans, read_plan
+from workbench.reports.sentences import sentences
 from workbench.reports.stills import still
 from workbench.views.ablation_tables import (
     cell_matrix,
@@ -30,6 +31,8 @@ from workbench.views.ablation_tables import (
 )
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
+from workbench.views.markup import Html
+from workbench.views.markup import lines as markup_lines
 
 
 class AblationReview:
@@ -76,12 +79,13 @@ class AblationReview:
             cell_matrix([cell for cell in self.cells if cell.block == block], block=block, name="light")
             for block in self._blocks()
         ]
-        text = "".join(f"<p>{_html(line)}</p>" for line in lines)
-        return HTML(f'<div style="background:white;padding:6px;color:black">{text}{"".join(matrices)}</div>')
+        text = markup_lines((_bold(line) for line in lines), Html("<p>{}</p>"))
+        page = Html('<div style="background:white;padding:6px;color:black">{}{}</div>')
+        return HTML(page.format(text, Html("").join(matrices)))
 
     def notes(self, metric: str = "dice") -> Any:
         """What must be known to read the deltas, and what was refused."""
-        return Markdown("\n".join(f"- {note}" for note in delta_notes(self.deltas, metric)))
+        return sentences("\n".join(f"- {note}" for note in delta_notes(self.deltas, metric)))
 
     def table(self, metric: str = "dice") -> Any:
         """Deltas of a metric: a row per switch, a column per region or marker."""
@@ -124,8 +128,10 @@ class AblationReview:
     def _nothing(self, what: str) -> Markdown:
         there = ", ".join(outcome_options(self.deltas, self.outcomes).values())
         if not there:
-            return Markdown(f"*Nothing can be compared yet: {completeness(self.cells)}. `workbench sweep FILE` goes on with it.*")
-        return Markdown(f"*No finished pair of runs was judged by {what} on the {self.deltas.split} split; there is {there}.*")
+            return sentences(
+                f"*Nothing can be compared yet: {completeness(self.cells)}. `workbench sweep FILE` goes on with it.*"
+            )
+        return sentences(f"*No finished pair of runs was judged by {what} on the {self.deltas.split} split; there is {there}.*")
 
 
 class Gallery:
@@ -146,12 +152,9 @@ def unbroken(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(lambda text: text.replace(" ", "\u00a0").replace(",\u00a0", ", ") if isinstance(text, str) else text)
 
 
-def _html(line: str) -> str:
+def _bold(line: str) -> Html:
     """Text with **bold** as HTML."""
-    from html import escape
-
-    parts = escape(line).split("**")
-    return "".join(f"<b>{part}</b>" if index % 2 else part for index, part in enumerate(parts))
+    return Html("").join(Html("<b>{}</b>").format(part) if index % 2 else part for index, part in enumerate(line.split("**")))
 
 
 def parse_outcomes(text: str) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from workbench.records.run_folder import ATTRIBUTION_FILE
 from workbench.reports.run_report import picture
+from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.explanation import explained_cases
 from workbench.views.cases.map_stills import map_figure
@@ -26,7 +27,7 @@ def case_pictures(setup: RunSetup, *, worst: int, best: int, split: str) -> None
     metrics = setup.run.metrics()
     ranks = ranked_cases(metrics, split) if metrics is not None else pd.Series(dtype=float)
     if metrics is None or ranks.empty:
-        display(Markdown(f"*No {split} case has both truth and prediction.*"))
+        display(sentences(f"*No {split} case has both truth and prediction.*"))
         return
     worst = min(worst, max(1, len(ranks) // 2))  # of few cases, none is both
     best = min(best, len(ranks) - worst)
@@ -35,7 +36,7 @@ def case_pictures(setup: RunSetup, *, worst: int, best: int, split: str) -> None
         rows = metrics[(metrics["case"] == case) & (metrics["metric"] == "dice")]
         scores = {f"Dice {row['region']}": float(row["value"]) for _, row in rows.iterrows()}
         view = open_case(setup.cohort, str(case), setup.run.folder)
-        display(Markdown(f"**{kind}**: mean Dice {ranks[case]:.2f} over the regions that the case has"))
+        display(sentences(f"**{kind}**: mean Dice {ranks[case]:.2f} over the regions that the case has"))
         display(picture(setup.run, f"case_{kind}_{case}", figure_of(view, metrics=scores)))
 
 

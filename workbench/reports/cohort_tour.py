@@ -20,6 +20,7 @@ from workbench.setup.parameters import ExperimentParameters
 from workbench.views.cases.browser import browse
 from workbench.views.cases.stills import figure_of
 from workbench.views.cases.view import open_case
+from workbench.views.markup import Html
 from workbench.views.theme import colour
 
 TITLES = {
@@ -58,7 +59,7 @@ class Exploration:
         """What `workbench cohort check` finds, errors first."""
         rows = [problem.as_dict() for problem in check_cohort(self.cohort)]
         if not rows:
-            return HTML(f"<p>{self.title}: nothing is wrong with its {len(self.cohort)} cases.</p>")
+            return HTML(Html("<p>{}: nothing is wrong with its {} cases.</p>").format(self.title, len(self.cohort)))
         return pd.DataFrame(rows).sort_values("severity", kind="stable").reset_index(drop=True)
 
     def tables(self) -> None:
@@ -69,7 +70,7 @@ class Exploration:
                 table = table.pivot_table(
                     index=["marker", "class"], columns="site", values="subjects", fill_value=0, aggfunc="sum"
                 )
-            display(HTML(f"<h4>{title} - {self.title}</h4>"), table)
+            display(HTML(Html("<h4>{} - {}</h4>").format(title, self.title)), table)
 
     def plots(self) -> Image:
         """Age by class, and volume of each region."""

@@ -17,6 +17,7 @@ from workbench.evaluation.run_comparison import split_rows
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 from workbench.reports.ablation_review import Gallery, parse_outcomes, unbroken
+from workbench.reports.sentences import sentences
 from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options
 from workbench.views.figures.curve_stills import overlay_still
 from workbench.views.figures.forest import ORDERS, forest_rows
@@ -84,14 +85,14 @@ class CompareReview:
         """The runs, and what belongs beside them: unequal effort, weights that saw the test subjects, pairs that are refused."""
         if len(self.rows) < 2:
             there = f"only {self.rows[0].run}" if self.rows else "none"
-            return Markdown(
+            return sentences(
                 f"*Comparing needs two completed runs, there is {there}: `workbench run unet -p size=demo` makes one.*"
             )
         lines = [f"{self.titles[row.run]}: {row.run}" for row in self.rows]
         budget = unequal_budgets(self.rows)
         notes = [*self.problems, *([budget] if budget else []), *cautions(self.rows)]
         notes += [f"Refused: {line}" for line in self.deltas.refused]
-        return Markdown(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
+        return sentences(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
 
     def table(self, metric: str = "dice") -> Any:
         """Differences of a metric: a row per pair, a column per region or marker."""
@@ -103,7 +104,7 @@ class CompareReview:
 
     def notes(self, metric: str = "dice") -> Any:
         """What must be known to read the differences."""
-        return Markdown("\n".join(f"- {note}" for note in delta_notes(self.deltas, metric, pairs=True)))
+        return sentences("\n".join(f"- {note}" for note in delta_notes(self.deltas, metric, pairs=True)))
 
     def forest(self, judged: str = "dice:WT", order: str = "declared") -> Any:
         """Forest plot of all pairs: `judged` is 'dice:WT', 'auc:idh:mutant' ...; order 'declared' or 'effect'."""
@@ -126,7 +127,7 @@ class CompareReview:
             if rows["class"].nunique() == 1 and rows["truth"].notna().any():
                 found[title] = rows
         if not found:
-            return Markdown(f"*None of these runs predicts {marker} on the {self.split} split.*")
+            return sentences(f"*None of these runs predicts {marker} on the {self.split} split.*")
         cases = {frozenset(rows.loc[rows["truth"].notna(), "case"]) for rows in found.values()}
         caution = "" if len(cases) == 1 else "\nnot the same cases: do not compare these curves"
         if any(rows["fold"].nunique() > 1 for rows in found.values()):
@@ -137,7 +138,7 @@ class CompareReview:
 
     def _nothing(self, what: str) -> Markdown:
         there = ", ".join(outcome_options(self.deltas, self.outcomes).values()) or "nothing"
-        return Markdown(f"*No two of these runs can be compared by {what} on the {self.split} split; there is {there}.*")
+        return sentences(f"*No two of these runs can be compared by {what} on the {self.split} split; there is {there}.*")
 
 
 def _find(rows: list[RunRow], name: str) -> RunRow:

@@ -9,6 +9,7 @@ from IPython.display import Markdown
 from workbench.cohort.table import cohort_title
 from workbench.evaluation.intervals import mean_intervals
 from workbench.models.mome.mome import MixtureMethod
+from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.cost import cost_table, task_networks
 from workbench.steps.expert_scores import expert_scores
@@ -20,7 +21,7 @@ def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
     scores = expert_scores(setup)
     if scores.empty:
         why = "has no experts" if not isinstance(setup.network, MixtureMethod) else "has no test case with a mask"
-        return Markdown(f"*{setup.parameters.method} {why}: there is nothing to compare.*")
+        return sentences(f"*{setup.parameters.method} {why}: there is nothing to compare.*")
     place = {name: index for index, name in enumerate(setup.modalities)}
     scores = scores.sort_values("sequence", key=lambda names: names.map(place), kind="stable").sort_values(
         "split", key=lambda names: names != "test", kind="stable"

@@ -8,6 +8,7 @@ from IPython.display import Markdown
 from workbench.contracts import JUDGED
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
 from workbench.evaluation.metrics import Place, metric_title, shown_in
+from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.views.theme import estimate_text
 
@@ -44,7 +45,9 @@ def only_one_group(setup: RunSetup) -> Markdown | None:
     parts = [f"{said[name]} ({', '.join(groups)})" for name, groups in found.items() if groups]
     silent = [name for name in ("dataset", "lesion") if not found[name]]
     rest = f" The cohort's table does not say their {' or '.join(silent)}." if silent else ""
-    return Markdown(f"*There is only one group: the {len(cases)} judged cases are of {' and '.join(parts) or 'no split'}.{rest}*")
+    return sentences(
+        f"*There is only one group: the {len(cases)} judged cases are of {' and '.join(parts) or 'no split'}.{rest}*"
+    )
 
 
 def group_table(setup: RunSetup) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from workbench.evaluation.metrics import metric_title
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
 from workbench.reports.comparison import compare
+from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.views.theme import estimate_text
 
@@ -47,7 +48,7 @@ def comparison_table(setup: RunSetup, split: str = "test") -> pd.DataFrame | Mar
     info = setup.cohort.info
     if not others:
         where = f"experiment `{setup.parameters.experiment}`, fold {setup.parameters.fold}"
-        return Markdown(
+        return sentences(
             f"*No other evaluated run on {cohort_title(info.name, info.phantom)} in {where}: run another method with the same "
             "cohort, fold and experiment to compare.*"
         )
@@ -58,7 +59,7 @@ def comparison_table(setup: RunSetup, split: str = "test") -> pd.DataFrame | Mar
         except WorkbenchError as error:
             left_out.append(f"{other.spec['method']} {other.folder.name}: {_reason(error)}")
     if not tables:
-        return Markdown("\n".join(f"- Not compared with {line}." for line in left_out))
+        return sentences("\n".join(f"- Not compared with {line}." for line in left_out))
     table = pd.concat(tables, ignore_index=True)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
     unknown = table["difference"].isna()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from workbench.cohort.table import cohort_title
 from workbench.errors import RunError
 from workbench.evaluation.metrics import metric_title
 from workbench.evaluation.summaries import summarise_segmentation
 from workbench.reports.run_report import picture
+from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.collapse import PREFIX, measure_collapse
 from workbench.steps.pretraining import examine, trained_pretraining
@@ -38,7 +39,7 @@ def reconstruction_pictures(setup: RunSetup) -> None:
     model = trained_pretraining(setup)
     names = sorted(map(str, setup.cases_by_split["test"]["case"]))[: setup.parameters.maps]
     if not names:
-        display(Markdown("*There is no test case to show.*"))
+        display(sentences("*There is no test case to show.*"))
     info = setup.cohort.info
     for name in names:
         found = examine(setup, model, name)
@@ -73,5 +74,5 @@ def collapse_report(setup: RunSetup) -> pd.DataFrame:
     table.index = [f"step {step}" for step in table.index]
     table.loc[f"kept: step {setup.training['best_step']}"] = pd.Series(found.as_dict())
     info = setup.cohort.info
-    display(Markdown(f"**{found.sentence}** ({len(rows)} validation cases of {cohort_title(info.name, info.phantom)})"))
+    display(sentences(f"**{found.sentence}** ({len(rows)} validation cases of {cohort_title(info.name, info.phantom)})"))
     return table.rename(columns=titles).rename_axis(columns=cohort_title(info.name, info.phantom)).round(3)

@@ -24,6 +24,7 @@ from workbench.evaluation.robustness import (
 )
 from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
+from workbench.reports.sentences import sentences
 from workbench.reports.stills import still
 from workbench.views.figures.robustness import judgement_title, score_title, subset_title, unequal_cases
 from workbench.views.figures.robustness_stills import number_still, subset_still
@@ -80,7 +81,7 @@ class RobustnessReview:
         """The runs, and what belongs beside them: other cohorts, unequal effort, weights that saw the test subjects."""
         if not self.rows:
             problems = "".join(f"\n- {problem}" for problem in self.problems)
-            return Markdown(
+            return sentences(
                 "*No run was judged under subsets yet: `workbench run unet -p size=demo` makes one, `workbench robustness RUN` "
                 f"judges one that was made without.*{problems}"
             )
@@ -88,7 +89,7 @@ class RobustnessReview:
         cases = unequal_cases({self.titles[row.run]: self.tables[row.run] for row in self.rows}, self.split)
         lines = [f"{self.titles[row.run]}: {row.run}, {row.state}" for row in self.rows]
         notes = [*self.problems, *([budget] if budget else []), *([cases] if cases else []), *cautions(self.rows)]
-        return Markdown(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
+        return sentences(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
 
     def judgements(self) -> list[str]:
         """What these runs can be judged by, e.g. 'dice:WT', 'auc:idh:mutant'."""
@@ -177,7 +178,7 @@ class RobustnessReview:
                     }
                 )  # fmt: skip
         if not rows:
-            return Markdown(
+            return sentences(
                 "*None of these runs withheld a sequence: `workbench run METHOD -p withhold=flair` trains without one that the "
                 "test then shows.*"
             )
@@ -213,7 +214,7 @@ class RobustnessReview:
 
     def _nothing(self, judged: str) -> Markdown:
         there = ", ".join(self.judgements()) or "nothing"
-        return Markdown(f"*No run was judged by {judged} on the {self.split} split; there is {there}.*")
+        return sentences(f"*No run was judged by {judged} on the {self.split} split; there is {there}.*")
 
 
 def _withheld(row: RunRow) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from workbench.records.pretrained import read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import ATTRIBUTION_FILE, WEIGHTS_FILE, RunFolder
 from workbench.reports.group_tables import group_table, only_one_group
+from workbench.reports.sentences import sentences
 from workbench.reports.stills import still
 from workbench.reports.subset_tables import (
     added_table,
@@ -95,7 +96,7 @@ def show(setup: RunSetup, name: str) -> Any:
     elif name == "modality_weights":
         figure = weight_figure(read_map_table(run.folder / WEIGHTS_FILE), title=title)
         if figure is None:
-            return Markdown(f"*{setup.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
+            return sentences(f"*{setup.parameters.method} does not weigh its sequences voxel by voxel: no weights to show.*")
     elif name == "subsets":
         figure = subset_figure(setup)
     elif name == "subset_number":
@@ -105,8 +106,8 @@ def show(setup: RunSetup, name: str) -> Any:
     else:
         raise ParameterError(f"figure '{name}' is unknown; there are {', '.join(FIGURES)}")
     if figure is None and name == "features":
-        return Markdown(f"*{setup.parameters.method} does not say what it makes of its sequences: no features to place.*")
-    return picture(run, name, figure) if figure is not None else Markdown(f"*Nothing to show for {name} in the test split.*")
+        return sentences(f"*{setup.parameters.method} does not say what it makes of its sequences: no features to place.*")
+    return picture(run, name, figure) if figure is not None else sentences(f"*Nothing to show for {name} in the test split.*")
 
 
 def result_table(setup: RunSetup, kind: str) -> pd.DataFrame | Markdown:
@@ -117,12 +118,12 @@ def result_table(setup: RunSetup, kind: str) -> pd.DataFrame | Markdown:
     if not table.empty:
         return table
     if kind in ("subsets", "added_sequence"):
-        return Markdown("*No subset was judged: `subsets` is `none`, or there is no test case with a mask or a known marker.*")
+        return sentences("*No subset was judged: `subsets` is `none`, or there is no test case with a mask or a known marker.*")
     entry = card(setup.parameters.method)
     task = SEGMENTATION if kind == SEGMENTATION else MARKER_TASK
     if kind != "groups" and task not in entry.tasks:
-        return Markdown(f"*{entry.title} predicts no {task}: there is no table of {kind}.*")
-    return Markdown(f"*Nothing to tabulate for {kind}: no held-out case has both prediction and truth.*")
+        return sentences(f"*{entry.title} predicts no {task}: there is no table of {kind}.*")
+    return sentences(f"*Nothing to tabulate for {kind}: no held-out case has both prediction and truth.*")
 
 
 def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
@@ -273,4 +274,4 @@ def remarks(setup: RunSetup) -> Markdown:
         lines.append("Phantom results: synthetic images, never clinical evidence.")
     if setup.parameters.size == "demo":
         lines.append("Demo size: a small network trained briefly; it shows that everything works, not how good the method is.")
-    return Markdown("\n".join(f"- {line}" for line in lines))
+    return sentences("\n".join(f"- {line}" for line in lines))
