@@ -146,6 +146,18 @@ def test_constraints_hold_exact_public_versions() -> None:
     assert "torch==2.13.0" in lines
 
 
+def test_every_pin_has_its_hashes() -> None:
+    pins = {line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")}
+    entries = re.findall(
+        r"^([^\s#]+==[^\s;]+)[^\n]*\\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", (ROOT / "hashes.txt").read_text(), re.M
+    )
+    assert {_pin(pin) for pin, _ in entries} == {_pin(pin) for pin in pins}
+
+
+def _pin(line: str) -> tuple[str, str]:
+    return _name(line), line.partition("==")[2]
+
+
 def test_constraints_cover_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [spec for name, specs in project["optional-dependencies"].items() if name != "all" for spec in specs]

@@ -107,10 +107,26 @@ def viewer() -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine offers: versions, devices, memory, browser viewer; exit 1 where something essential is missing."""
+def doctor(
+    as_json: Json = False,
+    with_audit: Annotated[bool, typer.Option("--audit", help="ask for known vulnerabilities of the installed packages")] = False,
+    advisories: Annotated[
+        str, typer.Option(help="with --audit: where to ask, an address that serves PyPI's JSON")
+    ] = "https://pypi.org/pypi",
+) -> None:
+    """Say what this machine offers: versions, devices, memory, browser viewer; exit 1 where something essential is missing.
+
+    With --audit, only ask about vulnerabilities, which sends the names and versions of the installed packages to the advisory
+    source: exit 1 where some are known, 3 where not everything could be checked.
+    """
     from workbench.commands.doctor import examine
 
+    if with_audit:
+        from workbench.commands.audit import audit
+
+        found = audit(advisories)
+        print_value(found.as_dict() if as_json else "\n".join(found.lines()))
+        raise typer.Exit(found.exit_code)
     findings = examine()
     if as_json:
         print_value(findings)

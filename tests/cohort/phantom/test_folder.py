@@ -7,12 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 
 from workbench.cohort.phantom.anatomy import Box
-from workbench.cohort.phantom.folder import check_numbers, claim, complete, facts_path, write_case, write_image
+from workbench.cohort.phantom.folder import ANATOMY, check_numbers, claim, complete, facts_path, write_case, write_image
 from workbench.cohort.phantom.subject import Case
 from workbench.errors import ParameterError, WorkbenchError
-from workbench.files import write_json
+from workbench.files import read_json, write_json
 from workbench.geometry import Grid
 
 BOX = Box((3, 4, 5), 2.0, (-10.0, 20.0, 5.0))
@@ -52,6 +53,20 @@ def test_a_folder_belongs_to_the_settings_it_is_marked_with(tmp_path: Path) -> N
     (tmp_path / "cases.parquet").touch()
     with pytest.raises(WorkbenchError, match="holds another cohort"):
         claim(tmp_path, {})
+
+
+def test_the_notice_of_the_templates_goes_with_every_phantom_and_with_the_package(tmp_path: Path) -> None:
+    claim(tmp_path / "new", {"seed": 0})
+    assert read_json(tmp_path / "new" / "phantom.json") == {"seed": 0, "anatomy": ANATOMY}
+    (tmp_path / "old").mkdir()
+    write_json(tmp_path / "old" / "phantom.json", {"seed": 0})
+    claim(tmp_path / "old", {"seed": 0})  # made before: not refused, and the notice is put in
+    assert read_json(tmp_path / "old" / "phantom.json")["anatomy"] == ANATOMY
+    root = Path(__file__).parents[3]
+    assert str(ANATOMY["notice"]) in " ".join((root / "LICENSE").read_text(encoding="utf-8").split())
+    assert str(ANATOMY["notice"]).split(". ")[0] in " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))["references"]
+    assert [(paper["authors"][0]["family-names"], paper["year"]) for paper in cited] == [("Fonov", 2011), ("Fonov", 2009)]
 
 
 def test_an_image_lies_where_its_box_does_and_has_no_time_stamp(tmp_path: Path) -> None:

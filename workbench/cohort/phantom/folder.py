@@ -26,6 +26,24 @@ GENERATOR = 1
 """Version of the generator: raised whenever the same settings give other bytes."""
 FILE_NAMES = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f", "dwi": "dwi", "adc": "adc"}
 """Sequence -> how BraTS 2023 names its file; DWI and ADC, which BraTS lacks, by their own names."""
+ANATOMY = {
+    "template": "ICBM 152 nonlinear symmetric 2009a, as nilearn carries it; deformed and changed here",
+    "notice": (
+        "Copyright (C) 1993–2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill "
+        "University. Permission to use, copy, modify, and distribute this software and its documentation for any purpose "
+        "and without fee is hereby granted, provided that the above copyright notice appear in all copies. The authors "
+        "and McGill University make no representations about the suitability of this software for any purpose. It is "
+        "provided “as is” without express or implied warranty. The authors are not responsible for any data loss, "
+        "equipment damage, property loss, or injury to subjects or patients resulting from the use or misuse of this "
+        "software package."
+    ),
+    "citation": [
+        "Fonov et al. 2011, Unbiased average age-appropriate atlases for pediatric studies, NeuroImage 54:313-327",
+        "Fonov et al. 2009, Unbiased nonlinear average age-appropriate brain templates from birth to adulthood, "
+        "NeuroImage 47(S1):S102",
+    ],
+}
+"""Whose anatomy every phantom shows. The notice must appear in all copies: it goes with the images, word for word."""
 
 
 def check_numbers(subjects: int, spacing: float, seed: int, workers: int) -> None:
@@ -42,16 +60,24 @@ def check_numbers(subjects: int, spacing: float, seed: int, workers: int) -> Non
 
 
 def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Mark a new folder with its settings, or see that it is marked with the same ones."""
+    """Mark a new folder with its settings and the notice of its anatomy, or see that it is marked with the same settings.
+
+    Raises:
+        ParameterError: it is marked with other settings.
+        WorkbenchError: it is a file, or holds a cohort that is no phantom.
+    """
     path = folder / SETTINGS_FILE
     if not path.is_file():
         if (folder / INFO_FILE).exists() or (folder / CASES_FILE).exists():
             raise WorkbenchError(f"{folder} holds another cohort: choose a new folder for the phantom")
         if folder.exists() and not folder.is_dir():
             raise WorkbenchError(f"{folder} is a file: choose a folder for the phantom")
-        write_json(path, settings)
+        write_json(path, settings | {"anatomy": ANATOMY})
         return
-    found = _flat(read_json(path))
+    marked = read_json(path)
+    if marked.pop("anatomy", None) != ANATOMY:  # made before the notice was written: it must go with every copy
+        write_json(path, marked | {"anatomy": ANATOMY})
+    found = _flat(marked)
     asked = _flat(settings)
     different = [key for key in sorted(found.keys() | asked.keys()) if found.get(key) != asked.get(key)]
     if different:
