@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -161,3 +162,20 @@ def test_an_unreadable_prediction_is_said(runs, tiny_cohort, tmp_path):
     assert page.panel.shown_overlay == "truth"
     page.step(-1)
     assert page.panel.problem == ""
+
+
+@pytest.mark.slow
+def test_two_hundred_cases_later_nothing_is_kept(page):
+    """Objects that are alive, after 50 and after 200 switches of one session."""
+
+    def alive_after(switches: int) -> int:
+        for _ in range(switches):
+            before = page.state.case
+            page.step(1 if page.ordered_cases()[-1] != before else -(len(page.ordered_cases()) - 1))
+            assert page.state.case != before
+        gc.collect()
+        return len(gc.get_objects())
+
+    early = alive_after(50)
+    assert alive_after(150) < 1.03 * early
+    assert not page.notice.visible
