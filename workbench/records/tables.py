@@ -78,6 +78,10 @@ def read_table(path: Path) -> pd.DataFrame | None:
     except Exception as error:  # Arrow raises much on crafted files, and not only its own kinds
         raise RunError(f"{path} cannot be read as a table: {error}") from error
     found = {name: _wrong(table, name, kind) for name, kind in _COLUMNS.get(path.name, {}).items()}
+    if path.name in (METRICS_FILE, MARKERS_FILE):  # of before there were all columns; but what says of what says also how much
+        needed = {"metric": "value", "marker": "probability"}
+        wanted = {needed[name] for name in needed if name in table}
+        found = {name: said for name, said in found.items() if name in table or name in wanted}
     wrong = "; ".join(f"column '{name}' {said}" for name, said in found.items() if said)
     if wrong and path.name in (SUBSET_METRICS_FILE, SUBSET_MARKERS_FILE):
         raise RunError(
