@@ -60,7 +60,7 @@ def page_file(tmp_path: Path) -> Path:
     table.to_parquet(tmp_path / FEATURES_FILE)
     (tmp_path / "spec.json").write_text(json.dumps({"method": "masm", "cohort": {"name": "demo", "phantom": True}}))
     page = file_html(hv.render(feature_figure(tmp_path), backend="bokeh"), INLINE)
-    # Panel, once imported, adds a script to Bokeh's page that a server would have beside it, or, told so by another test, elsewhere
+    # Panel, once imported, adds a script to Bokeh's page that a server has beside it, or, told so by another test, elsewhere
     scripts = re.compile(r'^\s*<script[^>\n]*\ssrc="[^"\n]*"[^>\n]*></script>\s*$', re.MULTILINE)
     (tmp_path / "plot.html").write_text(scripts.sub("", page))
     return tmp_path / "plot.html"
