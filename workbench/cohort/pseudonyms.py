@@ -268,7 +268,7 @@ def _shuffled(values: Iterable[int]) -> list[int]:
 
 def _extended(known: dict[str, str], names: Iterable[str], kind: str) -> dict[str, str]:
     prefix, made = PREFIXES[kind], dict(known)
-    names = [str(name) for name in names]
+    names = dict.fromkeys(map(str, names))
     number = max((int(pseudonym.removeprefix(prefix)) for pseudonym in known.values()), default=0)
     for name in names:
         if name in made:
