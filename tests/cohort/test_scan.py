@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from workbench.cohort.scan import PIECE_BYTES, displacement, overlap, read_header, scan_image
+from workbench.cohort.scan import PIECE_BYTES, copy_image, displacement, overlap, read_header, scan_image
 from workbench.errors import InputError
 from workbench.geometry import Grid
 
@@ -207,3 +207,43 @@ def test_displacement_and_overlap() -> None:
     far = AFFINE.copy()
     far[0, 3] += 1000
     assert overlap(one, Grid(SHAPE, far)) == 0
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "float32", ">f8"])
+def test_a_copy_has_the_same_voxels_and_place_and_nothing_that_is_text(tmp_path: Path, kind: type, dtype: str) -> None:
+    path = save(tmp_path / "a.nii", volume(dtype), kind=kind)
+    image = nib.load(path)
+    tilted = AFFINE.copy()
+    tilted[:2, :2] = [[-1.9, 0.4], [0.5, -2.4]]
+    image.set_qform(tilted, code=3)
+    image.header["scl_slope"], image.header["scl_inter"] = 0.25, -7
+    for field in ("descrip", "aux_file", "intent_name"):
+        image.header[field] = b"DOE^JOHN"
+    size = image.header.sizeof_hdr
+    voxels = path.read_bytes()[size + 4 :]
+    image.header["vox_offset"] = size + 4 + 32
+    order = "big" if dtype.startswith(">") else "little"
+    extension = bytes([1, 0, 0, 0]) + (32).to_bytes(4, order) + (6).to_bytes(4, order) + b"DOE^JOHN".ljust(24, b"\0")
+    path.write_bytes(image.header.binaryblock + extension + voxels + b"DOE^JOHN")  # and after the voxels
+    copy_image(path, tmp_path / "b.nii.gz")
+    again = nib.load(tmp_path / "b.nii.gz")
+    before = nib.load(path)
+    assert b"DOE" in path.read_bytes()
+    assert b"DOE" not in gzip.decompress((tmp_path / "b.nii.gz").read_bytes())
+    assert scan_image(path).digest == scan_image(tmp_path / "b.nii.gz").digest
+    assert np.array_equal(before.get_fdata(), again.get_fdata())
+    for form in (before.get_qform(coded=True), before.get_sform(coded=True)):
+        other = again.get_qform(coded=True) if form[1] == 3 else again.get_sform(coded=True)
+        assert np.array_equal(form[0], other[0])
+        assert form[1] == other[1]
+    assert again.header["xyzt_units"] == before.header["xyzt_units"]
+    assert (tmp_path / "b.nii.gz").read_bytes()[3:8] == bytes(5), "gzip keeps neither name nor time"
+
+
+def test_no_half_copy_is_left(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", volume())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"a\.nii\.gz.*truncated"):
+        copy_image(path, tmp_path / "b.nii.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]

@@ -102,3 +102,15 @@ def test_an_unknown_stage_makes_nothing(tmp_path: Path) -> None:
     assert wrong.returncode == 1
     assert "preoperative, posttreatment" in wrong.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_an_import_with_pseudonyms_writes_the_key_beside_the_cohort(cohort: Path, tmp_path: Path) -> None:
+    done = workbench(
+        "cohort", "import", "generic", cohort / "images", "--out", tmp_path / "hidden", "--t1", "*/*-t1.nii.gz", "--pseudonyms"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "case-0001" in Cohort.open(tmp_path / "hidden").cases["case"].tolist()
+    assert "TINY-00000-000" in (tmp_path / "hidden.key.csv").read_text()
+    assert read_json(tmp_path / "hidden" / "cohort.json")["pseudonyms"] is True
+    assert not [path for path in (tmp_path / "hidden").rglob("*") if b"TINY" in path.name.encode()]
+    assert workbench("cohort", "check", tmp_path / "hidden").returncode == 0

@@ -219,6 +219,7 @@ def _info(
         external_sites=tuple(dict.fromkeys(external)),
         phantom=any(info.phantom for info in infos),
         collections=tuple(dict.fromkeys(item for info in infos for item in info.collections)) if said else (),
+        pseudonyms=all(info.pseudonyms for info in infos),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from workbench.cohort import brats, generic
 from workbench.cohort.collections import COLLECTIONS, check_collections
 from workbench.cohort.discovery import Discovery, nifti_stem, walk_files
+from workbench.cohort.pseudonyms import IMAGES_FOLDER, refuse_target, write_pseudonymous
 from workbench.cohort.subjects import add_subjects
 from workbench.cohort.table import Cohort, CohortInfo, normalise_cases
 from workbench.cohort.writing import refuse_existing, relative_root, write_cohort
@@ -63,8 +64,13 @@ def import_cohort(
     collections: Sequence[str] = (),
     lesion: str = "",
     overwrite: bool = False,
+    pseudonyms: bool = False,
+    progress: bool = False,
 ) -> Cohort:
     """Make a cohort of a folder of images. The images stay where they are; the cohort folder holds the table.
+
+    With pseudonyms the cohort folder holds copies of the images too, and neither it nor they name a case or subject of the
+    source; `pseudonyms.key_path` says where the key lies. The key stays where an import fails, so that a second one agrees.
 
     Args:
         reader: a key of `READERS`, or 'auto': recognised by the names of the files (generic where `images` are given).
@@ -80,6 +86,8 @@ def import_cohort(
         collections: named collections that the images come from, see `collections.COLLECTIONS`; default the reader's own.
         lesion: kind of lesion of all its cases (glioma, ms, wmh, stroke, metastasis, ...), where the CSV does not say it.
         overwrite: replace a cohort that is already in `out`.
+        pseudonyms: give every case and subject a pseudonym; known ones where the key beside `out` has their names.
+        progress: show how far the copying of images is.
 
     Warns:
         UserWarning: what the user should know: rows without a case, names matched loosely, several files for one place, ...
@@ -94,6 +102,7 @@ def import_cohort(
     refuse_existing(out, overwrite)
     if not source.is_dir():
         raise InputError(Problem(file=str(source), message="the folder of images does not exist"))
+    refuse_target(out, source, pseudonyms)
     chosen = _choose(reader, source, globs)
     if not chosen.takes_globs and (globs or brain_mask or segmentation):
         raise ParameterError(
@@ -119,18 +128,23 @@ def import_cohort(
         name=name or out.resolve().name,
         modalities=found.modalities,
         label_convention=labels or found.labels or None,
-        image_root=relative_root(source, out),
-        source=f"{source.resolve().name} ({chosen.name} reader)",
+        image_root=IMAGES_FOLDER if pseudonyms else relative_root(source, out),
+        source=f"{chosen.name} reader, with pseudonyms" if pseudonyms else f"{source.resolve().name} ({chosen.name} reader)",
         space=found.space,
         who_edition="",
         external_sites=tuple(external_sites),
         phantom=False,
         collections=collections or ((chosen.name,) if chosen.name in COLLECTIONS else ()),
+        pseudonyms=pseudonyms,
     )
-    sites = set(normalise_cases(cases, info)["site"])
+    table = normalise_cases(cases, info)
+    sites = set(table["site"])
     if missing := [site for site in external_sites if site not in sites]:
         raise ParameterError(f"external site '{missing[0]}' is not in the cohort; its sites are {', '.join(sorted(sites))}")
-    cohort = write_cohort(out, info, cases, overwrite=overwrite)
+    if pseudonyms:
+        cohort = write_pseudonymous(source, out, info, table, overwrite=overwrite, progress=progress)
+    else:
+        cohort = write_cohort(out, info, table, overwrite=overwrite)
     for remark in remarks:
         warnings.warn(f"cohort {info.name}: {remark}", stacklevel=2)
     return cohort

@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from workbench.errors import InputError, Problem
+from workbench.files import atomic_path
 from workbench.geometry import Grid
 
 MAX_VOXELS = 2**29
@@ -116,6 +117,57 @@ def scan_image(path: Path, labels: bool = False) -> Scan:
         _expect_end(path, stream)
         scan.digest = digest.hexdigest()
     return scan
+
+
+_PLACING = (
+    "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z", "xyzt_units", "scl_slope", "scl_inter",
+)  # fmt: skip
+"""Fields of a header that say where the voxels lie and what they are worth; no text is among them."""
+
+
+def copy_image(path: Path, target: Path) -> None:
+    """Copy a 3-D image's voxels bit by bit under a fresh header: only grid, type and scale are taken over.
+
+    Free text (`descrip`, `aux_file`, `db_name`, `intent_name`), header extensions, bytes after the voxels and the name that a
+    gzip file keeps of itself stay behind: any of them may name a patient. Atomic.
+
+    Args:
+        path: the image.
+        target: ends with .nii.gz.
+
+    Raises:
+        InputError: as `scan_image`.
+        OSError: the target cannot be written.
+    """
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile(
+            filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6
+        ) as out,  # without the name and time of a file
+        _opened(path) as stream,
+    ):
+        header = _header(path, stream)
+        stream.seek(0)
+        out.write(_fresh_header(stream.read(540), header))
+        stream.seek(header.offset)
+        for stored in _pieces(path, stream, header):
+            out.write(stored.data)
+        _expect_end(path, stream)
+
+
+def _fresh_header(block: bytes, header: Header) -> bytes:
+    kind = nib.Nifti1Header if block[344:347] == b"n+1" else nib.Nifti2Header
+    given = kind(block[: kind.sizeof_hdr], check=False)
+    fresh = kind(endianness=given.endianness)
+    fresh.set_data_shape(header.grid.shape)
+    fresh.set_data_dtype(header.dtype)
+    for name in _PLACING:
+        fresh[name] = given[name]
+    fresh["pixdim"][4:] = 1
+    fresh["vox_offset"] = kind.sizeof_hdr + 4
+    return fresh.binaryblock + bytes(4)  # four zeros: no extensions
 
 
 def _fail(path: Path, message: str, remedy: str = "") -> InputError:

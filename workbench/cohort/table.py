@@ -16,6 +16,7 @@ from workbench.labels import CONVENTIONS, LABEL_SETS, convention
 from workbench.text import visible
 
 INFO_FILE, CASES_FILE, FOLDS_FILE, TRUTH_FILE = "cohort.json", "cases.parquet", "folds.json", "truth.parquet"
+DIGESTS_FILE = "digests.json"
 
 _TEXT = "string"
 SUBJECT_COLUMNS: dict[str, str] = {
@@ -57,6 +58,7 @@ class CohortInfo(BaseModel):
     external_sites: tuple[str, ...] = Field((), description="sites never used for training or validation")
     phantom: bool = Field(False, description="synthetic: never presented as clinical evidence")
     collections: tuple[str, ...] = Field((), description="what it is made of, keys of collections.COLLECTIONS; empty: not said")
+    pseudonyms: bool = Field(False, description="names of cases and subjects are pseudonyms; their key is kept elsewhere")
     schema_version: int = 1
 
 
@@ -169,8 +171,9 @@ class Cohort:
         cases = _without_unused(self.cases)
         table = cases.astype(object).where(cases.notna(), None).to_dict("records")
         info = self.info.model_dump(mode="json") | {"image_root": ""}
-        if not info["collections"]:  # a cohort from before there was such a field stays what it was
-            del info["collections"]
+        for later in ("collections", "pseudonyms"):
+            if not info[later]:  # a cohort from before there was such a field stays what it was
+                del info[later]
         return value_digest([info, [{k: _plain(v) for k, v in row.items()} for row in table], digests], 16)
 
 
@@ -189,7 +192,7 @@ def _plain(value: Any) -> Any:
 
 
 def _file_digests(cohort: Cohort) -> dict[str, str]:
-    path = cohort.folder / "digests.json"
+    path = cohort.folder / DIGESTS_FILE
     known: dict[str, list] = {}
     if path.is_file():
         try:

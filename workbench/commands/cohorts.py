@@ -66,6 +66,9 @@ def cohort_import(
     ] = None,
     lesion: Annotated[str, typer.Option(help="kind of lesion: glioma, ms, wmh, stroke, metastasis, ...")] = "",
     overwrite: Annotated[bool, typer.Option(help="replace a cohort that is already there")] = False,
+    pseudonyms: Annotated[
+        bool, typer.Option("--pseudonyms", help="copy the images without names; the key is written beside OUT, as OUT.key.csv")
+    ] = False,
 ) -> None:
     """Import a folder of images as a cohort; the images stay where they are."""
     from workbench.cohort.readers import import_cohort
@@ -75,7 +78,7 @@ def cohort_import(
     cohort = import_cohort(
         reader, folder, out, images=images, brain_mask=brain_mask, segmentation=segmentation, subjects=subjects, labels=labels,
         name=name or out.name, external_sites=tuple(external_site or ()), collections=tuple(collection or ()),
-        lesion=lesion, overwrite=overwrite,
+        lesion=lesion, overwrite=overwrite, pseudonyms=pseudonyms, progress=True,
     )  # fmt: skip
     _fold_and_say(cohort, out, overwrite)
 
