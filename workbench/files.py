@@ -96,9 +96,9 @@ def read_json(path: str | os.PathLike[str], most: int = LARGEST_DOCUMENT) -> Any
     """
     try:
         with open_regular(path) as handle:
-            content = handle.read(most + 1)
-        if len(content) > most:
-            raise ValueError(f"it is larger than {most:,} bytes")
+            if os.fstat(handle.fileno()).st_size > most:
+                raise ValueError(f"it is larger than {most:,} bytes")
+            content = handle.read()
         text = content.decode("utf-8")
         document = json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_key_once)
         if "\\ud" in text.lower():  # may be one half of a pair

@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ async def hold(url: str, count: int, seconds: float) -> None:
         connection.close()
 
 
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: where a browser was opened before, this one has a running loop."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, coroutine).result()
+
+
 def wait_for_last(server: Any, pattern: str, wanted: str, seconds: float = 30) -> None:
     """Until the newest of the figures that the server logs is the one that is wanted."""
     start = len(server.log.read_text())
@@ -86,11 +93,11 @@ def test_sessions_that_are_closed_are_freed(serve: Callable[..., Any], runs_fold
     server = serve(runs_folder, *WATCHED)
     kept = []
     for _ in range(2):
-        asyncio.run(hold(server.url, 5, 6))  # longer than the pages' timers
-        asyncio.run(open_and_close(server.url, 5))
+        run(hold(server.url, 5, 6))  # longer than the pages' timers
+        run(open_and_close(server.url, 5))
         wait_for_last(server, r"/app has (\d+) sessions", "0")
         time.sleep(1.5)
         kept.append(int(re.findall(r"uncollected Documents: (\d+)", server.log.read_text())[-1]))
     assert kept[1] < 16, f"{kept} documents after 10 and 20 sessions"
-    assert server.errors() == ""
     assert "Traceback" not in server.log.read_text()
+    assert not re.findall(r"\bERROR\b", server.log.read_text())

@@ -88,7 +88,8 @@ def list_runs(runs: str | Path, stale_after: float = STALE_AFTER, known: KnownRo
         known: rows of an earlier list, brought up to date here: a run that has ended is read again only where its files changed.
     """
     root = Path(runs)
-    known = {} if known is None else known
+    if known is None:
+        return _in_order([read_row(root, relative, stale_after) for relative in _run_folders(root)])
     before = dict(known)
     known.clear()
     rows = []
@@ -98,6 +99,11 @@ def list_runs(runs: str | Path, stale_after: float = STALE_AFTER, known: KnownRo
         rows.append(row)
         if row.state not in ("running", "queued", UNREADABLE):  # the clock changes these; what makes one unreadable may lie deep
             known[relative] = (stamp, row)
+    return _in_order(rows)
+
+
+def _in_order(rows: list[RunRow]) -> list[RunRow]:
+    """Newest first, unreadable ones last."""
     rows.sort(key=lambda row: row.run)
     rows.sort(key=lambda row: row.started or row.created, reverse=True)
     rows.sort(key=lambda row: not row.readable)
