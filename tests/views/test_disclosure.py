@@ -12,12 +12,12 @@ from workbench.views.disclosure import without_folders
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with a working folder in it; runs and cohorts lie elsewhere, in a folder with a space."""
-    for folder in ("home/work", "large disk/runs", "large disk/cohorts", "other/secret"):
+    for folder in ("home/project", "large disk/runs", "large disk/cohorts", "other/secret"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "large disk/runs"))
     monkeypatch.setenv("WORKBENCH_COHORTS", str(tmp_path / "large disk/cohorts"))
-    monkeypatch.chdir(tmp_path / "home/work")
+    monkeypatch.chdir(tmp_path / "home/project")
     return tmp_path
 
 
@@ -28,7 +28,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("no run of {}/large disk/runs", "no run of runs"),
         ("look into {}/large disk/runs.", "look into runs."),
         ("'{}/large disk/cohorts/my study/cohort.json' is damaged", "'cohorts/my study/cohort.json' is damaged"),
-        ("{}/home/work/weights/a.pt", "./weights/a.pt"),
+        ("{}/home/project/weights/a.pt", "./weights/a.pt"),
         ("{}/home/.ssh/id", "~/.ssh/id"),
         ("{}/home", "~"),
         ("{}/other/secret/case.nii.gz: cut short", "case.nii.gz: cut short"),
@@ -68,9 +68,9 @@ def test_a_folder_behind_a_link_is_known_by_both_names(house: Path, monkeypatch:
 
 def test_relative_folders_are_those_of_the_working_folder(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORKBENCH_RUNS")
-    (house / "way").symlink_to(house / "home/work")
+    (house / "way").symlink_to(house / "home/project")
     monkeypatch.setenv("PWD", str(house / "way"))
-    assert without_folders(f"{house}/home/work/runs/a, {house}/way/runs/b") == "runs/a, runs/b"
+    assert without_folders(f"{house}/home/project/runs/a, {house}/way/runs/b") == "runs/a, runs/b"
 
 
 def test_a_store_of_another_folder_names_it(house: Path) -> None:
