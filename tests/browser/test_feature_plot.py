@@ -60,9 +60,12 @@ def page_file(tmp_path: Path) -> Path:
     table.to_parquet(tmp_path / FEATURES_FILE)
     (tmp_path / "spec.json").write_text(json.dumps({"method": "masm", "cohort": {"name": "demo", "phantom": True}}))
     page = file_html(hv.render(feature_figure(tmp_path), backend="bokeh"), INLINE)
-    # Panel, once imported, adds a script to Bokeh's page that a server has beside it, or, told so by another test, elsewhere
-    scripts = re.compile(r'^\s*<script[^>\n]*\ssrc="[^"\n]*"[^>\n]*></script>\s*$', re.MULTILINE)
-    (tmp_path / "plot.html").write_text(scripts.sub("", page))
+    # Panel, once imported, adds to Bokeh's page the scripts and styles of whatever other tests have loaded, by an address that a
+    # server has beside it: this page has none of them
+    elsewhere = re.compile(
+        r'^\s*<(?:script[^>\n]*\ssrc="[^"\n]*"[^>\n]*></script|link[^>\n]*\shref="[^"\n]*"[^>\n]*)>\s*$', re.MULTILINE
+    )
+    (tmp_path / "plot.html").write_text(elsewhere.sub("", page))
     return tmp_path / "plot.html"
 
 
