@@ -33,16 +33,19 @@ ABLATIONS = {
     "mgmt_net.yaml": {"concatenation", "cnn_branch", "average_pooling", "gate_without_oedema", "identity_blocks"},
     "mome.yaml": {"no_curriculum", "single_gate", "average_of_experts"},
     "mome_plus.yaml": {"zero_dispatch", "table_dispatch"},
-    "masm.yaml": {"aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift"},
+    "masm.yaml": {
+        "aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift", "early_fusion",
+        "identity_blocks",
+    },
     "masm_backbones.yaml": {"aware_only", "shift_only", "no_mixers"},
     "brainfm_pretrain.yaml": {"no_regulariser", "no_imputation", "light_decoder", "layer_norm", "one_hot", "naive_masking"},
     "brainfm.yaml": {"shallow_head", "linear_head", "layer_norm", "one_hot", "naive_masking"},
-    "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary"},
+    "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary", "identity_blocks"},
     "amaes_pretrain.yaml": {"plain_autoencoder", "masked_voxels_only"},
     "amaes.yaml": {"xl"},
-    "m4oe.yaml": {"released_gate"},
+    "m4oe.yaml": {"released_gate", "identity_blocks"},
     "brainsegfounder.yaml": {"small", "big"},
-}
+}  # fmt: skip
 """The tables of the papers, and rows that must be among their switches."""
 GRID = (0.25, 0.5, 1.0)
 
