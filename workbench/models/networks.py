@@ -49,21 +49,35 @@ class SegmentationNetwork(MethodModule):
         return {"segmentation": supervise(outputs, batch)}
 
 
-def supervise(outputs: Sequence[Tensor], batch: Batch) -> Tensor:
-    """Deep supervision as nnU-Net weighs it (Isensee et al. 2021): weights halve per level and add up to 1.
+def level_weights(levels: int, lowest: float | None = None) -> list[float]:
+    """Deep supervision as nnU-Net weighs it (Isensee et al. 2021): 1, 1/2, 1/4, ..., normalised to sum 1.
+
+    Args:
+        levels: outputs, the finest first.
+        lowest: weight of the coarsest before normalisation, nnU-Net: 0; None = half the one before. A single output weighs 1.
+    """
+    weights = [0.5**level for level in range(levels)]
+    if levels > 1 and lowest is not None:
+        weights[-1] = lowest
+    return [weight / sum(weights) for weight in weights]
+
+
+def supervise(outputs: Sequence[Tensor], batch: Batch, *, lowest: float | None = None) -> Tensor:
+    """Soft Dice of the foreground plus cross-entropy at all levels; a scalar.
 
     Args:
         outputs: logits (B, C, x, y, z), the finest first.
         batch: its labels are brought to each output's resolution by nearest neighbour.
+        lowest: as for `level_weights`.
     """
-    weights = [0.5**level for level in range(len(outputs))]
     terms = [
         segmentation_loss(
             logits, None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]), batch.label_set
         )
         for logits in outputs
     ]
-    return torch.stack([weight / sum(weights) * term for weight, term in zip(weights, terms, strict=True)]).sum()
+    weights = level_weights(len(outputs), lowest)
+    return torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]).sum()
 
 
 def draw_levels(
