@@ -1,8 +1,9 @@
 """What the plain segmentation networks share: one output from all sequences at once, deep supervision, a diagram of levels.
 
 The networks lie in `models.baselines`, each in its own file; `models.unet.unet` is the nnU-Net recipe.
-All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Loss,
-optimiser and schedule are the workbench's, the same for all methods, so that a difference in the results is one between networks.
+All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Their
+loss is the workbench's; optimiser, rate, schedule and length are each paper's own unless they are set alike, as
+notebooks/sweeps/comparison.yaml does.
 """
 
 from __future__ import annotations
@@ -62,17 +63,21 @@ def level_weights(levels: int, lowest: float | None = None) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def supervise(outputs: Sequence[Tensor], batch: Batch, *, lowest: float | None = None) -> Tensor:
+def supervise(outputs: Sequence[Tensor], batch: Batch, *, lowest: float | None = None, batch_dice: bool = True) -> Tensor:
     """Soft Dice of the foreground plus cross-entropy at all levels; a scalar.
 
     Args:
         outputs: logits (B, C, x, y, z), the finest first.
         batch: its labels are brought to each output's resolution by nearest neighbour.
         lowest: as for `level_weights`.
+        batch_dice: as in `losses.segmentation_loss`.
     """
     terms = [
         segmentation_loss(
-            logits, None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]), batch.label_set
+            logits,
+            None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
+            batch.label_set,
+            batch_dice=batch_dice,
         )
         for logits in outputs
     ]

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from workbench.contracts import SEGMENTATION, Batch, Stage
-from workbench.models.losses import downsample_labels, segmentation_loss
 from workbench.models.mome.facts import MixtureOptions, PlainUNetOptions
+from workbench.models.networks import supervise
 from workbench.models.plain_unet import NetworkOutput, PlainUNet, stage_features
 
 EXPERTS = "experts"
@@ -135,24 +135,9 @@ def joint_progress(progress: float, expert_share: float) -> float:
     return min(1.0, max(0.0, (progress - expert_share) / (1 - expert_share)))
 
 
-def level_weights(levels: int, lowest: float) -> list[float]:
-    """Deep supervision as nnU-Net weighs it: 1, 1/2, 1/4, ..., the coarsest level `lowest`; normalised to sum 1."""
-    weights = [0.5**level for level in range(levels)]
-    if levels > 1:
-        weights[-1] = lowest
-    return [weight / sum(weights) for weight in weights]
-
-
-def deep_loss(outputs: Sequence[Tensor], batch: Batch, lowest: float) -> Tensor:
-    """Soft Dice of the foreground plus cross-entropy at all levels (B, C, x, y, z), the finest first; a scalar."""
-    terms = [
-        weight
-        * segmentation_loss(
-            logits, None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]), batch.label_set
-        )
-        for weight, logits in zip(level_weights(len(outputs), lowest), outputs, strict=True)
-    ]
-    return torch.stack(terms).sum()
+def deep_loss(outputs: Sequence[Tensor], batch: Batch, lowest: float, batch_dice: bool = True) -> Tensor:
+    """nnU-Net's: soft Dice of the foreground plus cross-entropy at all levels (B, C, x, y, z), the finest first; a scalar."""
+    return supervise(outputs, batch, lowest=lowest, batch_dice=batch_dice)
 
 
 def sample(batch: Batch, index: int) -> Batch:

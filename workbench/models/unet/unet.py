@@ -59,7 +59,7 @@ class UNet(MethodModule):
         if prediction.segmentation is None:
             return {}
         outputs = [prediction.segmentation, *prediction.auxiliary.values()]
-        return {"segmentation": supervise(outputs, batch, lowest=0.0)}
+        return {"segmentation": supervise(outputs, batch, lowest=0.0, batch_dice=self.options.batch_dice)}
 
     def upgraded(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Weights of the time when this was MONAI's DynUNet: the same arithmetic, with biases that are zero."""
@@ -73,14 +73,16 @@ class UNet(MethodModule):
             if level < last:
                 step = last - 1 - level  # the decoder counts from the bottom
                 blocks[f"{old}.upsample.conv_block"] = f"net.decoder.{step}"
-                renamed |= {f"{old}.upsample.transp_conv.conv": f"net.up.{step}", f"{old}.super_head.conv.conv": f"net.heads.{level}"}
+                renamed[f"{old}.upsample.transp_conv.conv"] = f"net.up.{step}"
+                renamed[f"{old}.super_head.conv.conv"] = f"net.heads.{level}"
             for block, new in blocks.items():
                 for part in (0, 1):
-                    renamed |= {f"{block}.conv{part + 1}.conv": f"{new}.{part}.conv", f"{block}.norm{part + 1}": f"{new}.{part}.adn.N"}
-        found = {f"{new}.{kind}": state[f"{old}.{kind}"] for old, new in renamed.items() for kind in ("weight", "bias")
-                 if f"{old}.{kind}" in state}  # fmt: skip
-        biases = (name for name in own if name.endswith(".bias") and name not in found)
-        return found | {name: torch.zeros_like(own[name]) for name in biases if f"{name.removesuffix('bias')}weight" in found}
+                    renamed[f"{block}.conv{part + 1}.conv"] = f"{new}.{part}.conv"
+                    renamed[f"{block}.norm{part + 1}"] = f"{new}.{part}.adn.N"
+        parts = [(old, new, kind) for old, new in renamed.items() for kind in ("weight", "bias")]
+        found = {f"{new}.{kind}": state[f"{old}.{kind}"] for old, new, kind in parts if f"{old}.{kind}" in state}
+        missing = [name for name in own if name.endswith(".bias") and name not in found]
+        return found | {name: torch.zeros_like(own[name]) for name in missing if f"{name.removesuffix('bias')}weight" in found}
 
     def cam_layers(self) -> tuple[str, ...]:
         """The last encoder stage before the bottom, then the bottom."""
