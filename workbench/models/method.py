@@ -233,6 +233,10 @@ class MethodModule(nn.Module):
         """
         raise ParameterError(f"{self.name} takes no pretrained weights: leave 'pretrained' empty")
 
+    def upgraded(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A state dict of an older version of the method under today's names; one of today as it is."""
+        return state
+
     def stages(self) -> list[Stage]:
         """The recipe: one joint stage, unless the method says otherwise."""
         return [Stage("joint", 1.0, BOTH_TASKS if self.markers else (SEGMENTATION,))]
