@@ -75,9 +75,9 @@ def test_noise_is_one_draw_for_all_sequences_of_a_sample() -> None:
 
 
 def test_blur_spreads_a_voxel_by_its_deviations() -> None:
-    before = torch.ones(1, 1, 15, 15, 15)
-    before[0, 0, 7, 7, 7] = 2
-    spread = change_intensities(before, ["t2"], [{"blur": {"t2": [0.5, 1.0, 0.8]}}])[0, 0, 3:12, 3:12, 3:12].double() - 1
+    before = torch.ones(1, 1, 21, 21, 21)
+    before[0, 0, 10, 10, 10] = 2
+    spread = change_intensities(before, ["t2"], [{"blur": {"t2": [0.5, 1.0, 0.8]}}])[0, 0, 6:15, 6:15, 6:15].double() - 1
     assert float(spread.sum()) == pytest.approx(1, abs=1e-3)
     places = torch.arange(-4, 5, dtype=torch.float64)
     for axis, deviation in enumerate((0.5, 1.0, 0.8)):
