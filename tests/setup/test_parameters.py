@@ -171,7 +171,7 @@ def test_processes_are_part_of_a_run_where_there_are_several() -> None:
 
 
 def test_logit_adjustment_takes_the_place_of_class_weights() -> None:
-    def resolved(**values: Any) -> ExperimentParameters:
+    def resolved(**values: object) -> ExperimentParameters:
         return ExperimentParameters.build("mgmt_net", values).resolve()
 
     assert resolved().class_weights == "inverse_frequency"
@@ -191,6 +191,6 @@ def test_logit_adjustment_takes_the_place_of_class_weights() -> None:
         ("logit_adjustment", 0),
     ],
 )
-def test_noise_and_adjustment_out_of_range_are_named(name: str, value: Any) -> None:
+def test_noise_and_adjustment_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(ParameterError, match=f"parameter '{name}' = "):
         ExperimentParameters.build("unet", {name: value})

@@ -51,7 +51,7 @@ def test_a_model_without_cmd_says_so_in_the_notes_and_counts_no_case() -> None:
 
 def test_noise_in_training_is_said_with_its_cases(make_setup: Callable[..., RunSetup]) -> None:
     assert corruption_notes(make_setup()) == []
-    setup = make_setup(mask_noise="eroded", mask_noise_mm=4.0, mask_noise_share=0.5, misregistration=2.0, seed=1)
+    setup = make_setup(mask_noise="eroded", mask_noise_mm=4.0, mask_noise_share=0.5, misregistration=2.0, seed=1, fold=1)
     cases = setup.training_cases.dropna(subset="segmentation")["case"]
     noisy = sum(is_noisy(1, case, 0.5) for case in cases)
     assert 0 < noisy < len(cases) < len(setup.training_cases)
