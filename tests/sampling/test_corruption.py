@@ -13,12 +13,14 @@ from scipy import ndimage
 from workbench.errors import ParameterError
 from workbench.sampling.batches import Sampler, SamplingSettings
 from workbench.sampling.corruption import (
+    MisregisteredCase,
     check_mask_noise,
     dilated,
     eroded,
     is_noisy,
     misregistered,
     moved,
+    noise_in_words,
     noisy_labels,
     registration_errors,
 )
@@ -148,6 +150,28 @@ def test_a_patch_shows_what_the_moved_volume_would(prepared: Any, centre: tuple[
     for name, error in errors.items():
         whole = moved(np.pad(case.images(modalities=(name,))[0], 60), error / 4.0)
         np.testing.assert_allclose(found[name].astype(np.float32), whole[part].astype(np.float32), atol=2e-3)
+
+
+def test_a_misregistered_case_shows_moved_volumes_in_whole_and_in_part(prepared: Any) -> None:
+    case = prepared.case(CASE)
+    errors = registration_errors(0, case.name, case.modalities, 6.0)
+    aside = MisregisteredCase(case.folder, errors)
+    whole = aside.images()
+    assert np.array_equal(whole[0], case.images()[0])
+    for channel, name in list(enumerate(case.modalities))[1:]:
+        np.testing.assert_array_equal(whole[channel], moved(case.images()[channel], errors[name] / 4.0))
+    part = (slice(3, 9), slice(0, 7), slice(5, 20))
+    np.testing.assert_array_equal(
+        aside.images(part, ("flair", "dwi", "t1")), aside.images(None, ("flair", "dwi", "t1"))[:, *part]
+    )
+    assert np.array_equal(aside.labels(), case.labels())
+    assert np.array_equal(aside.brain(), case.brain())
+
+
+def test_what_a_run_was_trained_on_in_words() -> None:
+    assert noise_in_words("none", 3, 0.5, 0) == "clean"
+    assert noise_in_words("eroded", 3, 0.5, 2) == "sequences 2 mm aside and masks eroded 3 mm in 50% of cases"
+    assert noise_in_words("dropped", 3, 0.3, 0) == "masks without 30% of lesions"
 
 
 def batches(prepared: Any, cohort: Any, seed: int = 0, **changes: Any) -> Any:

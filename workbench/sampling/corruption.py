@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from workbench.errors import ParameterError
+from workbench.prepare.prepared import PreparedCase, Slices
 from workbench.prepare.resampling import overlap
-from workbench.prepare.store import PreparedCase
 from workbench.sampling.patches import read_patch
 from workbench.seeding import stream
 
@@ -134,6 +135,38 @@ def misregistered(
     return {
         name: moved(image, error / spacing)[inner] for (name, error), image in zip(errors.items(), images, strict=True)
     }  # fmt: skip
+
+
+class MisregisteredCase(PreparedCase):
+    """A prepared case whose sequences lie aside: what a network is shown of it where the test itself is to be wrong.
+
+    Args:
+        folder: of the case.
+        errors: sequence -> displacement in mm, of `registration_errors`.
+    """
+
+    def __init__(self, folder: Path, errors: Mapping[str, np.ndarray]) -> None:
+        super().__init__(folder)
+        self.errors = errors
+
+    def images(self, slices: Slices | None = None, modalities: Sequence[str] | None = None) -> np.ndarray:
+        """As of the case, each volume moved by its error; what leaves the box is gone."""
+        names = self.modalities if modalities is None else tuple(modalities)
+        whole = super().images(None, names)
+        for channel, name in enumerate(names):
+            if name in self.errors:
+                whole[channel] = moved(whole[channel], self.errors[name] / self.grid.spacing[0])
+        return whole if slices is None else whole[(slice(None), *slices)]
+
+
+def noise_in_words(mask_noise: str, distance: float, share: float, misregistration: float) -> str:
+    """What a run was trained on, for a row of a table: 'clean', or what was wrong."""
+    parts = [f"sequences {misregistration:g} mm aside"] if misregistration else []
+    if mask_noise == "dropped":
+        parts.append(f"masks without {share:.0%} of lesions")
+    elif mask_noise != "none":
+        parts.append(f"masks {mask_noise} {distance:g} mm in {share:.0%} of cases")
+    return " and ".join(parts) or "clean"
 
 
 def moved(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
