@@ -141,3 +141,18 @@ def robustness(
         say(f"nothing of the {split} split was judged (with subsets=few a run judges six test cases and no external ones)")
         return
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+
+
+@runs_app.command()
+def sensitivity(
+    folders: Annotated[list[Path], typer.Argument(help="folders of trained runs")],
+    as_json: Json = False,
+) -> None:
+    """Judge runs on clean, misregistered and wrongly masked test cases, where that is not done yet: train x test."""
+    from workbench.experiments.reopening import sensitivity_of
+
+    table = sensitivity_of(folders)
+    if table.empty and not as_json:
+        say("nothing was judged: no test case has a mask, and no marker is predicted")
+        return
+    print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))

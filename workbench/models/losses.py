@@ -174,6 +174,7 @@ def marker_loss(
     *,
     focal_gamma: float = 0.0,
     label_smoothing: float = 0.0,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy or focal loss of one marker over the samples in which it is known; a scalar.
 
@@ -186,6 +187,9 @@ def marker_loss(
         focal_gamma: each sample weighs (1 - p)^gamma, p the probability given to its class (Lin et al., arXiv 1708.02002);
             0 = cross-entropy. Easy cases count less, which shifts the probabilities towards 1/2: calibrate them afterwards.
         label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al., arXiv 1512.00567).
+        offsets: one per class, added to its logit here and nowhere else: tau times `log_prior` is logit adjustment (Menon et al.,
+            arXiv 2007.07314), with tau 1 balanced softmax (Ren et al., arXiv 2007.10740). What the network itself says is then of
+            classes as if they were equally common.
     """
     logits = logits.float()
     known = torch.isfinite(values)
@@ -194,6 +198,8 @@ def marker_loss(
     logits, target = logits[known], class_index(values[known], marker, logits.shape[1])
     if logits.shape[1] == 1:  # the same loss as with two outputs, of which the first is always zero
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    if offsets is not None:
+        logits = logits + offsets.to(logits)
     losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma > 0:
         others = logits.scatter(1, target[:, None], float("-inf")).logsumexp(1)  # log of 1 - p, up to the same constant
@@ -201,6 +207,16 @@ def marker_loss(
     if weights is not None:
         losses = losses * weights.to(losses)[target]
     return losses.mean()
+
+
+def log_prior(values: Tensor, marker: str, outputs: int = 1) -> Tensor:
+    """(classes,) log of the share of each class among known values (n,), NaN = unknown: what logit adjustment adds in training.
+
+    A class without any case counts as one: it would be minus infinity, and nothing would be learnt of its logit.
+    """
+    known = class_index(values[torch.isfinite(values)], marker, outputs)
+    counts = torch.bincount(known, minlength=max(2, outputs)).clamp(min=1).double()
+    return (counts / counts.sum()).log().float()
 
 
 def class_index(values: Tensor, marker: str, outputs: int) -> Tensor:
