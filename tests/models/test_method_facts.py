@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from workbench.contracts import PRETRAINING
 from workbench.models.catalogue import FACTS
 from workbench.records.spec import run_id
 from workbench.setup.parameters import ExperimentParameters
@@ -22,6 +24,14 @@ def test_a_run_keeps_its_id(method: str, size: str) -> None:
     """An option or another default that changes an id orphans every run so far: see `MethodOptions.later`."""
     resolved = ExperimentParameters.build(method, {"size": size}).resolve()
     assert run_id(resolved.identity(), "0" * 16) == RUN_IDS[method][size]
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, facts in FACTS.items() if facts.builder and PRETRAINING not in facts.card.tasks]
+)
+def test_a_card_says_whether_the_training_itself_hides_sequences(method: str) -> None:
+    module, name = FACTS[method].builder.split(":")
+    assert bool(FACTS[method].card.hides) == getattr(import_module(module), name).draws_subsets
 
 
 @pytest.mark.parametrize("method", FACTS)
