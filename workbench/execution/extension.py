@@ -17,6 +17,7 @@ from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.execution.notebook import run_notebook
 from workbench.files import read_json
 from workbench.models.catalogue import card
+from workbench.models.options import recorded_parameters
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import EXTENDED
 from workbench.setup.parameters import DIGEST_PREFIX, ExperimentParameters, pretrained_digest
@@ -57,7 +58,7 @@ def _inherited(parent: RunFolder) -> dict[str, Any]:
     if (state := parent.effective_state()) != "completed":
         raise RunError(f"run {parent.folder} is {state}: only a completed run is extended; run it again to resume it")
     parent.unchanged_cohort("cannot be extended")
-    return parent.parameters_here()
+    return recorded_parameters(parent.spec["method"], parent.parameters_here())
 
 
 def _has_network(parent: RunFolder) -> bool:

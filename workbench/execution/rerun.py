@@ -9,6 +9,7 @@ from typing import Any
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError, WorkbenchError, listed
 from workbench.files import read_json
+from workbench.models.options import recorded_parameters
 from workbench.records.artefacts_file import read_artefacts
 from workbench.records.environment import code_version, differences, environment, read_environments
 from workbench.records.provenance import case_digests, split_digest
@@ -249,7 +250,7 @@ def _parameters(run: RunFolder, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"parameter '{name}': {values[name]} is not the file the run used ({called}): its digest is "
                 f"{pretrained_digest(str(values[name]), name)}, not {digest}"
             )
-    return {name: value for name, value in recorded.items() if name != "method"} | dict(values)
+    return recorded_parameters(method, recorded) | dict(values)
 
 
 def _same_parameters(run: RunFolder, parameters: ExperimentParameters, values: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def supervise(outputs: Sequence[Tensor], batch: Batch, batch_dice: bool = True) 
             None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
             batch.label_set,
             batch_dice=batch_dice,
-        )  # fmt: skip
+        )
         for logits in outputs
     ]
     return torch.stack([weight / sum(weights) * term for weight, term in zip(weights, terms, strict=True)]).sum()

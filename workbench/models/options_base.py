@@ -19,6 +19,9 @@ class MethodOptions(BaseModel):
     """What an option that is unset (-1) means, where the published value differs between methods that share an option."""
     later: ClassVar[tuple[str, ...]] = ()
     """Options that came when there were runs already: named only where they differ from the default, so that those keep ids."""
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """Of options that came when there were runs already and whose default is not what those did: what they did. A record that
+    does not name one means that, so that they keep id and meaning; what new runs do is named."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +33,11 @@ class MethodOptions(BaseModel):
 
     @classmethod
     def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values less the `later` options that are at their default."""
-        unsaid = {name for name in cls.later if name in values and values[name] == cls.model_fields[name].default}
-        return {name: value for name, value in values.items() if name not in unsaid}
+        """Values as a run's record has them: less the `later` options at their default and the `earlier` ones as they were."""
+        before = {name: cls.model_fields[name].default for name in cls.later} | dict(cls.earlier)
+        return {name: value for name, value in values.items() if name not in before or value != before[name]}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse: a record's values, and what it means by not naming an `earlier` option."""
+        return dict(cls.earlier) | dict(values)

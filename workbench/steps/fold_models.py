@@ -15,6 +15,7 @@ from workbench.inference.ensemble import average_predictions
 from workbench.inference.predict import CasePrediction, predict_case
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
+from workbench.models.options import recorded_parameters
 from workbench.models.registry import create_model
 from workbench.prepare.store import PreparedCase
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
@@ -71,8 +72,7 @@ def load_members(runs: Sequence[RunFolder]) -> list[Member]:
     members = []
     for run in runs:
         training, method = read_json(run.folder / TRAINING_FILE), run.spec["method"]
-        given = {name: value for name, value in run.spec["parameters"].items() if name != "method"}
-        parameters = ExperimentParameters.build(method, given)
+        parameters = ExperimentParameters.build(method, recorded_parameters(method, run.spec["parameters"]))
         built = training["model"]
         model = create_model(
             method, modalities=tuple(built["modalities"]), classes=built["classes"], markers=tuple(built["markers"]),

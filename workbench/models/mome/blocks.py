@@ -234,7 +234,7 @@ def deep_loss(outputs: Sequence[Tensor], batch: Batch, lowest: float, batch_dice
             None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
             batch.label_set,
             batch_dice=batch_dice,
-        )  # fmt: skip
+        )
         for weight, logits in zip(level_weights(len(outputs), lowest), outputs, strict=True)
     ]
     return torch.stack(terms).sum()
