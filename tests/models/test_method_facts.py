@@ -17,7 +17,7 @@ RUN_IDS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("run_id
 """Method -> size -> the id that a run with nothing else set had on a cohort of fingerprint 0000000000000000, when the method had
 no options but those that its record names (`MethodOptions.later`, `earlier`)."""
 
-ANOTHER: dict[str, tuple[str, ...]] = {"mmformer": ("demo", "paper"), "brainfm_pretrain": ("paper",)}
+ANOTHER: dict[str, tuple[str, ...]] = {"mmformer": ("demo", "paper"), "brainfm_pretrain": ("paper",), "amaes_pretrain": ()}
 """Methods with an `earlier` option, and the sizes at which it changes what is computed."""
 
 

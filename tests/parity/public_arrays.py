@@ -21,7 +21,7 @@ DATA = Path(__file__).with_name("data")
 FULL = "WORKBENCH_PARITY"
 """Environment variable: folder of the full arrays, `<name>.npz`."""
 MOST = 1000
-"""Numbers of an output that are shipped: every k-th of more."""
+"""Numbers of a floating output that are shipped: every k-th of more."""
 TOLERANCE, SUMS_TOLERANCE, EXACT = 1e-4, 1e-6, 1e-12
 
 
@@ -67,6 +67,10 @@ class Reference:
 def thinned(array: np.ndarray) -> np.ndarray:
     """Flat: every k-th number, the least k that leaves no more than `MOST`."""
     return array.reshape(-1)[:: -(-array.size // MOST)]
+
+
+def _thin(array: np.ndarray) -> bool:
+    return array.size > MOST and array.dtype.kind == "f"  # masks and indices are needed whole
 
 
 def third(volume: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ def write_shipped(reference: Reference, path: Path, left_out: tuple[str, ...] = 
         "second": (words & 255).astype(np.uint8),
     }
     arrays |= {f"input/{name}": value.numpy() for name, value in reference.inputs.items()}
-    arrays |= {f"output/{name}": value if value.size <= MOST else thinned(value) for name, value in reference.outputs.items()}
+    arrays |= {f"output/{name}": thinned(value) if _thin(value) else value for name, value in reference.outputs.items()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
         for name, value in arrays.items():
             buffer = io.BytesIO()

@@ -25,7 +25,7 @@ def test_what_is_shipped_is_small() -> None:
 def test_weights_and_outputs_come_back(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     weights = {"a.bias": torch.tensor([-1.5]), "a.weight": torch.randn(3, 5, generator=generator).bfloat16().float()}
-    outputs = {"many": np.arange(4 * MOST).reshape(4, MOST), "few": np.array([1.25, -2.0])}
+    outputs = {"many": np.arange(4.0 * MOST).reshape(4, MOST), "few": np.array([1.25, -2.0])}
     given = Reference("made", weights, {"images": torch.ones(2, 3), "mask": torch.tensor([True])}, outputs)
     given.sizes = {name: list(value.shape) for name, value in outputs.items()}
     write_shipped(given, tmp_path / "made.npz", ("none",))

@@ -76,8 +76,8 @@ class BrainFMPretrainOptions(BrainFMEncoderOptions):
         0.125, gt=0, le=1, description="share of the run in which the paper's two weights rise linearly from 0"
     )
     published_as: Literal["released", "earlier"] = Field(
-        "released", description="what decoder published and regularisation dev stand for: the public code's arithmetic, or, as in "
-        "earlier runs, decoder cross_attention and a variance over N - 1",
+        "released", description="what decoder published and regularisation dev stand for: the public code's arithmetic, or, as "
+        "in earlier runs, decoder cross_attention and a variance over N - 1",
     )  # fmt: skip
     earlier: ClassVar[Mapping[str, Any]] = {"published_as": "earlier"}
 
@@ -118,7 +118,9 @@ class BrainFMOptions(BrainFMEncoderOptions):
         False, description="keep the encoder as it is and train the heads only; with head linear: a linear probe"
     )
     grade_classes: int = Field(2, ge=2, le=3, description="2: grade 4 against 2 and 3; 3: grades 2, 3, 4")
-    pretrained: str = Field("", description="encoder that brainfm_pretrain left; empty: random weights")
+    pretrained: str = Field(
+        "", description="encoder that brainfm_pretrain left, or weights of the public code; empty: random weights"
+    )
 
 
 _DEMO = {"width": 96, "depth": 4, "heads": 4, "mlp": 192, "dropout": 0.0, "positions_start": "sinusoidal"}

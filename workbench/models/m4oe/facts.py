@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -25,6 +25,11 @@ class M4oEOptions(MethodOptions):
         "all experts, which selects nothing (public code)",
     )
     dice_weight: float = Field(0.7, ge=0, description="weight of Dice in the loss")
+    dice: Literal["foreground", "published"] = Field(
+        "foreground", description="Dice of the foreground over the batch, as everywhere here, or with background, squares in the "
+        "denominator and per sample (public code)",
+    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = ("dice",)
     cross_entropy_weight: float = Field(0.4, ge=0, description="weight of cross-entropy in the loss")
     checkpointing: bool = Field(True, description="recompute activations in the backward pass: less memory, slower")
 

@@ -1,6 +1,7 @@
 """Reading a file of pretrained Swin weights: safely, and brought to MONAI's names, whatever it calls them.
 
-A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses all else.
+A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses the rest; NumPy's
+numbers count as plain values, since nnU-Net's checkpoints log their scores as such.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -30,6 +33,11 @@ HEADER = "workbench-encoder"
 STEM = "swinViT.patch_embed.proj.weight"
 _HEADS = ("rotation_head.", "contrastive_head.", "conv.")
 DECODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder", "out.")
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")),
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # NumPy 1 and 2
+]
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "network_weights")
 """Keys under which training programs keep a state dict."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -156,7 +164,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
         except (SafetensorError, OSError, ValueError) as error:
             raise refusal(path, f"truncated or damaged, it cannot be read: {error}", "fetch it again") from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # it loads, or is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

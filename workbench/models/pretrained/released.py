@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from workbench.files import file_digest
 from workbench.models.options_base import MethodOptions
 from workbench.models.pretrained.coverage import Coverage
-from workbench.models.pretrained.file import open_tensors, refusal
+from workbench.models.pretrained.file import HEADER, open_tensors, refusal
 from workbench.models.pretrained.seen import Seen
 
 logger = logging.getLogger(__name__)
+
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,26 @@ def swapped_halves(tensor: Tensor) -> Tensor:
     return torch.cat(tensor.chunk(2, dim=1)[::-1], dim=1)
 
 
+def is_released(path: str | Path, weights: ReleasedWeights) -> bool:
+    """Whether a file is to be read as one that authors released, not as an encoder that a pretraining here left: a pickle, or
+    safetensors without a description that has the names of the public code."""
+    path = Path(path)
+    if path.suffix in _PICKLES:
+        return True
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            described = HEADER in (file.metadata() or {})
+            return not described and any(_is_anchor(name, weights) for name in file.keys())  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _is_anchor(name: str, weights: ReleasedWeights) -> bool:
+    return name == weights.anchor or name.endswith("." + weights.anchor)
+
+
 def read_released(path: str | Path, weights: ReleasedWeights) -> dict[str, Tensor]:
     """The tensors of a released file, without the prefix that DataParallel or a training module put before their names.
 
@@ -75,7 +98,7 @@ def read_released(path: str | Path, weights: ReleasedWeights) -> dict[str, Tenso
     """
     path = Path(path)
     tensors = open_tensors(path)
-    ending = next((name for name in tensors if name == weights.anchor or name.endswith("." + weights.anchor)), None)
+    ending = next((name for name in tensors if _is_anchor(name, weights)), None)
     if ending is None:
         raise refusal(
             path,
