@@ -1,7 +1,7 @@
 """Reading a file of pretrained Swin weights: safely, and brought to MONAI's names, whatever it calls them.
 
-A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses the rest; NumPy's
-numbers count as plain values, since nnU-Net's checkpoints log their scores as such.
+A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses the rest;
+NumPy's numbers count as plain values, since nnU-Net's checkpoints log their scores as such.
 """
 
 from __future__ import annotations
