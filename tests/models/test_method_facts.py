@@ -8,36 +8,34 @@ from pathlib import Path
 import pytest
 
 from workbench.models.catalogue import FACTS
-from workbench.models.options import OPTIONS, recorded_parameters
 from workbench.records.spec import run_id
-from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.parameters import ExperimentParameters, as_recorded
 from workbench.setup.sizes import size_defaults
 
 RUN_IDS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("run_ids.json").read_text())
-"""Method -> size -> the id that a run with nothing else set had on a cohort of fingerprint 0000000000000000, when the method had
-no options but those that its record names (`MethodOptions.later`, `earlier`)."""
-
-ANOTHER: dict[str, tuple[str, ...]] = {"mmformer": ("demo", "paper"), "brainfm_pretrain": ("paper",), "amaes_pretrain": ()}
-"""Methods with an `earlier` option, and the sizes at which it changes what is computed."""
+"""Method -> size -> the id that a run with nothing else set has on a cohort of fingerprint 0000000000000000."""
 
 
 @pytest.mark.parametrize("method", RUN_IDS)
 @pytest.mark.parametrize("size", ["demo", "paper"])
 def test_a_run_keeps_its_id(method: str, size: str) -> None:
-    """An option or another default that changes an id orphans every run so far: see `MethodOptions.later` and `earlier`."""
-    resolved = ExperimentParameters.build(method, recorded_parameters(method, {"size": size})).resolve()
+    """An option or another default that changes an id orphans every run so far: see `MethodOptions.later`."""
+    resolved = ExperimentParameters.build(method, {"size": size}).resolve()
     assert run_id(resolved.identity(), "0" * 16) == RUN_IDS[method][size]
 
 
-@pytest.mark.parametrize("size", ["demo", "paper"])
-def test_what_a_method_does_otherwise_than_before_has_another_id(size: str) -> None:
-    """E.g. mmFormer's fusions mirrored their borders: a run that pads them with zeros is not that run gone on with."""
-    assert set(ANOTHER) == {method for method in RUN_IDS if OPTIONS[method].earlier}
-    for method, sizes in ANOTHER.items():
-        resolved = ExperimentParameters.build(method, {"size": size}).resolve()
-        assert (run_id(resolved.identity(), "0" * 16) != RUN_IDS[method][size]) == (size in sizes)
-        again = ExperimentParameters.build(method, recorded_parameters(method, resolved.identity())).resolve()
-        assert again.identity() == resolved.identity()
+EARLIER = {"mmformer": {"demo": "04712b9a7e81", "paper": "843f2101d10b"}, "brainfm_pretrain": {"paper": "1c98fdadbda6"}}
+"""Ids as in `RUN_IDS` of methods that compute something else by default since: of the runs before that."""
+
+
+@pytest.mark.parametrize(("method", "size"), [(method, size) for method, sizes in EARLIER.items() for size in sizes])
+def test_a_run_of_before_is_what_it_was(method: str, size: str) -> None:
+    """E.g. mmFormer's fusions mirrored their borders: its record does not say so, and is read so (`MethodOptions.before`)."""
+    earlier = ExperimentParameters.build(method, as_recorded(method, {"size": size})).resolve()
+    assert run_id(earlier.identity(), "0" * 16) == EARLIER[method][size] != RUN_IDS[method][size]
+    for parameters in (earlier, ExperimentParameters.build(method, {"size": size}).resolve()):
+        again = ExperimentParameters.build(method, as_recorded(method, parameters.identity())).resolve()
+        assert again.identity() == parameters.identity()
 
 
 @pytest.mark.parametrize("method", FACTS)

@@ -30,19 +30,6 @@ def test_a_later_option_is_named_only_where_it_differs() -> None:
     assert Published.without_later({"share": 0.5}) == {"share": 0.5}
 
 
-class Changed(Published):
-    earlier: ClassVar[Mapping[str, Any]] = {"borders": "mirrored"}
-    borders: str = "zeros"
-
-
-def test_a_record_without_a_changed_option_means_what_was_done_before_it() -> None:
-    assert Changed.without_later({"share": 0.5, "mode": "old", "borders": "mirrored"}) == {"share": 0.5}
-    assert Changed.without_later({"share": 0.5, "borders": "zeros"}) == {"share": 0.5, "borders": "zeros"}
-    assert Changed.from_record({"share": 0.5}) == {"share": 0.5, "borders": "mirrored"}
-    assert Changed.from_record({"borders": "zeros"}) == {"borders": "zeros"}
-    assert Changed().borders == "zeros"
-
-
 def test_options_are_frozen_and_finite_and_know_no_other_name() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Published().mode = "new"  # type: ignore[misc]

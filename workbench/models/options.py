@@ -30,12 +30,6 @@ def options_class(method: str) -> type[MethodOptions]:
     return OPTIONS[method]
 
 
-def recorded_parameters(method: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a run's record stands for, `method` left out: what it does not name is what runs did at that time."""
-    values = {name: value for name, value in recorded.items() if name != "method"}
-    return OPTIONS[method].from_record(values) if method in OPTIONS else values
-
-
 def demo_options(method: str) -> dict[str, Any]:
     """What `size=demo` changes in the method's options."""
     known = options_class(method).model_fields

@@ -18,10 +18,11 @@ class MethodOptions(BaseModel):
     paper: ClassVar[Mapping[str, Any]] = {}
     """What an option that is unset (-1) means, where the published value differs between methods that share an option."""
     later: ClassVar[tuple[str, ...]] = ()
-    """Options that came when there were runs already: named only where they differ from the default, so that those keep ids."""
-    earlier: ClassVar[Mapping[str, Any]] = {}
-    """Of options that came when there were runs already and whose default is not what those did: what they did. A record that
-    does not name one means that, so that they keep id and meaning; what new runs do is named."""
+    """Options that came when there were runs already: named only where they differ from what held before, so that those keep
+    ids."""
+
+    before: ClassVar[Mapping[str, Any]] = {}
+    """What a `later` option meant in runs that do not name it, where that is not today's default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -32,12 +33,12 @@ class MethodOptions(BaseModel):
         return values
 
     @classmethod
-    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values as a run's record has them: less the `later` options at their default and the `earlier` ones as they were."""
-        before = {name: cls.model_fields[name].default for name in cls.later} | dict(cls.earlier)
-        return {name: value for name, value in values.items() if name not in before or value != before[name]}
+    def unsaid(cls) -> dict[str, Any]:
+        """`later` option -> what it means in the record of a run that does not name it."""
+        return {name: cls.before.get(name, cls.model_fields[name].default) for name in cls.later}
 
     @classmethod
-    def from_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The inverse: a record's values, and what it means by not naming an `earlier` option."""
-        return dict(cls.earlier) | dict(values)
+    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values less the `later` options that are what they mean when unsaid."""
+        unsaid = cls.unsaid()
+        return {name: value for name, value in values.items() if name not in unsaid or value != unsaid[name]}

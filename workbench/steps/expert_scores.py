@@ -69,7 +69,8 @@ def _scores(setup: RunSetup, model: MixtureMethod, row: pd.Series) -> list[dict[
         for way, network in (("alone", expert_alone(model, sequence)), ("fused", model)):
             predicted = predict_case(
                 network, case, modalities=network.modalities, present=(sequence,), patch=setup.patch, overlap=p.overlap,
-                device=setup.device, whole=p.sampling == "whole", precision=p.precision,
+                device=setup.device, whole=p.sampling == "whole", precision=p.precision, mirror=p.mirrored_axes(),
+                window_batch=p.window_batch,
             )  # fmt: skip
             labels = predicted.labels()
             assert labels is not None

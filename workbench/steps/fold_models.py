@@ -15,12 +15,11 @@ from workbench.inference.ensemble import average_predictions
 from workbench.inference.predict import CasePrediction, predict_case
 from workbench.models.catalogue import card
 from workbench.models.method import MethodModule
-from workbench.models.options import recorded_parameters
 from workbench.models.registry import create_model
 from workbench.prepare.store import PreparedCase
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import IMPORTED, POOLED
-from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.parameters import ExperimentParameters, as_recorded
 from workbench.training.checkpoints import load_weights
 
 
@@ -72,7 +71,8 @@ def load_members(runs: Sequence[RunFolder]) -> list[Member]:
     members = []
     for run in runs:
         training, method = read_json(run.folder / TRAINING_FILE), run.spec["method"]
-        parameters = ExperimentParameters.build(method, recorded_parameters(method, run.spec["parameters"]))
+        given = {name: value for name, value in run.spec["parameters"].items() if name != "method"}
+        parameters = ExperimentParameters.build(method, as_recorded(method, given))
         built = training["model"]
         model = create_model(
             method, modalities=tuple(built["modalities"]), classes=built["classes"], markers=tuple(built["markers"]),
@@ -100,6 +100,7 @@ def predict_together(
         predict_case(
             member.model, case, modalities=modalities, present=present, patch=member.patch, overlap=member.parameters.overlap,
             whole=member.parameters.sampling == "whole", precision=member.parameters.precision,
+            mirror=member.parameters.mirrored_axes(), window_batch=member.parameters.window_batch,
         )
         for member in members
     ]  # fmt: skip

@@ -93,7 +93,8 @@ def _judge(setup: RunSetup, model: Any, row: pd.Series) -> tuple[pd.DataFrame, p
     metrics, markers = [], []
     for predicted in predict_subsets(
         model, case, sets, modalities=setup.modalities, patch=setup.patch, overlap=p.overlap, device=setup.device,
-        segments=setup.segments, whole=p.sampling == "whole", precision=p.precision,
+        segments=setup.segments, whole=p.sampling == "whole", precision=p.precision, mirror=p.mirrored_axes(),
+        window_batch=p.window_batch,
     ):  # fmt: skip
         named = {"present": "+".join(predicted.present)}
         if truth is not None and predicted.logits is not None:

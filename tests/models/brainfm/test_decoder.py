@@ -8,7 +8,6 @@ from brainfm_masks import build, images
 from torch import nn
 
 from workbench.models.brainfm.facts import BrainFMPretrainOptions
-from workbench.models.options import build_options, recorded_parameters
 
 
 @pytest.mark.parametrize("decoder", ["published", "cross_attention", "light"])
@@ -62,9 +61,7 @@ def test_published_gives_the_sequence_to_masked_tokens_alone_and_computes_relu()
 
 def test_a_published_decoder_of_an_earlier_run_is_cross_attention() -> None:
     """Its record names the decoder, and not what `published` stands for."""
-    record = {"decoder": "published", "regularisation": "dev"}
-    options = build_options("brainfm_pretrain", recorded_parameters("brainfm_pretrain", record))
-    assert isinstance(options, BrainFMPretrainOptions)
+    options = BrainFMPretrainOptions(**BrainFMPretrainOptions.unsaid(), decoder="published", regularisation="dev")
     assert (options.decoder_form, options.published_as) == ("cross_attention", "earlier")
     assert "published_as" not in options.without_later(options.model_dump())
     fresh = BrainFMPretrainOptions(decoder="published")

@@ -30,7 +30,8 @@ class AmaesPretrainOptions(AmaesUNetOptions):
         "all", description="with masked_only, what the squares of the hidden voxels are divided by: the number of all voxels "
         "(public code), or that of the hidden ones, which weighs 1 / masked_share as much",
     )  # fmt: skip
-    earlier: ClassVar[Mapping[str, Any]] = {"masked_mean": "hidden"}
+    later: ClassVar[tuple[str, ...]] = ("masked_mean",)
+    before: ClassVar[Mapping[str, Any]] = {"masked_mean": "hidden"}
     reversal: bool = Field(
         True,
         description="reconstruct the image as it was before intensity augmentation; false: as it was shown (plain masked "

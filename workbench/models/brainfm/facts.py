@@ -79,7 +79,8 @@ class BrainFMPretrainOptions(BrainFMEncoderOptions):
         "released", description="what decoder published and regularisation dev stand for: the public code's arithmetic, or, as "
         "in earlier runs, decoder cross_attention and a variance over N - 1",
     )  # fmt: skip
-    earlier: ClassVar[Mapping[str, Any]] = {"published_as": "earlier"}
+    later: ClassVar[tuple[str, ...]] = (*BrainFMEncoderOptions.later, "published_as")
+    before: ClassVar[Mapping[str, Any]] = {"published_as": "earlier"}
 
     @classmethod
     def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class MMFormerOptions(MethodOptions):
         "zeros", description="what the fusions' 3^3 convolutions see beyond the border: zeros (public code), or a mirror image"
     )
     pretrained: str = Field("", description="released weights of mmFormer; empty: random weights")
-    later: ClassVar[tuple[str, ...]] = ("pretrained",)
-    earlier: ClassVar[Mapping[str, Any]] = {"fusion_borders": "mirrored"}
+    later: ClassVar[tuple[str, ...]] = ("pretrained", "fusion_borders")
+    before: ClassVar[Mapping[str, Any]] = {"fusion_borders": "mirrored"}
 
     @classmethod
     def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
