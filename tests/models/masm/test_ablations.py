@@ -71,15 +71,20 @@ def test_early_fusion_is_the_backbone_with_sequences_as_channels(name: str) -> N
     changed = {n for n, p in early.backbone.named_parameters() if p.shape != wider[n]}
     assert changed, "the convolutions that read the images"
     assert all(early.backbone.get_parameter(n).shape[1] == 4 * wider[n][1] == 4 for n in changed)
-    images = noise(1, 4, side, side, side)
     with torch.no_grad():
-        logits = early.eval()(images, shown(*GIVEN)).segmentation
-        other = images.clone()
-        other[:, 3] = 7  # absent: whatever stands there
-        some = [early(given, shown("t1", "t1c", "t2")).segmentation for given in (images, other)]
+        logits = early.eval()(noise(1, 4, side, side, side), shown(*GIVEN)).segmentation
     assert logits.shape == (1, 4, side, side, side)
-    assert torch.equal(*some)
-    assert not torch.allclose(some[0], logits)
+
+
+def test_fused_early_an_absent_sequence_is_a_channel_of_zeros() -> None:
+    model, images = build(mixers="none", fusion="early").eval(), noise(1, 4, 16, 16, 16)
+    zeros, other = images.clone(), images.clone()
+    zeros[:, 3], other[:, 3] = 0, 7
+    with torch.no_grad():
+        some = [model(given, shown("t1", "t1c", "t2")).segmentation for given in (images, other)]
+        assert torch.equal(*some)
+        assert torch.equal(some[0], model(zeros, shown(*GIVEN)).segmentation)
+        assert not torch.allclose(some[0], model(images, shown(*GIVEN)).segmentation)
 
 
 def test_early_fusion_answers_subsets_features_and_recomputes_its_activations() -> None:

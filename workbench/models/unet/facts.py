@@ -29,7 +29,7 @@ FACTS = (
     MethodFacts(
         card=ModelCard(
             name="unet", title="U-Net (nnU-Net recipe)", paper="Isensee et al., Nature Methods 2021; nnU-Net v2 3d_fullres",
-            tasks=(SEGMENTATION,), parameters=31_195_156,
+            tasks=(SEGMENTATION,), parameters=31_199_796,
         ),
         options=UNetOptions, builder="workbench.models.unet.unet:UNet",
         # a hundred and some steps on whole brains: AdamW, and Dice over the batch, find the small regions in that time
