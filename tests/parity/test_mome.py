@@ -11,9 +11,10 @@ from public_arrays import Reference, sums, third
 
 from workbench.contracts import SEGMENTATION, Batch
 from workbench.models.losses import downsample_labels
-from workbench.models.mome.blocks import Mixed, curriculum_weights, level_weights
+from workbench.models.mome.blocks import Mixed, curriculum_weights
 from workbench.models.mome.mome import MoME
 from workbench.models.mome.released import WEIGHTS, published_names
+from workbench.models.networks import level_weights
 from workbench.models.registry import create_model
 
 SEQUENCES = WEIGHTS["mome"].modalities
