@@ -34,6 +34,7 @@ MODALITY_TITLES: dict[str, str] = {
     "flair": "FLAIR",
     "dwi": "DWI",
     "adc": "ADC",
+    "cbv": "rCBV",
     "swi": "SWI",
     "pd": "PD",
 }

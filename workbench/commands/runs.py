@@ -125,6 +125,15 @@ def compare(
 
     table = compare_runs(*folders, split=split)
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+    _say_protocols(folders)
+
+
+def _say_protocols(folders: list[Path]) -> None:
+    from workbench.records.protocol import RunProtocol, protocol_remarks
+    from workbench.records.run_folder import RunFolder
+
+    for remark in protocol_remarks(RunProtocol.of(RunFolder.open(folder)) for folder in folders):
+        say(remark)
 
 
 @runs_app.command()
@@ -141,6 +150,7 @@ def robustness(
         say(f"nothing of the {split} split was judged (with subsets=few a run judges six test cases and no external ones)")
         return
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+    _say_protocols(folders)
 
 
 @runs_app.command()

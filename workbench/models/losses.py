@@ -95,8 +95,10 @@ def segmentation_loss(
     dice: float = 1.0,
     cross_entropy: float = 1.0,
     batch_dice: bool = True,
+    background: bool = False,
+    squared: bool = False,
 ) -> Tensor:
-    """Dice (without background) plus cross-entropy, by label set; a scalar.
+    """Dice plus cross-entropy, by label set; a scalar.
 
     Args:
         logits: (B, C, X, Y, Z).
@@ -107,6 +109,8 @@ def segmentation_loss(
         cross_entropy: weight of cross-entropy.
         batch_dice: sums of Dice over the voxels of all samples; else per sample, then the mean over samples and classes, as
             nnU-Net's 3d_fullres plans have it (`batch_dice` false).
+        background: whether Dice has a term of the background.
+        squared: whether the probabilities in the denominator of Dice are squared (Milletari et al., 2016, arXiv 1606.04797).
 
     Over the batch unless asked otherwise: patches without one of the classes are common, and per sample the Dice of an absent
     class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
@@ -119,7 +123,7 @@ def segmentation_loss(
         if class_weights is not None:
             weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind.groups])
         loss = DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, weight=weight,
+            include_background=background, to_onehot_y=True, softmax=True, batch=batch_dice, squared_pred=squared, weight=weight,
             lambda_dice=dice, lambda_ce=cross_entropy,
         )  # fmt: skip
         if weight is not None:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import ParameterError
 
-
 _HERE = "parameter 'augmentation'"
 
 

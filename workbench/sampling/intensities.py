@@ -91,7 +91,7 @@ def _gaussian(volume: Tensor, inside: Tensor, value: tuple[float, int]) -> Tenso
 
 
 def _blur(volume: Tensor, inside: Tensor, deviations: Sequence[float]) -> Tensor:
-    return _plain(GaussianSmooth(tuple(deviations))(volume[None]))[0]
+    return _plain(GaussianSmooth(tuple(deviations), approx="scalespace")(volume[None]))[0]
 
 
 def _low_resolution(volume: Tensor, inside: Tensor, share: float) -> Tensor:

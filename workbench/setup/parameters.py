@@ -87,7 +87,7 @@ class ExperimentParameters(BaseModel):
     augment: bool = Field(True, description="random changes of the training images, see augmentation")
     augmentation: str = Field(
         "",
-        description="light or nnunet, then what differs, e.g. 'nnunet,rotation=15,blur=0'; unset: light, or the method's",
+        description="set of changes: light or nnunet, followed by what differs as in the README; unset: light, or the method's",
     )
     modality_dropout: float = Field(float(UNSET), description="probability, see dropout_mode; at least one modality stays")
     dropout_mode: Literal["", "each", "subset"] = Field(
@@ -258,9 +258,13 @@ class ExperimentParameters(BaseModel):
         """The method's own options, for `create_model`."""
         return {name: getattr(self, name) for name in options_class(self.method).model_fields}
 
-    def mirrored_axes(self) -> tuple[int, ...]:
-        """`mirror` as axes 0, 1, 2; empty = none."""
-        return () if self.mirror == "none" else tuple("xyz".index(axis) for axis in self.mirror)
+    def inference(self) -> dict[str, Any]:
+        """How cases are read, as `inference.predict.predict_case` and `inference.subsets.predict_subsets` take it; resolved."""
+        return {
+            "overlap": self.overlap, "whole": self.sampling == "whole", "precision": self.precision,
+            "mirror": () if self.mirror == "none" else tuple("xyz".index(axis) for axis in self.mirror),
+            "window_batch": self.window_batch,
+        }  # fmt: skip
 
     def modality_names(self) -> tuple[str, ...]:
         """`modalities` as a tuple; empty = unset."""

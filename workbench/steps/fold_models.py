@@ -98,9 +98,7 @@ def predict_together(
     """One case by all models: of several the mean of their probabilities, each having looked at the case by itself."""
     found = [
         predict_case(
-            member.model, case, modalities=modalities, present=present, patch=member.patch, overlap=member.parameters.overlap,
-            whole=member.parameters.sampling == "whole", precision=member.parameters.precision,
-            mirror=member.parameters.mirrored_axes(), window_batch=member.parameters.window_batch,
+            member.model, case, modalities=modalities, present=present, patch=member.patch, **member.parameters.inference(),
         )
         for member in members
     ]  # fmt: skip
