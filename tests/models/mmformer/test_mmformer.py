@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from workbench.contracts import Batch
 from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
-from workbench.models.mmformer.blocks import upsample
+from workbench.models.mmformer.blocks import SelfAttention, upsample
+from workbench.models.mmformer.facts import MMFormerOptions
 from workbench.models.mmformer.mmformer import MMFormer
 from workbench.models.registry import create_model, flops, paper_model
 from workbench.setup.parameters import ExperimentParameters
@@ -191,6 +192,21 @@ def test_ablations_leave_their_part_out(option: str, gone: str) -> None:
     assert all(parameter.grad is not None for parameter in less.parameters())
 
 
+@pytest.mark.parametrize(("word", "means"), [(True, "shown"), ("false", "off"), ("acquired", "acquired")])
+def test_auxiliary_takes_the_words_it_had_as_a_switch(word: Any, means: str) -> None:
+    options = ExperimentParameters.build("mmformer", {"auxiliary": word}).options()
+    assert options["auxiliary"] == means
+    assert MMFormerOptions(**options).without_later(options)["auxiliary"] == {"shown": True, "off": False}.get(means, means)
+
+
+def test_only_the_fusions_pad_with_zeros() -> None:
+    model, before = build(), build(fusion_borders="mirrored")
+    modes = {name: part.padding_mode for name, part in model.named_modules() if isinstance(part, nn.Conv3d) and part.padding[0]}
+    zeros = {name for name, mode in modes.items() if mode == "zeros"}
+    assert zeros == {f"decoder.fusions.{level}.1.2" for level in range(5)}
+    assert all(part.padding_mode == "reflect" for part in before.modules() if isinstance(part, nn.Conv3d) and part.padding[0])
+
+
 def test_fifteen_subsets_encode_every_sequence_once() -> None:
     model = build().eval()
     calls = {"encoder": 0, "intra": 0, "decoder": 0}
@@ -252,3 +268,16 @@ def test_pooled_features_are_the_mean_token_of_the_sequences_that_are_there() ->
     assert found.shape == (2, 8)
     torch.testing.assert_close(found[0], mixed[0, [0, 2, 3]].mean((0, 1)))
     torch.testing.assert_close(found[1], mixed[1, 1].mean(0))
+
+
+def test_both_transformers_off_is_the_identity_on_tokens() -> None:
+    model = build(intra=False, inter=False).eval()
+    assert not any(isinstance(module, SelfAttention) for module in model.modules())
+    assert model.positions is None
+    images, present = cases(1), torch.tensor([[True, True, False, True]])
+    with torch.no_grad():
+        _, tokens, _ = model.encode(model.arrange(images, present)[0], present)
+        deepest = model.encoders[0](images[:, :1])[-1]
+        assert torch.equal(tokens[:, 0], model.embed[0](deepest).flatten(2).transpose(1, 2))
+        mixed, _ = model.mix(tokens, present, images.shape[2:])
+    assert torch.equal(mixed, tokens)

@@ -20,15 +20,18 @@ What does not, hence the comparison with it is one of the idea only:
 
 The released gate is as wide as the features and is spread over the experts, so that all get the same weights and nothing is
 selected: `gate` as_released brings it back, absent sequences included. The default is a weight per expert, masked to the
-sequences that are there: weights add up to one, an absent expert does not run, gets weight zero and no gradient.
+sequences that are there: weights add up to one, an absent expert does not run, gets weight zero and no gradient. Mixture and
+loss as released equal the public code's on its weights to float error (`tests/parity`).
 
 Choices of ours:
 5. Sequences are stacked as channels, absent ones zero: after the first convolution a token holds all of them, and the gate
    decides which experts read it. (A token per sequence would be another architecture: mmFormer's.)
 6. Skips are the outputs of the encoder's stages, joined by a 1^3 convolution. The last step up, 1/4 to full size, keeps a quarter
    of the first width: with all 96 features a 128^3 patch would need 0.8 GB for that map alone.
-7. No stochastic depth and no dropout. Dice leaves out the background, as everywhere here.
-8. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
+7. No stochastic depth and no dropout. Dice leaves out the background and is taken over the batch, as everywhere here; the public
+   code's has the background, squares in the denominator, and is of each sample (`dice` published).
+8. `identity_blocks` takes all Swin blocks and their experts away, an ablation: what is left is a pyramid of linear layers.
+9. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
 
 `maps`: the gate's weight of each sequence at 1/4, in the last block. Parameters (4 sequences, 4 classes): 77,528,928.
 A forward pass over 128^3: 258 GFLOP.
@@ -80,6 +83,10 @@ class M4oE(MethodModule):
         self.top_norm = nn.LayerNorm(sizes[0])
         self.full_size = Expand(sizes[0], sizes[0] // 4, PATCH)
         self.head = nn.Conv3d(sizes[0] // 4, self.classes, 1)
+        if options.identity_blocks:  # taken away at the end: the other weights are drawn as if they were there
+            for part in (*self.encoder, *self.decoder):
+                assert isinstance(part, ExpertStage)
+                part.blocks = nn.ModuleList()
 
     def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z)."""
@@ -92,7 +99,7 @@ class M4oE(MethodModule):
             x, weights = self.decoder[level](to_tokens(self.joins[level](both)), present)
         logits = self.head(to_volume(self.full_size(self.top_norm(x))))
         drawn = {}
-        if maps and self.options.gate == "expert":
+        if maps and self.options.gate == "expert" and not self.options.identity_blocks:
             drawn = {f"weight_{name}": to_volume(weights)[:, m, None] for m, name in enumerate(self.modalities)}
         return Prediction(segmentation=logits, maps=drawn)
 
@@ -115,9 +122,11 @@ class M4oE(MethodModule):
         """0.7 Dice plus 0.4 cross-entropy, as published for training."""
         if prediction.segmentation is None:
             return {}
+        published = self.options.dice == "published"
         term = segmentation_loss(
             prediction.segmentation, batch.labels, batch.label_set,
             dice=self.options.dice_weight, cross_entropy=self.options.cross_entropy_weight,
+            batch_dice=not published, background=published, squared=published,
         )  # fmt: skip
         return {"segmentation": term}
 

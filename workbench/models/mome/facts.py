@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from workbench.contracts import SEGMENTATION
 from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
+from workbench.models.recipe import EPOCHS, NNUNET
 
 
 class PlainUNetOptions(MethodOptions):
@@ -24,6 +25,10 @@ class PlainUNetOptions(MethodOptions):
         "images",
         description="what comes up equally often in training: cases, images (paper: large collections dominate) or datasets",
     )
+    batch_dice: bool = Field(
+        True, description="Dice over the voxels of the batch; false: of each sample, then averaged (nnU-Net's 3d_fullres plans)"
+    )
+    later: ClassVar[tuple[str, ...]] = ("batch_dice",)
 
 
 class SingleImageOptions(PlainUNetOptions):
@@ -59,6 +64,8 @@ class MixtureOptions(PlainUNetOptions):
     expert_reduction: Literal["sum", "mean"] = Field(
         "sum", description="the experts' loss over the samples of a batch; sum (published) depends on the batch size"
     )
+    pretrained: str = Field("", description="released weights of all its networks; empty: random weights")
+    later: ClassVar[tuple[str, ...]] = ("batch_dice", "pretrained")
     restart_heads: bool = Field(True, description="the experts' segmentation heads start anew in the joint stage (published)")
     experts: Literal["trained", "checkpointed", "frozen"] = Field(
         "trained",
@@ -97,9 +104,7 @@ class MoMEPlusOptions(MixtureOptions):
     )
 
 
-_NNUNET: dict[str, Any] = {
-    "optimiser": "sgd", "learning_rate": 1e-2, "weight_decay": 3e-5, "batch_size": 2, "warmup": 0.0, "clip": 12.0,
-}  # fmt: skip
+ONE_IMAGE = "one image of one sequence at a time"
 _DEMO: dict[str, Any] = {
     "width": 4, "levels": 4, "epochs": 10, "learning_rate": 1e-2, "batch_size": 1, "validate_every": 5,
 }  # fmt: skip
@@ -110,14 +115,14 @@ FACTS = (
     MethodFacts(
         card=ModelCard(
             name="mome", title="MoME (mixture of modality experts)", paper="MICCAI 2024, arXiv 2405.10246",
-            tasks=(SEGMENTATION,), modalities=("t1", "t1c", "t2", "flair", "dwi"), parameters=187_334_344,
+            tasks=(SEGMENTATION,), modalities=("t1", "t1c", "t2", "flair", "dwi"), parameters=187_334_344, hides=ONE_IMAGE,
             reported="187.3 M, public code",
         ),
         options=MoMEOptions, builder="workbench.models.mome.mome:MoME",
         demo=_MIXTURE_DEMO | {"modality_dropout": 0.0},
         # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 times five experts (their length is not published), shared out by their
         # images, then 800 at 1e-3
-        paper=_NNUNET | {"epochs": 5800},
+        paper=NNUNET | {"epochs": 5800},
     ),
     MethodFacts(
         card=ModelCard(
@@ -127,16 +132,16 @@ FACTS = (
         options=MoMEPlusOptions, builder="workbench.models.mome.mome_plus:MoMEPlus",
         demo=_MIXTURE_DEMO | {"modality_dropout": 1.0, "dropout_mode": "subset"},
         # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
-        paper=_NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
+        paper=NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
     ),
     MethodFacts(
         card=ModelCard(
             name="pooled_unet", title="Pooled U-Net (one image of any sequence)",
             paper="comparator of MoME, arXiv 2405.10246; Isensee et al., Nature Methods 2021", tasks=(SEGMENTATION,),
-            modalities=("t1", "t1c", "t2", "flair", "dwi"), notebook="mome", parameters=31_197_204,
+            modalities=("t1", "t1c", "t2", "flair", "dwi"), notebook="mome", parameters=31_197_204, hides=ONE_IMAGE,
         ),
         options=PooledUNetOptions, builder="workbench.models.mome.single_image_unet:PooledUNet",
         demo=_DEMO | {"steps_per_epoch": 12, "modality_dropout": 0.0},
-        paper=_NNUNET | {"epochs": 1000},
+        paper=NNUNET | {"epochs": EPOCHS},
     ),
 )  # fmt: skip
