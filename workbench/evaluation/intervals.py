@@ -36,6 +36,8 @@ MIN_SUBJECTS = 6
 """Subjects below which there is no interval."""
 ROUGH_BELOW = 15
 """Subjects below which an interval is rough: its nominal 95 % may be 85 %."""
+MIN_PER_CLASS = 10
+"""Subjects of each class below which a marker metric is 'not estimable'."""
 
 Floats = NDArray[np.float64]
 Method = Literal["bca", "percentile", "recentred"]
