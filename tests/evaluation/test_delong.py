@@ -45,7 +45,12 @@ def test_delong_agrees_with_its_definition() -> None:
     freedom = spread**4 / (of_positives**2 / (truth.sum() - 1) + of_negatives**2 / ((~truth).sum() - 1))
     assert found.df == pytest.approx(freedom)
     assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom))
-    assert found.high - found.difference == pytest.approx(stats.t.ppf(0.975, freedom) * spread)
+    # Zou and Donner's interval from those of the two AUCs and their correlation
+    (a_low, a_high), (b_low, b_high) = (auc_bounds(truth, score, np.arange(90)) for score in (a, b))
+    together = 2 * covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    down, up = ((found.auc_a - a_low, b_high - found.auc_b), (a_high - found.auc_a, found.auc_b - b_low))
+    assert found.low == pytest.approx(found.difference - np.sqrt(down[0] ** 2 + down[1] ** 2 - together * down[0] * down[1]))
+    assert found.high == pytest.approx(found.difference + np.sqrt(up[0] ** 2 + up[1] ** 2 - together * up[0] * up[1]))
     assert found.low < found.difference < found.high
     assert found.estimable
 
@@ -126,6 +131,19 @@ def test_two_patients_with_ten_sessions_each_are_two() -> None:
     assert not delong(truth, a, b, many).estimable
 
 
+def test_the_difference_to_an_auc_of_one_is_held() -> None:
+    """AUC 0.98 against 0.87, 15 positives: the interval of t holds the difference too seldom, since one variance is often 0."""
+    truth, held, by_t = np.arange(60) < 15, 0, 0
+    skills = np.sqrt(2) * stats.norm.ppf([0.98, 0.87])
+    for seed in range(250):
+        shared, *own = np.random.default_rng(seed).normal(size=(3, 60))
+        found = delong(truth, *((shared + noise) / np.sqrt(2) + skill * truth for noise, skill in zip(own, skills, strict=True)))
+        held += found.low <= 0.11 <= found.high
+        by_t += abs(found.difference - 0.11) <= stats.t.ppf(0.975, found.df) * found.difference / found.t
+    assert 0.92 <= held / 250 <= 0.99
+    assert by_t / 250 < 0.93
+
+
 def test_parts_of_equal_size_add_their_degrees_of_freedom() -> None:
     assert satterthwaite([(0.5, 14), (0.5, 14)]) == pytest.approx(28)
     assert satterthwaite([(1.0, 9), (0.0, 300)]) == pytest.approx(9)
@@ -136,9 +154,7 @@ def test_parts_of_equal_size_add_their_degrees_of_freedom() -> None:
 def test_the_interval_of_an_auc_solves_its_equation(skill: float) -> None:
     """15 positives and 25 negatives without ties; V by Newcombe's formula written out."""
     truth = np.arange(40) < 15
-    ranks = np.argsort(
-        np.argsort(np.random.default_rng(1).normal(size=40) + truth * (0 if hits == 0.5 else 1.3 if hits < 1 else 9))
-    )
+    ranks = stats.rankdata(np.random.default_rng(1).normal(size=40) + skill * truth)
     area = roc_auc_score(truth, ranks)
     low, high = auc_bounds(truth, ranks, np.arange(40).astype(str))
     m, n, star = 15, 25, 19

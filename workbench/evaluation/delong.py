@@ -3,14 +3,15 @@ their decisions.
 
 Every difference is the first minus the second.
 
-DeLong's test takes its p and interval from Student's t with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2:110):
-the variance is the sum of the positives' and the negatives' part, each known from so many subjects. Simulated false alarms at 5 %
-with 15 positives among 500: normal distribution 5.5 (7.3 with two to ten cases per subject), this 3.9 (5.8); 12 among 40: 6.8
-and 5.1. Near an AUC of 1 it is cautious (0 to 3).
+DeLong's test takes its p from Student's t with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2:110): the variance
+is the sum of the positives' and the negatives' part, each known from so many subjects. Simulated false alarms at 5 % with 15
+positives among 500: normal distribution 5.5 (7.3 with two to ten cases per subject), this 3.9 (5.8); 12 among 40: 6.8 and 5.1.
+Near an AUC of 1 it is cautious (0 to 3).
 
 The interval of one AUC is Newcombe's score interval (2006, Statistics in Medicine 25:559, method 5), which is right up to an AUC
 of 1, where DeLong's variance is 0: simulated coverage of AUC 0.98 with 15 positives 97 to 98, of the logit of the AUC with
-DeLong's variance 71 to 90, of the bootstrap 82.
+DeLong's variance 71 to 90, of the bootstrap 82. The interval of a difference is made of the two and of their correlation (Zou and
+Donner 2008, Statistics in Medicine 27:1693): coverage of 0.98 against 0.87 with 15 positives among 500 is 96, by t 87.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from workbench.evaluation.proportions import UNKNOWN, Bounds, effective_number
 
 EXACT_BELOW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
+
+_NO_VARIANCE = 1e-24
+"""Up to which a variance is rounding."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,27 @@ def delong(truth: ArrayLike, a: ArrayLike, b: ArrayLike, subjects: Sequence[str]
     found = auc_covariance(positive, scores, names)
     difference = float(found.auc[0] - found.auc[1])
     variance, parts = found.of_difference([1, -1])
-    t, df, p, reach = t_test(difference, variance, parts)
+    t, df, p = t_test(difference, variance, parts)
+    low, high = _difference_bounds(positive, scores, names, found) if np.isfinite(p) and variance > _NO_VARIANCE else UNKNOWN
     variances = (float(found.covariance[0, 0]), float(found.covariance[1, 1]))
     first, second = map(float, found.auc)
     return DeLong(
-        first, second, difference, difference - reach, difference + reach, t, df, p, variances,
+        first, second, difference, low, high, t, df, p, variances,
         float(found.covariance[0, 1]), positive.size, m, estimable,
     )  # fmt: skip
+
+
+def _difference_bounds(positive: np.ndarray, scores: np.ndarray, names: np.ndarray, found: AucCovariance) -> Bounds:
+    """Interval of the first AUC minus the second, from those of both and their correlation."""
+    (low_a, high_a), (low_b, high_b) = (auc_bounds(positive, score, names) for score in scores)
+    a, b = found.auc
+    spread = float(np.sqrt(found.covariance[0, 0] * found.covariance[1, 1]))
+    together = float(np.clip(found.covariance[0, 1] / spread, -1, 1)) if spread > _NO_VARIANCE else 0.0
+
+    def reach(of_a: float, of_b: float) -> float:
+        return float(np.sqrt(max(0.0, of_a**2 + of_b**2 - 2 * together * of_a * of_b)))
+
+    return float(a - b - reach(a - low_a, high_b - b)), float(a - b + reach(high_a - a, b - low_b))
 
 
 def satterthwaite(parts: Iterable[tuple[float, int]]) -> float:
@@ -128,7 +146,7 @@ def satterthwaite(parts: Iterable[tuple[float, int]]) -> float:
     return float(total**2 / sum(part**2 / freedom for part, freedom in listed)) if listed else float("nan")
 
 
-def t_test(difference: float, variance: float, parts: Iterable[tuple[float, int]]) -> tuple[float, float, float, float]:
+def t_test(difference: float, variance: float, parts: Iterable[tuple[float, int]]) -> tuple[float, float, float]:
     """Student's test that a difference is 0, with Satterthwaite's degrees of freedom.
 
     Args:
@@ -137,17 +155,16 @@ def t_test(difference: float, variance: float, parts: Iterable[tuple[float, int]
         parts: of which the variance is made, with the degrees of freedom of each.
 
     Returns:
-        t, degrees of freedom, two-sided p, half the width of the 95 % interval. Without variance p is 1 where there is no
-        difference either, and unknown where there is: nothing tells how far chance reaches.
+        t, degrees of freedom, two-sided p. Without variance p is 1 where there is no difference either, and unknown where there
+        is: nothing tells how far chance reaches.
     """
     nan = float("nan")
     if not np.isfinite(variance):
-        return nan, nan, nan, nan
-    spread = float(np.sqrt(max(variance, 0.0)))
-    if spread <= 1e-12:
-        return (0.0, nan, 1.0, nan) if abs(difference) < 1e-12 else (nan, nan, nan, nan)
-    t, df = difference / spread, satterthwaite(parts)
-    return t, df, float(2 * stats.t.sf(abs(t), df)), float(stats.t.ppf((1 + LEVEL) / 2, df)) * spread
+        return nan, nan, nan
+    if variance <= _NO_VARIANCE:
+        return (0.0, nan, 1.0) if abs(difference) < 1e-12 else (nan, nan, nan)
+    t, df = difference / float(np.sqrt(variance)), satterthwaite(parts)
+    return t, df, float(2 * stats.t.sf(abs(t), df))
 
 
 def auc_bounds(truth: ArrayLike, score: ArrayLike, subjects: Sequence[str] | ArrayLike) -> Bounds:
