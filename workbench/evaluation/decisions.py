@@ -20,13 +20,12 @@ from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.markers import Sample, marker_metrics, sample_of
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
+from workbench.evaluation.thresholds import ALL_FOLDS, NO_THRESHOLD, SENSITIVITY, per_case, validation_thresholds
 
 FIXED = "0.5"
 RULES = (FIXED, "youden", "sensitivity")
 """Where a probability becomes a decision: at a half, at the Youden point, or where the sensitivity is at least 0.95."""
 
-NO_THRESHOLD = "not estimable: validation lacks a class, so that no threshold was chosen"
 DECISION_COLUMNS = (
     "split", "marker", "class", "rule", "threshold", "n_validation", "trusted", "metric", "value", "low", "high", "n",
     "n_positive", "estimable", "remark",
