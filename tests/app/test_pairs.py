@@ -10,7 +10,7 @@ from app.overview import OverviewPage
 from app.pairs import MOST, pair_figure
 from app.state import AppState
 from app.store import Store
-from workbench.evaluation.comparison import delong
+from workbench.evaluation.delong import delong
 
 
 def said(figure: hv.Overlay) -> str:

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from workbench.errors import ParameterError
 from workbench.evaluation.ablation import Cell, ablation_deltas
-from workbench.evaluation.comparison import delong
+from workbench.evaluation.delong import delong
 from workbench.evaluation.intervals import mean_interval
 
 FOLDS, SEEDS, PER_FOLD = 3, 2, 14

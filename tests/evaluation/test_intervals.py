@@ -93,7 +93,8 @@ def test_columns_together_equal_columns_alone() -> None:
     assert together[1].value == pytest.approx(np.nanmean(values[:, 1]))
     assert together[2].n == 0
     assert not together[2].estimable
-    assert (together[3].value, together[3].low, together[3].high) == pytest.approx((0.7, 0.7, 0.7))
+    assert together[3].value == pytest.approx(0.7)
+    assert together[3].reason == "resamples do not tell", "equal values do not make a mean certain"
 
 
 def test_undefined_values_do_not_change_the_defined_ones() -> None:
@@ -138,6 +139,26 @@ def test_recentred_interval_keeps_its_width_and_holds_the_value() -> None:
     assert moved[1] - moved[0] == pytest.approx(plain[1] - plain[0])
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 14, 15])
+def test_few_subjects_have_no_interval_or_a_rough_one(count: int) -> None:
+    names = np.repeat(np.arange(count), 2).astype(str)
+    for found in (mean_interval(DICE[: 2 * count], names), weighted_interval(lambda w: w @ DICE[: 2 * count] / w.sum(1), names)):
+        assert found.value == pytest.approx(DICE[: 2 * count].mean())
+        assert np.isfinite([found.low, found.high]).all() == (count >= 6)
+        assert found.rough == (6 <= count < 15)
+        assert (found.reason == "") == (count >= 6)
+        assert ("no interval: fewer than 6 subjects" in str(found)) == (count < 6)
+        assert (f"(rough, {count} subjects: " in str(found)) == found.rough
+    assert np.isnan(bounds(0.5, DICE, DICE[:5], n_subjects=5)).all()
+
+
+def test_bounds_of_an_older_file_are_dropped_where_subjects_are_few() -> None:
+    old = Interval(0.8, 0.7, 0.9, 12, 5)
+    assert np.isnan([old.low, old.high]).all()
+    assert not old.rough
+    assert not Interval(0.8, 0.7, 0.9, 12).reason, "a file that does not tell its subjects keeps its bounds"
+
+
 def test_text_says_the_number_its_interval_and_its_n() -> None:
     assert str(Interval(0.81234, 0.7, 0.9, 24)) == "0.812 (0.700 to 0.900, n = 24)"
     assert str(Interval.unknown(7)) == "not estimable (n = 7)"
@@ -168,6 +189,7 @@ def test_the_statistics_reach_neither_torch_nor_monai() -> None:
         "thresholds",
         "calibration",
         "comparison",
+        "delong",
         "run_comparison",
         "summaries",
     ]

@@ -24,7 +24,7 @@ from workbench.evaluation.summaries import (
 
 
 def test_every_number_of_a_segmentation_row() -> None:
-    table = metrics()
+    table = metrics(16)
     summary = summarise_segmentation(table)
     assert tuple(summary.columns) == SEGMENTATION_COLUMNS
     assert list(zip(summary["region"], summary["metric"], strict=True)) == [
@@ -34,12 +34,12 @@ def test_every_number_of_a_segmentation_row() -> None:
     row = summary.iloc[2]
     expected = mean_interval(dice["value"], dice["subject"])
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.value, expected.low, expected.high))
-    assert (row["n"], row["n_subjects"], row["n_undefined"], row["n_empty_truth"], row["n_nonempty"]) == (8, 4, 0, 2, 6)
+    assert (row["n"], row["n_subjects"], row["n_undefined"], row["n_empty_truth"], row["n_nonempty"]) == (16, 8, 0, 4, 12)
     nonempty = dice[dice["n_truth"] > 0]
     assert row["mean_nonempty"] == pytest.approx(nonempty["value"].mean())
     assert row["low_nonempty"] < row["mean_nonempty"] < row["high_nonempty"]
     undefined = summary.iloc[3]
-    assert (undefined["n"], undefined["n_undefined"], undefined["n_empty_truth"]) == (6, 2, 2)
+    assert (undefined["n"], undefined["n_undefined"], undefined["n_empty_truth"]) == (12, 4, 4)
     assert undefined["mean"] == undefined["mean_nonempty"]
 
 
@@ -122,7 +122,7 @@ def test_too_few_cases_are_said_to_be_not_estimable() -> None:
 
 
 def test_headline_is_short_and_complete() -> None:
-    scored, predicted = metrics(), markers()
+    scored, predicted = metrics(16), markers()
     found = headline(scored, pd.concat([predicted, markers(12, split="validation")]))
     assert list(found) == ["dice WT", "dice ET", "auc idh", "auc grade 2", "auc grade 3", "auc grade 4"]
     dice = scored[(scored["region"] == "WT") & (scored["metric"] == "dice")]

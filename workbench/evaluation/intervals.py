@@ -8,7 +8,9 @@ The interval is the bias-corrected and accelerated one (BCa; Efron 1987, JASA 82
 AUC, with the tails widened for few subjects as a t interval's are (Hesterberg 2015, The American Statistician 69:371).
 Simulated coverage of the nominal 95 %, plain percentile -> this one: mean Dice of 8 subjects 87 -> 92, of 30 92 -> 94; AUC 0.92
 of 30 subjects 89 -> 95; mean of a log-normal (HD95-like) of 30 subjects 84 -> 87. With rare failures among fewer than about 15
-subjects no bootstrap covers well (57 -> 71 with 6): what was never seen cannot be resampled.
+subjects no bootstrap covers well (57 -> 71 with 6): what was never seen cannot be resampled. Hence with fewer than `MIN_SUBJECTS`
+subjects there is a value and no interval, and below `ROUGH_BELOW` the interval is called rough; and where all resamples agree
+(every Dice 1) the bounds are unknown, since an interval of no width would claim certainty.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -29,14 +32,26 @@ RESAMPLES = 1000
 MIN_DEFINED = 0.95
 """Share of resamples in which a statistic must be defined; with fewer its bounds are NaN, meaning unknown."""
 JACKKNIFE_GROUPS = 200
+MIN_SUBJECTS = 6
+"""Subjects below which there is no interval."""
+ROUGH_BELOW = 15
+"""Subjects below which an interval is rough: its nominal 95 % may be 85 %."""
 
 Floats = NDArray[np.float64]
 Method = Literal["bca", "percentile", "recentred"]
 
 
+def is_rough(n_subjects: int) -> bool:
+    """Whether so many subjects give an interval, but a rough one."""
+    return MIN_SUBJECTS <= n_subjects < ROUGH_BELOW
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval. NaN bounds: unknown, e.g. from a single subject. NaN value: not estimable."""
+    """A number with its 95 % interval. NaN bounds: unknown, see `reason`. NaN value: not estimable.
+
+    Bounds that were given for fewer than `MIN_SUBJECTS` subjects (in files of older versions) are dropped.
+    """
 
     value: float
     low: float
@@ -44,18 +59,43 @@ class Interval:
     n: int
     """Cases behind the number."""
     n_subjects: int = 0
+    """Subjects behind it; 0 = not known."""
     estimable: bool = True
+
+    def __post_init__(self) -> None:
+        if 0 < self.n_subjects < MIN_SUBJECTS:
+            object.__setattr__(self, "low", float("nan"))
+            object.__setattr__(self, "high", float("nan"))
 
     @classmethod
     def unknown(cls, n: int = 0, n_subjects: int = 0) -> Interval:
         """Not estimable: too few cases, or none."""
         return cls(float("nan"), float("nan"), float("nan"), n, n_subjects, estimable=False)
 
+    @property
+    def rough(self) -> bool:
+        """Whether its bounds come from so few subjects that they are rough."""
+        return not self.reason and is_rough(self.n_subjects)
+
+    @property
+    def reason(self) -> str:
+        """Why it has no bounds; empty where it has."""
+        if not self.estimable:
+            return "not estimable"
+        if isfinite(self.low) and isfinite(self.high):
+            return ""
+        if 0 < self.n_subjects < MIN_SUBJECTS:
+            return f"fewer than {MIN_SUBJECTS} subjects"
+        return "resamples do not tell"
+
     def __str__(self) -> str:
         """The way tables and captions show it."""
         if not self.estimable:
             return f"not estimable (n = {self.n})"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
+        if self.reason:
+            return f"{self.value:.3f} (no interval: {self.reason}, n = {self.n})"
+        rough = f"rough, {self.n_subjects} subjects: " if self.rough else ""
+        return f"{self.value:.3f} ({rough}{self.low:.3f} to {self.high:.3f}, n = {self.n})"
 
 
 def subject_codes(subjects: Sequence[str] | ArrayLike) -> tuple[NDArray[np.intp], int]:
@@ -117,8 +157,11 @@ def bounds(
         n_subjects: widens the tails for few subjects; None = not widened.
 
     Returns:
-        NaN, NaN where the value, or more than 1 - `MIN_DEFINED` of the resamples, are not defined.
+        NaN, NaN where the value, or more than 1 - `MIN_DEFINED` of the resamples, are not defined, where there are fewer than
+        `MIN_SUBJECTS` subjects, and where the bounds would coincide.
     """
+    if n_subjects is not None and n_subjects < MIN_SUBJECTS:
+        return float("nan"), float("nan")
     draws = np.asarray(draws, np.float64)
     draws = draws[np.isfinite(draws)] if np.isfinite(draws).mean() >= MIN_DEFINED else draws[:0]
     if draws.size == 0 or not np.isfinite(value):
@@ -127,13 +170,18 @@ def bounds(
     if method == "bca" and jackknife is not None:
         tails = _bca_tails(value, draws, jackknife, tails)
     shift = draws.mean() - value if method == "recentred" else 0.0
-    low, high = np.quantile(draws, tails) - shift
-    return float(low), float(high)
+    low, high = (float(bound) for bound in np.quantile(draws, tails) - shift)
+    return (low, high) if high - low > _slack(value) else (float("nan"), float("nan"))
+
+
+def _slack(value: float) -> float:
+    """What rounding can move a value by."""
+    return 1e-9 * max(1.0, abs(value))
 
 
 def _bca_tails(value: float, draws: Floats, jackknife: Floats, tails: Floats) -> Floats:
     """Quantile levels corrected for bias and skew; the plain ones where the correction is degenerate."""
-    slack = 1e-9 * max(1.0, abs(value))  # equal up to rounding counts as equal
+    slack = _slack(value)  # equal up to rounding counts as equal
     below = np.mean(draws < value - slack) + 0.5 * np.mean(np.abs(draws - value) <= slack)
     jackknife = jackknife[np.isfinite(jackknife)]
     if not 0 < below < 1 or jackknife.size < 2:
@@ -172,7 +220,7 @@ def weighted_interval(
         return Interval.unknown()
     value = float(statistic(np.ones((1, n)))[0])
     low = high = float("nan")
-    if count > 1:
+    if count >= MIN_SUBJECTS:
         jackknife = statistic(leave_out_weights(subjects)) if method == "bca" else None
         low, high = bounds(
             value, statistic(resample_weights(subjects, resamples, seed)), jackknife, method=method, n_subjects=count
@@ -207,9 +255,7 @@ def mean_intervals(
     result = []
     for column in range(values.shape[1]):
         used = np.unique(names[defined[:, column]]).size
-        low, high = float("nan"), float("nan")
-        if used > 1:
-            low, high = bounds(float(value[0, column]), draws[:, column], jackknife[:, column], n_subjects=used)
+        low, high = bounds(float(value[0, column]), draws[:, column], jackknife[:, column], n_subjects=used)
         n = int(defined[:, column].sum())
         result.append(Interval(float(value[0, column]), low, high, n, used, estimable=n > 0))
     return result

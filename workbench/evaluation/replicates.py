@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from workbench.evaluation import weighted
-from workbench.evaluation.comparison import auc_covariance
+from workbench.evaluation.delong import auc_covariance
 from workbench.evaluation.intervals import RESAMPLES, Interval, bounds, leave_out_weights, resample_weights, subject_codes
 from workbench.evaluation.markers import MIN_PER_CLASS
 from workbench.seeding import stream

@@ -11,7 +11,8 @@ import pandas as pd
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import InputError, Problem
-from workbench.evaluation.comparison import delong, holm, mcnemar, paired_difference, require_same_cases
+from workbench.evaluation.comparison import holm, paired_difference, require_same_cases
+from workbench.evaluation.delong import delong, mcnemar
 from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_interval, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
 from workbench.evaluation.metrics import Place, metrics_of, shown_in
