@@ -1,9 +1,9 @@
-"""Tests of paired differences, each with the size that it tests: sign flips with the mean, Wilcoxon's with the Hodges-Lehmann shift.
+"""Tests of paired differences, each of the size beside it: sign flips of the mean, Wilcoxon's of the Hodges-Lehmann shift.
 
 Wilcoxon's test is one of symmetry about 0: where differences are skewed it rejects although their mean is exactly 0 (38 % of 100
 subjects, 95 % of 500), so that its p must not stand beside an interval of the mean. Flipping the signs of the subjects'
-differences (Fisher 1935, The Design of Experiments, section 21) tests the mean: exact where they are symmetric about 0, else right
-for many subjects. A subject's cases are flipped together.
+differences (Fisher 1935, The Design of Experiments, section 21) tests the mean: exact where they are symmetric about 0, else
+right for many subjects. A subject's cases are flipped together.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SIGN_FLIPS, DELONG, MCNEMAR = "sign flips", "DeLong", "McNemar"
 EXACT_FLIPS = 30
 """Subjects up to which every pattern of signs is counted."""
 FLIPS, MORE_FLIPS = 9_999, 99_999
-"""Random patterns of signs beyond that; the greater number where fewer than `FEW_REACHED` of the first reach what was observed, so
-that Holm's correction, which multiplies the smallest p by the number of tests, does not run out of patterns."""
+"""Random patterns of signs beyond that; the greater number where fewer than `FEW_REACHED` of the first reach what was observed,
+so that Holm's correction, which multiplies the smallest p by the number of tests, does not run out of patterns."""
 FEW_REACHED = 20
 EXACT_RANKS = 50
 """Differences up to which the signed ranks' distribution is exact."""
@@ -69,7 +69,7 @@ def sign_flip(totals: Floats, *, seed: int = 0) -> Floats:
 
 
 def _every_flip(totals: Floats) -> float:
-    """Share of all patterns of signs whose sum is as far from 0 as the observed one: the sums of two halves, joined by sorting."""
+    """Share of all patterns of signs whose sum is as far from 0 as the observed one: sums of two halves, joined by sorting."""
     observed = abs(float(totals.sum())) - _SLACK * float(np.abs(totals).sum())
     if observed <= 0:
         return 1.0
@@ -177,9 +177,10 @@ def hodges_lehmann(differences: Floats) -> Shift:
         return Shift(nan, nan, nan)
     pairs = n * (n + 1) // 2
     below = _beyond(n)  # pairwise means below the lower bound, and above the upper one
-    first, second = np.triu_indices(n)
     wanted = sorted({(pairs - 1) // 2, pairs // 2} | ({below, pairs - 1 - below} if below >= 0 else set()))
-    means = np.partition((values[first] + values[second]) / 2, wanted)
+    means = np.concatenate([values[index:] + values[index] for index in range(n)])
+    means.partition(wanted)
+    means /= 2
     value = float((means[(pairs - 1) // 2] + means[pairs // 2]) / 2)
     if below < 0 or means[below] == means[pairs - 1 - below]:
         return Shift(value, nan, nan)
@@ -195,3 +196,45 @@ def _beyond(n: int) -> int:
     ways = _ways(tuple(range(1, n + 1)))
     tail = np.cumsum(ways) / ways.sum()  # chance of a sum of so much or less
     return int(np.searchsorted(tail, 0.025, side="right")) - 1
+
+
+@dataclass(frozen=True)
+class PairedTests:
+    """What tests say of one mean difference, and of the subjects behind it."""
+
+    p: float
+    """Sign flips of the mean over cases, by subject."""
+    p_wilcoxon: float
+    """Wilcoxon's signed-rank test of the subjects' mean differences: of `shift`, not of the mean."""
+    shift: Shift
+    """Of the subjects' mean differences."""
+    higher: float
+    """Share of subjects whose mean difference is above 0."""
+    lower: float
+    n_subjects: int
+
+
+def paired_tests(differences: Floats, codes: NDArray[np.intp], *, seed: int = 0) -> list[PairedTests]:
+    """The tests of each column of differences (n cases, k); NaN: not defined, left out.
+
+    Args:
+        differences: first minus second.
+        codes: (n,) subject of each case as of `intervals.subject_codes`.
+        seed: of the random signs.
+    """
+    count = int(codes.max()) + 1 if codes.size else 0
+    defined = np.isfinite(differences)
+    filled = np.where(defined, differences, 0.0)
+    totals, cases = (
+        np.stack([np.bincount(codes, column, count) for column in side.T], axis=1) for side in (filled, defined.astype(float))
+    )
+    totals[np.abs(totals) <= 1e-12] = 0.0  # rounding is no difference
+    flipped = sign_flip(totals, seed=seed)
+    found = []
+    for column in range(differences.shape[1]):
+        there = cases[:, column] > 0
+        means = totals[there, column] / cases[there, column]
+        higher, lower = (float(np.mean(side)) if means.size else float("nan") for side in (means > 0, means < 0))
+        p = float(flipped[column]) if means.size else float("nan")
+        found.append(PairedTests(p, signed_rank(means), hodges_lehmann(means), higher, lower, means.size))
+    return found
