@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from workbench.contracts import MIN_SUBJECTS, ROUGH_BELOW
 from workbench.seeding import stream
 
 LEVEL = 0.95
@@ -32,10 +33,6 @@ RESAMPLES = 1000
 MIN_DEFINED = 0.95
 """Share of resamples in which a statistic must be defined; with fewer its bounds are NaN, meaning unknown."""
 JACKKNIFE_GROUPS = 200
-MIN_SUBJECTS = 6
-"""Subjects below which there is no interval."""
-ROUGH_BELOW = 15
-"""Subjects below which an interval is rough: its nominal 95 % may be 85 %."""
 
 Floats = NDArray[np.float64]
 Method = Literal["bca", "percentile", "recentred"]
