@@ -54,6 +54,17 @@ def test_full_supervision_is_dice_plus_cross_entropy() -> None:
     assert float(segmentation_loss(logits, labels, ("glioma", "glioma"))) == pytest.approx(expected, rel=1e-5)
 
 
+def test_dice_per_sample_is_the_mean_of_the_samples_by_themselves() -> None:
+    """nnU-Net's 3d_fullres plans; one sample lacks a class, where the two kinds differ most."""
+    logits, labels = logits_and_labels(2, 4, 3)
+    labels[1] = labels[1].clamp(max=2)
+    p, t = softmax(logits), labels.numpy()
+    alone = float(np.mean([dice_ce(p[i : i + 1], t[i : i + 1]) for i in (0, 1)]))
+    found = float(segmentation_loss(logits, labels, ("glioma", "glioma"), batch_dice=False))
+    assert found == pytest.approx(alone, rel=1e-5)
+    assert abs(found - float(segmentation_loss(logits, labels, ("glioma", "glioma")))) > 1e-3
+
+
 @pytest.mark.parametrize("label_set", ["WT", "lesion"])
 @pytest.mark.parametrize("classes", [2, 4, 5])
 def test_coarse_masks_supervise_tumour_against_the_rest(label_set: str, classes: int) -> None:

@@ -94,8 +94,9 @@ def segmentation_loss(
     *,
     dice: float = 1.0,
     cross_entropy: float = 1.0,
+    batch_dice: bool = True,
 ) -> Tensor:
-    """Dice (without background, over the batch) plus cross-entropy, by label set; a scalar.
+    """Dice (without background) plus cross-entropy, by label set; a scalar.
 
     Args:
         logits: (B, C, X, Y, Z).
@@ -104,9 +105,11 @@ def segmentation_loss(
         class_weights: of cross-entropy, one per class; a merged group takes the mean of its classes.
         dice: weight of Dice.
         cross_entropy: weight of cross-entropy.
+        batch_dice: sums of Dice over the voxels of all samples; else per sample, then the mean over samples and classes, as
+            nnU-Net's 3d_fullres plans have it (`batch_dice` false).
 
-    Dice is taken over the batch, not per sample: patches without one of the classes are common, and MONAI's per-sample Dice
-    of an absent class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
+    Over the batch unless asked otherwise: patches without one of the classes are common, and per sample the Dice of an absent
+    class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
     """
     logits = logits.float()
     total, count = logits.new_zeros(()), 0
@@ -116,7 +119,7 @@ def segmentation_loss(
         if class_weights is not None:
             weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind.groups])
         loss = DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight,
+            include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, weight=weight,
             lambda_dice=dice, lambda_ce=cross_entropy,
         )  # fmt: skip
         if weight is not None:

@@ -49,18 +49,22 @@ class SegmentationNetwork(MethodModule):
         return {"segmentation": supervise(outputs, batch)}
 
 
-def supervise(outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+def supervise(outputs: Sequence[Tensor], batch: Batch, batch_dice: bool = True) -> Tensor:
     """Deep supervision as nnU-Net weighs it (Isensee et al. 2021): weights halve per level and add up to 1.
 
     Args:
         outputs: logits (B, C, x, y, z), the finest first.
         batch: its labels are brought to each output's resolution by nearest neighbour.
+        batch_dice: as in `losses.segmentation_loss`.
     """
     weights = [0.5**level for level in range(len(outputs))]
     terms = [
         segmentation_loss(
-            logits, None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]), batch.label_set
-        )
+            logits,
+            None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
+            batch.label_set,
+            batch_dice=batch_dice,
+        )  # fmt: skip
         for logits in outputs
     ]
     return torch.stack([weight / sum(weights) * term for weight, term in zip(weights, terms, strict=True)]).sum()

@@ -225,13 +225,16 @@ def level_weights(levels: int, lowest: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def deep_loss(outputs: Sequence[Tensor], batch: Batch, lowest: float) -> Tensor:
+def deep_loss(outputs: Sequence[Tensor], batch: Batch, lowest: float, batch_dice: bool = True) -> Tensor:
     """Soft Dice of the foreground plus cross-entropy at all levels (B, C, x, y, z), the finest first; a scalar."""
     terms = [
         weight
         * segmentation_loss(
-            logits, None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]), batch.label_set
-        )
+            logits,
+            None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
+            batch.label_set,
+            batch_dice=batch_dice,
+        )  # fmt: skip
         for weight, logits in zip(level_weights(len(outputs), lowest), outputs, strict=True)
     ]
     return torch.stack(terms).sum()

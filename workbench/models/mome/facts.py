@@ -24,6 +24,10 @@ class PlainUNetOptions(MethodOptions):
         "images",
         description="what comes up equally often in training: cases, images (paper: large collections dominate) or datasets",
     )
+    batch_dice: bool = Field(
+        True, description="Dice over the voxels of the batch; false: of each sample, then averaged (nnU-Net's 3d_fullres plans)"
+    )
+    later: ClassVar[tuple[str, ...]] = ("batch_dice",)
 
 
 class SingleImageOptions(PlainUNetOptions):

@@ -21,7 +21,8 @@ new heads. Both are one run (`stages`), resumable at any step. Own choices, and 
  4. In stage 1 each sample trains the expert of the sequence drawn for it, so that an expert's share of the steps is its share of
     the images; the paper trains one full run per sequence, of a length that is not published: at size=paper five times nnU-Net's
     1000 epochs, then 800 together.
- 5. Dice of L_F is taken over the batch, as everywhere here; of L_E per sample, which the sum over samples implies.
+ 5. Dice of L_F is taken over the batch, as everywhere here (`batch_dice` false: per sample, as nnU-Net's 3d_fullres plans have
+    it); of L_E per sample, which the sum over samples implies. Dice terms are 1 - Dice, nnU-Net's -Dice: 1 more, no gradient.
  6. One optimiser goes through both stages; heads that start anew lose their momentum (`enter_stage`). Each stage warms up
     (`warmup`); the published code does not.
  7. The gradient of the gating network alone is clipped (`clipped`), as published, where the limit is 12: say `clip`.
@@ -113,7 +114,7 @@ class MixtureMethod(PlanMethod):
             terms["experts"] = first * reduced(losses, batch, self.options.expert_reduction)
         if prediction.segmentation is not None:
             coarser = [value for name, value in prediction.auxiliary.items() if name.startswith("fused")]
-            fused = deep_loss([prediction.segmentation, *coarser], batch, self.options.lowest_weight)
+            fused = deep_loss([prediction.segmentation, *coarser], batch, self.options.lowest_weight, self.options.batch_dice)
             terms["fused"] = second * fused
         return terms
 
@@ -177,7 +178,7 @@ class MoME(MixtureMethod, SingleImageMethod):
 
     def expert_losses(self, outputs: Sequence[Tensor], batch: Batch) -> list[Tensor]:
         """(B, C, x, y, z) per level -> one loss per sample."""
-        lowest = self.options.lowest_weight
+        lowest = self.options.lowest_weight  # of one sample both kinds of Dice are the same
         return [deep_loss([o[i : i + 1] for o in outputs], sample(batch, i), lowest) for i in range(len(outputs[0]))]
 
     def read(self, image: Tensor, maps: bool = False) -> tuple[Tensor, dict[str, Tensor]]:

@@ -201,7 +201,7 @@ class PooledUNet(SingleImageMethod):
         if prediction.segmentation is None:
             return {}
         outputs = [prediction.segmentation, *prediction.auxiliary.values()]
-        return {"segmentation": deep_loss(outputs, batch, self.options.lowest_weight)}
+        return {"segmentation": deep_loss(outputs, batch, self.options.lowest_weight, self.options.batch_dice)}
 
     def diagram(self) -> str:
         """One network, read once per sequence."""
