@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from workbench.evaluation.intervals import Interval
-from workbench.views.estimates import ROUGH_NOTE, estimate_text, share_text
+from workbench.views.estimates import ROUGH_NOTE, estimate_text, few_subjects, share_text
 
 
 def test_a_number_of_few_subjects_is_marked_and_of_fewer_has_no_interval() -> None:
@@ -26,6 +26,12 @@ def test_the_form_agrees_with_the_intervals_own() -> None:
         interval = Interval(0.6, 0.5, 0.7, subjects, subjects)
         assert marked in str(interval)
         assert marked in estimate_text(interval.value, interval.low, interval.high, 3, subjects=subjects)
+
+
+def test_few_subjects_are_said() -> None:
+    found = [few_subjects(count) for count in (1, 5, 6, 14, 15)]
+    assert found[:2] == ["no interval: 1 subject, 6 are needed", "no interval: 5 subjects, 6 are needed"]
+    assert found[2:] == ["rough interval: 6 subjects", "rough interval: 14 subjects", ""]
 
 
 def test_a_share_is_what_it_counts() -> None:

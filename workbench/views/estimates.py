@@ -44,6 +44,13 @@ def estimate_text(
     return f"{written(value)} ({written(low)} to {written(high)}{rough})"
 
 
+def few_subjects(count: int) -> str:
+    """A remark where so few subjects give a rough interval, or none; else empty."""
+    if count < MIN_SUBJECTS:
+        return f"no interval: {count} subject{'s' * (count != 1)}, {MIN_SUBJECTS} are needed"
+    return f"rough interval: {count} subjects" if count < ROUGH_BELOW else ""
+
+
 def share_text(share: float, n: int) -> str:
     """A share as what it counts: '4 of 5'; a dash where there is nothing to count."""
     return f"{round(share * n)} of {n}" if n and isfinite(share) else "–"
