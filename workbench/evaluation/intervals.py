@@ -33,6 +33,8 @@ RESAMPLES = 1000
 MIN_DEFINED = 0.95
 """Share of resamples in which a statistic must be defined; with fewer its bounds are NaN, meaning unknown."""
 JACKKNIFE_GROUPS = 200
+MIN_PER_CLASS = 10
+"""Subjects of each class below which a marker metric is 'not estimable'."""
 
 Floats = NDArray[np.float64]
 Method = Literal["bca", "percentile", "recentred"]

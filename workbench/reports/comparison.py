@@ -12,7 +12,7 @@ import pandas as pd
 from workbench.contracts import HELD_OUT, PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.comparison import corrected
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.intervals import MIN_PER_CLASS
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.run_comparison import CaseScores, MarkerScores, compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
