@@ -15,6 +15,7 @@ from workbench.evaluation.proportions import (
     effective_number,
     from_parts,
     intraclass_correlation,
+    median_interval,
     proportion,
     share_bounds,
     wilson,
@@ -120,3 +121,37 @@ def test_coverage_of_a_share_of_sessions() -> None:
             naive, held = naive + (by_case and inside), held + (not by_case and inside)
     assert 0.92 <= held / 400 <= 0.99
     assert naive / 400 < 0.88
+
+
+def test_the_median_has_the_interval_of_order_statistics() -> None:
+    values = np.random.default_rng(1).lognormal(1, 1, 30)
+    found = median_interval(values, np.arange(30).astype(str))
+    ordered = np.sort(values)
+    assert found.value == pytest.approx(np.median(values))
+    assert (found.low, found.high) == (ordered[9], ordered[20]), "the tenth and the twenty-first of 30: 95.7 %"
+    twice = median_interval(np.repeat(values, 2), np.repeat(np.arange(30), 2).astype(str))
+    assert (twice.n, twice.n_subjects) == (60, 30)
+    assert twice.low <= found.low
+    assert twice.high >= found.high, "copies tell nothing new"
+    assert median_interval(np.r_[values, np.nan], np.arange(31).astype(str)) == found
+
+
+def test_a_median_of_few_or_equal_values_has_no_interval() -> None:
+    assert np.isnan(median_interval(np.arange(5.0), np.arange(5).astype(str)).low)
+    six = median_interval(np.arange(6.0), np.arange(6).astype(str))
+    assert (six.low, six.high, six.rough) == (0.0, 5.0, True)
+    equal = median_interval(np.ones(40), np.arange(40).astype(str))
+    assert equal.value == 1
+    assert np.isnan(equal.low)
+    assert not median_interval([np.nan], ["a"]).estimable
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_the_medians_interval_holds_the_truth(clustered: bool) -> None:
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(400):
+        each = np.repeat(np.arange(20), 4 if clustered else 1)
+        logs = rng.normal(0, 0.8, 20)[each] + rng.normal(0, 0.6, each.size)
+        found = median_interval(np.exp(logs), each.astype(str))
+        held += found.low <= 1 <= found.high
+    assert held / 400 > 0.93

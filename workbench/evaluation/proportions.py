@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
 from workbench.evaluation.intervals import LEVEL, Interval, subject_codes
@@ -164,3 +165,23 @@ def _mcc(recall: float, specificity: float, prevalence: float) -> float:
         return 0.0
     spread = np.sqrt(prevalence * (1 - prevalence) / (called * (1 - called)))
     return float((recall + specificity - 1) * spread)
+
+
+def median_interval(values: ArrayLike, subjects: Sequence[str] | ArrayLike) -> Interval:
+    """Median of the cases (n,) with its 95 % interval from two of them; NaN values are left out.
+
+    The distribution-free interval of order statistics: half of all cases lie below the median, and how many of n do is binomial;
+    of subjects with several cases n is the effective number (Woodruff 1952, JASA 47:635). Unknown where the two are equal.
+    """
+    every = np.asarray(values, np.float64)
+    known = np.isfinite(every)
+    found, names = np.sort(every[known]), np.asarray(subjects)[known]
+    n = found.size
+    if not n:
+        return Interval.unknown()
+    middle = float(np.median(found))
+    number = int(effective_number(every[known] < middle, names, informative=n / 4))
+    rank = int(binom.ppf((1 - LEVEL) / 2, number, 0.5) * n // number) if number else 0
+    low, high = (float(found[rank - 1]), float(found[n - rank])) if rank else UNKNOWN
+    low, high = (low, high) if low < high else UNKNOWN
+    return Interval(middle, low, high, n, subject_codes(names)[1])

@@ -5,7 +5,7 @@ The point estimates are means over cases, the 95 % intervals resample subjects. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ import pandas as pd
 
 from workbench.contracts import MARKERS, PRETRAINING, SEGMENTATION
 from workbench.errors import InputError, Problem
+from workbench.evaluation.detection import GRID_DIAGONAL, detection, penalty_text, with_penalty
 from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, Interval, mean_intervals, subject_codes
 from workbench.evaluation.markers import auc_interval, marker_metrics
-from workbench.evaluation.metrics import Place, metrics_of, shown_in
-from workbench.evaluation.proportions import UNKNOWN, from_parts, share_bounds
+from workbench.evaluation.metrics import Kind, Place, metrics_of, shown_in
+from workbench.evaluation.metrics import metric as entry_of
+from workbench.evaluation.proportions import UNKNOWN, from_parts, median_interval, share_bounds
 from workbench.labels import REGIONS
 
 AVAILABLE = "available"
@@ -24,13 +26,15 @@ AVAILABLE = "available"
 
 SEGMENTATION_COLUMNS = (
     "split", "present", "region", "metric", "mean", "low", "high", "n", "n_subjects", "n_undefined", "n_empty_truth",
-    "mean_nonempty", "low_nonempty", "high_nonempty", "n_nonempty",
+    "mean_nonempty", "low_nonempty", "high_nonempty", "n_nonempty", "subjects_nonempty", "median", "median_low", "median_high",
+    "q1", "q3", "penalty",
 )  # fmt: skip
 MARKER_COLUMNS = (
     "split", "present", "marker", "class", "metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown",
     "estimable", "threshold", "remark",
 )  # fmt: skip
 
+_NONEMPTY = ("mean_nonempty", "low_nonempty", "high_nonempty")
 _SPLITS = ("test", "external", "validation", "train")
 ALL_CLASSES = "all"
 """`class` of the rows that judge a marker of several classes as a whole."""
@@ -53,32 +57,45 @@ def with_available(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_segmentation(
-    metrics: pd.DataFrame, *, by_present: bool = True, resamples: int = RESAMPLES, seed: int = 0
+    metrics: pd.DataFrame,
+    *,
+    by_present: bool = True,
+    penalty: str = GRID_DIAGONAL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """One row per split, modality subset, region and metric.
 
     Args:
         metrics: rows of metrics.parquet: case, subject, split, present, region, metric, value, n_truth (and fold, where several).
         by_present: a row per modality subset; False: only 'available', see `with_available`.
+        penalty: what a distance to nothing counts as, of `detection.PENALTIES`.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 
     Returns:
         split, present, region, metric; mean, low, high over the n cases in which the metric is defined (of n_subjects subjects;
         n_undefined cases are left out); n_empty_truth: cases without the structure, which the empty rule scored;
-        mean_nonempty, low_nonempty, high_nonempty, n_nonempty: the same over the cases that do have the structure.
+        mean_nonempty, low_nonempty, high_nonempty, n_nonempty, subjects_nonempty: the same over the cases that do have the
+        structure, and of these the median with median_low and median_high (`proportions.median_interval`) and the quartiles q1
+        and q3; penalty: the policy of a distance, empty of other metrics. Whether a structure was found at all says `detection`.
 
     Raises:
         InputError: a case scored twice under one split, subset, region and metric.
     """
     if not by_present:
         metrics = with_available(metrics)
+    metrics = with_penalty(metrics, penalty)
     if metrics.empty:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     rows: list[dict[str, Any]] = []
     for key, part in metrics.groupby(["split", "present"], sort=False):
         split, present = tuple(key)
-        rows += [{"split": split, "present": present, **row} for row in _summary_rows(part, resamples, seed)]
+        found = _summary_rows(part, resamples, seed)
+        rows += [
+            {"split": split, "present": present, **row, "penalty": penalty if penalty_text(row["metric"], penalty) else ""}
+            for row in found
+        ]
     return _ordered(
         pd.DataFrame(rows)[list(SEGMENTATION_COLUMNS)], {"region": tuple(REGIONS), "metric": tuple(metrics_of(SEGMENTATION))}
     )
@@ -102,6 +119,9 @@ def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[st
     for index, name in enumerate(values.columns):
         region, metric = tuple(name)
         every, some = intervals[index], intervals[index + len(values.columns)]
+        there = np.isfinite(scores[:, index]) & (truth[:, index] > 0)
+        middle = median_interval(scores[there, index], subjects[there])
+        quartiles = np.quantile(scores[there, index], [0.25, 0.75]) if there.any() else (np.nan, np.nan)
         # A region that a case's annotators could not draw has no row at all, hence no n_truth: neither empty nor undefined.
         judged = np.isfinite(truth[:, index])
         rows.append(
@@ -119,6 +139,12 @@ def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[st
                 "low_nonempty": some.low,
                 "high_nonempty": some.high,
                 "n_nonempty": some.n,
+                "subjects_nonempty": some.n_subjects,
+                "median": middle.value,
+                "median_low": middle.low,
+                "median_high": middle.high,
+                "q1": float(quartiles[0]),
+                "q3": float(quartiles[1]),
             }
         )
     return rows
@@ -228,8 +254,9 @@ def headline(
     """The few numbers of a run that a list of runs shows, each case with all its modalities.
 
     Returns:
-        'dice WT', 'hd95 WT', ..., 'reconstruction_l1 brain' (pretraining), ...,
-        'auc idh', ..., 'auc grade 4' -> interval; what is not estimable says so and has its n.
+        'dice WT' (mean over the cases that have the region), 'hd95 WT' (their median), ..., 'found WT' (share of them in which it
+        was found), 'false WT' (share of the others in which it was not there and predicted), ..., 'reconstruction_l1 brain'
+        (pretraining), ..., 'auc idh', ..., 'auc grade 4' -> interval; what is not estimable says so and has its n.
     """
     result: dict[str, Interval] = {}
     if metrics is not None and not metrics.empty:
@@ -237,8 +264,12 @@ def headline(
         chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(shown)]
         table = summarise_segmentation(chosen, by_present=False, resamples=resamples, seed=seed)
         for row in table.to_dict("records"):
-            interval = Interval(row["mean"], row["low"], row["high"], row["n"], row["n_subjects"], estimable=row["n"] > 0)
-            result[f"{row['metric']} {row['region']}"] = interval
+            result[f"{row['metric']} {row['region']}"] = _quality(row)
+        for row in detection(with_available(chosen)).to_dict("records"):
+            for name, of in (("found", "with"), ("false", "without")):
+                if row[f"n_{of}"]:
+                    bounds = (row[name], row[f"{name}_low"], row[f"{name}_high"])
+                    result[f"{name} {row['region']}"] = Interval(*bounds, row[f"n_{of}"], row[f"subjects_{of}"])
     if markers is not None and not markers.empty:
         chosen = with_available(markers[markers["split"] == split])
         order = {name: index for index, name in enumerate(MARKERS)}
@@ -248,6 +279,16 @@ def headline(
                 title = f"auc {marker} {name}" if marker == "grade" else f"auc {marker}"
                 result[title] = auc_interval(rows)
     return result
+
+
+def _quality(row: Mapping[Hashable, Any]) -> Interval:
+    """The number that leads: of a row of `summarise_segmentation` the median of a distance, the mean of anything else; over the
+    cases that have the region."""
+    entry = entry_of(row["metric"])
+    if entry.task != SEGMENTATION:
+        return Interval(row["mean"], row["low"], row["high"], row["n"], row["n_subjects"], estimable=row["n"] > 0)
+    names = ("median", "median_low", "median_high") if entry.kind is Kind.DISTANCE else _NONEMPTY
+    return Interval(*(row[name] for name in names), row["n_nonempty"], row["subjects_nonempty"], estimable=row["n_nonempty"] > 0)
 
 
 def _ordered(table: pd.DataFrame, orders: Mapping[str, Sequence[str]]) -> pd.DataFrame:
