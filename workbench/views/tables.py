@@ -195,7 +195,7 @@ def marker_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def calibration_text(table: pd.DataFrame) -> str:
-    """'slope 0.81 (0.52 to 1.10), intercept 0.05 (-0.30 to 0.40)' of what `markers.marker_metrics` gives, or why there is none."""
+    """'slope 0.81 (0.52 to 1.10), intercept 0.05 (-0.30 to 0.40)' of what `markers.marker_metrics` gives, or why not."""
     parts = []
     for name in ("slope", "intercept"):
         row = table[table["metric"] == f"calibration_{name}"].iloc[0]

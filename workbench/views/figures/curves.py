@@ -171,7 +171,7 @@ def calibration_figure(
     width: int = 360,
     order: Sequence[str] = (),
 ) -> hv.Overlay:
-    """Observed frequency against predicted probability: smooth with its 95 % band, slope and intercept in the legend; and in bins.
+    """Observed frequency against predicted probability: smooth with its 95 % band, slope and intercept in the legend; in bins.
 
     Bins are of equal mass, with 95 % intervals and numbers of cases.
 
