@@ -14,11 +14,11 @@ import pandas as pd
 from workbench.contracts import MARKERS, PRETRAINING, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.detection import GRID_DIAGONAL, detection, penalty_text, with_penalty
-from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
+from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, Interval, mean_intervals, subject_codes
 from workbench.evaluation.markers import auc_interval, marker_metrics
 from workbench.evaluation.metrics import Kind, Place, metrics_of, shown_in
 from workbench.evaluation.metrics import metric as entry_of
-from workbench.evaluation.proportions import median_interval
+from workbench.evaluation.proportions import UNKNOWN, from_parts, median_interval, share_bounds
 from workbench.labels import REGIONS
 
 AVAILABLE = "available"
@@ -31,7 +31,7 @@ SEGMENTATION_COLUMNS = (
 )  # fmt: skip
 MARKER_COLUMNS = (
     "split", "present", "marker", "class", "metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown",
-    "estimable", "threshold",
+    "estimable", "threshold", "remark",
 )  # fmt: skip
 
 _SPLITS = ("test", "external", "validation", "train")
@@ -194,7 +194,8 @@ def summarise_markers(
         seed: same seed, same intervals.
 
     Returns:
-        split, present, marker, class, metric, value, low, high, n, n_positive, n_subjects, n_unknown, estimable, threshold.
+        split, present, marker, class, metric, value, low, high, n, n_positive, n_subjects, n_unknown, estimable, threshold,
+        remark.
     """
     if not by_present:
         markers = with_available(markers)
@@ -206,7 +207,7 @@ def summarise_markers(
             table = marker_metrics(rows, threshold=float(chosen), resamples=resamples, seed=seed)
             tables.append(table.assign(**common, **{"class": str(name)}, threshold=float(chosen)))
         if part["class"].nunique() > 1:
-            table = multiclass_metrics(part, resamples=resamples, seed=seed)
+            table = multiclass_metrics(part)
             tables.append(table.assign(**common, **{"class": ALL_CLASSES}, threshold=np.nan))
     if not tables:
         return pd.DataFrame(columns=list(MARKER_COLUMNS))
@@ -234,24 +235,34 @@ def class_table(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def multiclass_metrics(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Accuracy and balanced accuracy (mean recall over the classes) of the likeliest class, with subject intervals.
+def multiclass_metrics(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and balanced accuracy (mean recall over the classes) of the likeliest class, with intervals as in `proportions`.
 
-    Not estimable unless each class has `MIN_PER_CLASS` cases; `n_positive` counts the cases called rightly.
+    Not estimable unless each class has `MIN_PER_CLASS` subjects; `n_positive` counts the cases called rightly.
     """
-    classes = sorted(frame["class"].astype(str).unique())
     table = class_table(frame)
     unknown = frame.loc[frame["truth"].isna(), "case"].nunique()
-    right = (table["truth"] == table["predicted"]).to_numpy(np.float64)
-    members = np.stack([(table["truth"] == name).to_numpy(np.float64) for name in classes], axis=1)
-    estimable = bool(members.sum(axis=0).min() >= MIN_PER_CLASS)
-    subjects = table["subject"].to_numpy().astype(str)
-    rows = []
-    for metric, weights in (("accuracy", None), ("balanced_accuracy", members)):
-        interval = _share(right, weights, subjects, resamples, seed) if estimable else Interval.unknown()
-        counts = (len(table), int(right.sum()), subject_codes(subjects)[1], unknown)
-        rows.append((metric, interval.value, interval.low, interval.high, *counts, estimable))
-    names = ["metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable"]
+    truth, subjects = (table[name].to_numpy().astype(str) for name in ("truth", "subject"))
+    right = truth == table["predicted"].to_numpy().astype(str)
+    members = {name: truth == name for name in sorted(frame["class"].astype(str).unique())}
+    few = {name: n for name, of in members.items() if (n := np.unique(subjects[of]).size) < MIN_PER_CLASS}
+    remark = "; ".join(f"{n} subjects of class {name}, {MIN_PER_CLASS} are needed" for name, n in few.items())
+    found = dict.fromkeys(("accuracy", "balanced_accuracy"), (float("nan"), *UNKNOWN))
+    if not few:
+        recalls = [float(right[of].mean()) for of in members.values()]
+        mean = float(np.mean(recalls))
+        ends = [share_bounds(right[of], subjects[of]) for of in members.values()]
+        parts = [
+            (mean + (low - own) / len(ends), mean + (high - own) / len(ends))
+            for own, (low, high) in zip(recalls, ends, strict=True)
+        ]
+        found = {
+            "accuracy": (float(right.mean()), *share_bounds(right, subjects)),
+            "balanced_accuracy": (mean, *from_parts(mean, *parts)),
+        }
+    counts = (len(table), int(right.sum()), subject_codes(subjects)[1], unknown)
+    rows = [(metric, *numbers, *counts, not few, remark) for metric, numbers in found.items()]
+    names = ["metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable", "remark"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -290,20 +301,8 @@ def headline(
             part = chosen[chosen["marker"] == marker]
             for name, rows in part.groupby("class"):
                 title = f"auc {marker} {name}" if marker == "grade" else f"auc {marker}"
-                result[title] = auc_interval(rows, resamples=resamples, seed=seed)
+                result[title] = auc_interval(rows)
     return result
-
-
-def _share(right: np.ndarray, members: np.ndarray | None, subjects: np.ndarray, resamples: int, seed: int) -> Interval:
-    """Share of right answers; with class membership (n, classes) the mean of the classes' shares."""
-    groups = np.ones((right.size, 1)) if members is None else members
-
-    def share(weights: np.ndarray) -> np.ndarray:
-        total = weights @ groups
-        found = weights @ (groups * right[:, None])
-        return np.mean(np.divide(found, total, out=np.full_like(found, np.nan), where=total > 0), axis=1)
-
-    return weighted_interval(share, subjects, resamples=resamples, seed=seed)
 
 
 def _ordered(table: pd.DataFrame, orders: Mapping[str, Sequence[str]]) -> pd.DataFrame:
