@@ -19,11 +19,12 @@ from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.evaluation.summaries import leading, summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
+from workbench.records.protocol import protocol_remarks
 from workbench.views.estimates import ROUGH_NOTE
 from workbench.views.figures.results import forest, metric_distribution
 from workbench.views.markup import lines
 from workbench.views.panes import TextPane
-from workbench.views.tables import cautions, found_text, headline_title, unequal_budgets
+from workbench.views.tables import cautions, found_text, headline_title
 
 
 class ComparisonPanel(pn.viewable.Viewer):
@@ -100,8 +101,7 @@ class ComparisonPanel(pn.viewable.Viewer):
             self.notes.object = lines([*notes, *found, *problems])
 
     def _notes(self, rows: list[RunRow]) -> list[str]:
-        budget = unequal_budgets(rows)
-        return [*gone(self.state, self.store), *unequal_cohorts(rows), *([budget] if budget else []), *cautions(rows)]
+        return [*gone(self.state, self.store), *unequal_cohorts(rows), *protocol_remarks(rows), *cautions(rows)]
 
     def _tables(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
         tables, problems, self._found = {}, [], {}

@@ -27,6 +27,7 @@ from workbench.evaluation.robustness import (
 )
 from workbench.models.catalogue import CARDS
 from workbench.records.index import RunRow
+from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
 from workbench.views.estimates import ROUGH_NOTE
 from workbench.views.figures.features import feature_figure
@@ -41,7 +42,7 @@ from workbench.views.figures.robustness import (
 )
 from workbench.views.markup import lines
 from workbench.views.panes import TextPane
-from workbench.views.tables import cautions, unequal_budgets
+from workbench.views.tables import cautions
 
 HOW = "`workbench robustness RUN` judges a run that was made without it (`subsets=none`)."
 
@@ -166,9 +167,10 @@ class RobustnessPage(pn.viewable.Viewer):
         self._draw_heatmap(everything, columns, judged, heading, subtitle)
         order = [titles.get(row.run, row.run) for row in rows]  # a run has its colour of the other pages
         self._draw_numbers({titles[row.run]: tables[row.run] for row in shown}, judged, split, subtitle, order)
-        budget, cases = unequal_budgets(shown), unequal_cases({titles[row.run]: tables[row.run] for row in shown}, split)
+        cases = unequal_cases({titles[row.run]: tables[row.run] for row in shown}, split)
         few = [ROUGH_NOTE] if everything["n_subjects"].min() < ROUGH_BELOW else []
-        return [*few, *unequal_cohorts(shown), *([budget] if budget else []), *([cases] if cases else []), *cautions(shown)]
+        remarks = [*few, *unequal_cohorts(shown), *protocol_remarks(shown)]
+        return [*remarks, *([cases] if cases else []), *cautions(shown)]
 
     def _judged(self, run: str, tables: tuple[pd.DataFrame, pd.DataFrame], judged: str, split: str) -> pd.DataFrame:
         stamp = self.store.stamp(run, SUBSET_METRICS_FILE)

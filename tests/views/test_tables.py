@@ -19,7 +19,6 @@ from workbench.views.tables import (
     runs_table,
     state_cell,
     time_text,
-    unequal_budgets,
 )
 
 
@@ -33,15 +32,6 @@ def test_texts() -> None:
     assert time_text("nonsense") == "nonsense"
     assert headline_title("auc codel") == "AUC 1p/19q"
     assert headline_title("auc grade 4") == "AUC grade 4"
-
-
-def test_unequal_effort_is_said() -> None:
-    rows = [
-        RunRow(f"e/{n}", "e", "completed", method=m, budget={"steps": s}) for n, m, s in (("a", "unet", 100), ("b", "mome", 300))
-    ]
-    assert "unet · a 100" in unequal_budgets(rows)
-    assert unequal_budgets(rows[:1]) == ""
-    assert unequal_budgets([rows[0], RunRow("e/c", "e", "completed", budget={"steps": 102})]) == ""
 
 
 def test_runs_table(runs_folder: Path) -> None:

@@ -23,13 +23,14 @@ from workbench.evaluation.robustness import (
     tolerance_of,
 )
 from workbench.records.index import RunRow, list_runs
+from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import RunFolder
 from workbench.reports.sentences import sentences
 from workbench.reports.stills import still
 from workbench.views.estimates import estimate_text
 from workbench.views.figures.robustness import judgement_title, score_title, subset_title, unequal_cases
 from workbench.views.figures.robustness_stills import number_still, subset_still
-from workbench.views.tables import cautions, unequal_budgets
+from workbench.views.tables import cautions
 
 
 class RobustnessReview:
@@ -85,10 +86,9 @@ class RobustnessReview:
                 "*No run was judged under subsets yet: `workbench run unet -p size=demo` makes one, `workbench robustness RUN` "
                 f"judges one that was made without.*{problems}"
             )
-        budget = unequal_budgets(self.rows)
         cases = unequal_cases({self.titles[row.run]: self.tables[row.run] for row in self.rows}, self.split)
         lines = [f"{self.titles[row.run]}: {row.run}, {row.state}" for row in self.rows]
-        notes = [*self.problems, *([budget] if budget else []), *([cases] if cases else []), *cautions(self.rows)]
+        notes = [*self.problems, *protocol_remarks(self.rows), *([cases] if cases else []), *cautions(self.rows)]
         return sentences(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
 
     def judgements(self) -> list[str]:

@@ -51,17 +51,6 @@ def budget_text(budget: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def unequal_budgets(rows: Iterable[RunRow]) -> str:
-    """A sentence where the runs did not spend the same effort (optimiser steps or samples differ by over 5 %), else empty."""
-    rows = list(rows)
-    for key, title in (("steps", "optimiser steps"), ("samples", "samples")):
-        spent = {row.title: row.budget[key] for row in rows if isinstance(row.budget.get(key), int | float)}
-        if len(spent) > 1 and max(spent.values()) > 1.05 * min(spent.values()):
-            listed = ", ".join(f"{title_} {value:,.0f}" for title_, value in spent.items())
-            return f"Unequal effort: these runs took different numbers of {title} ({listed})."
-    return ""
-
-
 def time_text(moment: str) -> str:
     """'21 Nov 2026, 02:11' in local time from ISO 8601; the text itself where it is no time."""
     try:
