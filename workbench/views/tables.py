@@ -151,6 +151,20 @@ def _detection_line(key: str, numbers: Mapping[str, Interval]) -> Html:
     return two_lines("", ", ".join(texts)) if texts else Html("")
 
 
+def found_text(table: pd.DataFrame) -> str:
+    """In how many cases regions were missed or invented, of a table of `evaluation.detection`; empty where none was.
+
+    'ET found in 57 of 60, falsely in 1 of 3; TC found in 58 of 60'.
+    """
+    parts = []
+    for row in table.to_dict("records"):
+        missed = row["n_found"] < row["n_with"]
+        words = [f"found in {row['n_found']} of {row['n_with']}"] * missed
+        words += [f"falsely {'found ' * (not missed)}in {row['n_false']} of {row['n_without']} without"] * (row["n_false"] > 0)
+        parts += [f"{row['region']} {', '.join(words)}"] * bool(words)
+    return "; ".join(parts)
+
+
 def marker_title(marker: str, name: str) -> str:
     """'IDH mutation', 'WHO grade: 4 against the rest'."""
     title = MARKER_TITLES.get(marker, visible(marker))
