@@ -26,8 +26,10 @@ from workbench.cohort.table import Cohort, CohortInfo
 from workbench.models.catalogue import list_models
 from workbench.models.registry import create_model
 from workbench.records.sweep_plan import BASELINE, SweepPlan
+from workbench.sampling.corruption import check_mask_noise
 from workbench.setup.parameters import ExperimentParameters, applicable
 from workbench.setup.sizes import size_defaults
+from workbench.steps.corrupted_cases import TESTS
 from workbench.sweeps.strict_yaml import read_yaml
 from workbench.sweeps.sweep_file import plan_sweep
 
@@ -248,6 +250,16 @@ def test_alpha_and_beta_are_crossed(plans: dict[str, SweepPlan]) -> None:
     cells = plans["mts_unet_losses.yaml"].cells
     assert {(cell.factors["alpha"], cell.factors["beta"]) for cell in cells} == {(a, b) for a in GRID for b in GRID}
     assert len(cells) == 9 * 3
+
+
+def test_noisy_training_is_tested_on_the_same_kinds_of_noise(plans: dict[str, SweepPlan]) -> None:
+    cells = [cell for cell in plans["noisy_training.yaml"].cells if cell.method == "unet"]
+    found = [ExperimentParameters.build(cell.method, cell.parameters).resolve() for cell in cells]
+    assert {p.mask_noise for p in found} == {"none", *(test.mask_noise for test in TESTS)}
+    assert {p.misregistration for p in found} == {test.misregistration for test in TESTS}
+    for p in found:
+        check_mask_noise(p.mask_noise, p.mask_noise_mm, p.mask_noise_share, p.spacing)
+        assert not (p.misregistration and p.mask_noise != "none"), "one thing at a time"
 
 
 def test_modality_dropout_differs_in_dropout_only(plans: dict[str, SweepPlan]) -> None:
