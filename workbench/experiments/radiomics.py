@@ -277,7 +277,7 @@ class RadiomicsExperiment(Experiment):
             texts = []
             for table in (ours, baseline):
                 part = with_available(table[(table["split"] == split) & (table["marker"] == row["marker"])])
-                found = auc_interval(part, resamples=n)
+                found = auc_interval(part)
                 texts.append(estimate_text(found.value, found.low, found.high) if found.estimable else "not estimable")
             unknown = pd.isna(row["difference"])
             rows.append({
