@@ -13,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from workbench.errors import ParameterError
-from workbench.evaluation.ablation import Cell, ablation_deltas
+from workbench.evaluation.ablation import Cell, ablation_deltas, join_deltas
 from workbench.evaluation.delong import delong
 from workbench.evaluation.intervals import mean_interval
+from workbench.evaluation.paired_tests import sign_flip
 
 FOLDS, SEEDS, PER_FOLD = 3, 2, 14
 EFFECTS = {"baseline": 0.0, "no_attention": -0.04, "wider": 0.0}
@@ -61,7 +62,13 @@ def test_difference_and_p_are_those_of_the_subjects_mean_over_seeds(cells: list[
     line = row(found, "no_attention", "dice")
     assert line["difference"] == pytest.approx(delta.mean())
     assert line["value"] - line["value_reference"] == pytest.approx(delta.mean())
-    assert line["p"] == pytest.approx(stats.wilcoxon(delta, method="exact").pvalue)
+    assert line["p"] == sign_flip(delta.to_numpy()[:, None])[0] < 0.001
+    assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(delta, method="exact").pvalue)
+    assert (line["test"], line["too_few"]) == ("sign flips", "")
+    assert line["shift_low"] < line["shift"] < line["shift_high"] < 0
+    assert (line["better"], line["worse"]) == ((delta > 0).mean(), (delta < 0).mean())
+    distance = row(found, "no_attention", "hd95")
+    assert (distance["better"], distance["worse"]) == (line["better"], line["worse"]), "of a distance, less is better"
     assert line["low"] < -0.04 < line["high"]
     assert line["high"] < 0
     assert (line["n"], line["n_subjects"], line["cells"], line["planned"], line["seeds"]) == (42, 42, 6, 6, 2)
@@ -168,7 +175,8 @@ def test_sessions_of_a_subject_stay_together() -> None:
     delta = values(pair, "no_attention") - values(pair, "baseline")
     means = delta.groupby(delta.index.str[:4]).mean()
     assert (line["n"], line["n_subjects"]) == (42, 14)
-    assert line["p"] == pytest.approx(stats.wilcoxon(means, method="exact").pvalue)
+    assert line["p"] == sign_flip(means.to_numpy()[:, None])[0]
+    assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(means, method="exact").pvalue)
 
 
 def test_external_cases_are_averaged_over_the_folds_that_judged_them() -> None:
@@ -227,6 +235,17 @@ def test_few_cases_of_a_class_are_not_estimable(cells: list[Cell]) -> None:
         assert (line["n"], line["n_subjects"], line["n_positive"]) == (42, 42, 6)
         assert np.isnan(line["difference"])
     assert found.family == 4
+
+
+def test_what_so_few_subjects_can_show_is_said_of_the_whole_family(cells: list[Cell]) -> None:
+    few = [replace(c, metrics=c.metrics[c.metrics["subject"] < "s008"], markers=None) for c in cells if c.fold == 0]
+    found = ablation_deltas(few, outcomes=["dice", "hd95"], resamples=50)
+    assert set(found.table["too_few"]) == {""}, "2 / 2^8 times 4 tests"
+    parts = [ablation_deltas([c for c in few if c.arm in ("baseline", arm)], resamples=50) for arm in ("wider", "no_attention")]
+    whole = join_deltas(parts * 4)
+    assert whole.family == 16
+    said = "8 subjects: after Holm's correction over 16 tests p could not have come out below 0.12"
+    assert set(whole.table["too_few"]) == {said}
 
 
 def test_a_cell_planned_twice_and_a_split_that_folds_share_are_refused(cells: list[Cell]) -> None:

@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from workbench.errors import ParameterError
 from workbench.evaluation.ablation import Cell, Deltas, ablation_deltas
-from workbench.evaluation.comparison import holm
+from workbench.evaluation.comparison import corrected
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.thresholds import ALL_FOLDS
 
@@ -56,8 +55,7 @@ def pairwise_deltas(
         return ablation_deltas([])
     tables = tables or [ablation_deltas([]).table]
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
-    table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))
-    return Deltas(table, pd.concat(arms, ignore_index=True), split, "the second run")
+    return Deltas(corrected(table), pd.concat(arms, ignore_index=True), split, "the second run")
 
 
 def _by_fold(first: Cell, second: Cell, split: str) -> list[Cell]:
