@@ -17,7 +17,8 @@ from app.store import Store
 from workbench.cohort.phantom.posterior import best_possible
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import WorkbenchError
-from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
+from workbench.evaluation.intervals import MIN_PER_CLASS
+from workbench.evaluation.markers import make_sample, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, validation_thresholds, youden_threshold
 from workbench.records.index import RunRow

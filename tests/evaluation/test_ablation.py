@@ -121,15 +121,17 @@ def test_auc_of_one_fold_and_seed_is_tested_by_delong() -> None:
 def test_variances_of_folds_add_up(cells: list[Cell]) -> None:
     single = [c for c in cells if c.seed == 0]
     line = row(ablation_deltas(single, resamples=100), "wider", "auc")
-    variances, pairs = [], []
+    variances, pairs, freedom = [], [], []
     for fold in range(FOLDS):
         a, b = (next(c.markers for c in single if (c.arm, c.fold) == (arm, fold)) for arm in ("baseline", "wider"))
         found = delong(a["truth"], b["probability"], a["probability"])
-        variances.append((found.difference / found.z) ** 2)
+        variances.append((found.difference / found.t) ** 2)
+        freedom.append(found.df)
         pairs.append(found.n_positive * (found.n - found.n_positive))
-    share = np.array(pairs) / sum(pairs)
-    z = line["difference"] / np.sqrt(np.sum(share**2 * variances))
-    assert line["p"] == pytest.approx(2 * stats.norm.sf(abs(z)))
+    parts = (np.array(pairs) / sum(pairs)) ** 2 * variances
+    t = line["difference"] / np.sqrt(parts.sum())
+    df = parts.sum() ** 2 / np.sum(parts**2 / freedom)  # Satterthwaite's, over the folds
+    assert line["p"] == pytest.approx(2 * stats.t.sf(abs(t), df))
 
 
 def test_only_the_cells_that_both_sides_have_count(cells: list[Cell]) -> None:
@@ -231,7 +233,7 @@ def test_few_cases_of_a_class_are_not_estimable(cells: list[Cell]) -> None:
     for metric in ("auc", "brier"):
         line = row(found, "wider", metric)
         assert not line["estimable"]
-        assert "6 positive and 36 negative cases" in line["remark"]
+        assert "6 positive and 36 negative subjects" in line["remark"]
         assert (line["n"], line["n_subjects"], line["n_positive"]) == (42, 42, 6)
         assert np.isnan(line["difference"])
     assert found.family == 4

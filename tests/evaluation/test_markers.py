@@ -43,6 +43,7 @@ def oracle(truth: np.ndarray, probability: np.ndarray, logit: np.ndarray, thresh
         "accuracy": reference.accuracy_score(truth, called),
         "balanced_accuracy": reference.balanced_accuracy_score(truth, called),
         "precision": reference.precision_score(truth, called),
+        "npv": reference.precision_score(truth, called, pos_label=0),
         "recall": reference.recall_score(truth, called),
         "specificity": reference.recall_score(truth, called, pos_label=0),
         "f1": reference.f1_score(truth, called),

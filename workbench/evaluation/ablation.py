@@ -17,8 +17,7 @@ import pandas as pd
 from workbench.contracts import JUDGED, MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.evaluation.comparison import corrected, require_same_cases
-from workbench.evaluation.intervals import RESAMPLES, subject_codes
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, subject_codes
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.paired_tests import DELONG, SIGN_FLIPS, paired_tests
 from workbench.evaluation.replicates import Scores, auc_difference, mean_difference
@@ -303,9 +302,10 @@ def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[s
                 case=str(bad["case"].iloc[0]), channel=of, message=f"the probability is {bad['probability'].iloc[0]}",
                 remedy="the training probably diverged: look at its losses, lower the learning rate",
             ))  # fmt: skip
-    positive, every = a.drop_duplicates("case")["truth"].sum(), a["case"].nunique()
-    few = min(positive, every - positive) < MIN_PER_CLASS
-    counts = f"{positive:.0f} positive and {every - positive:.0f} negative cases, {MIN_PER_CLASS} of each are needed"
+    positive = a.drop_duplicates("case")["truth"].sum()
+    subjects = [a.loc[a["truth"] == side, "subject"].nunique() for side in (1, 0)]
+    few = min(subjects) < MIN_PER_CLASS
+    counts = f"{subjects[0]} positive and {subjects[1]} negative subjects, {MIN_PER_CLASS} of each are needed"
     remark = f"not estimable: {counts}" if few else ""
     rows = []
     if "auc" in outcomes:

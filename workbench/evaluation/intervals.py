@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from workbench.contracts import MIN_SUBJECTS, ROUGH_BELOW
 from workbench.seeding import stream
 
 LEVEL = 0.95
@@ -32,10 +33,8 @@ RESAMPLES = 1000
 MIN_DEFINED = 0.95
 """Share of resamples in which a statistic must be defined; with fewer its bounds are NaN, meaning unknown."""
 JACKKNIFE_GROUPS = 200
-MIN_SUBJECTS = 6
-"""Subjects below which there is no interval."""
-ROUGH_BELOW = 15
-"""Subjects below which an interval is rough: its nominal 95 % may be 85 %."""
+MIN_PER_CLASS = 10
+"""Subjects of each class below which a marker metric is 'not estimable'."""
 
 Floats = NDArray[np.float64]
 Method = Literal["bca", "percentile", "recentred"]
@@ -125,7 +124,10 @@ def leave_out_weights(subjects: Sequence[str] | ArrayLike, groups: int = JACKKNI
     With more than `groups` subjects, one of so many groups of subjects at a time: the acceleration's expectation is the same, and
     the effort does not grow with the square of a large cohort.
     """
-    codes, count = subject_codes(subjects)
+    return _left_out(*subject_codes(subjects), groups)
+
+
+def _left_out(codes: NDArray[np.intp], count: int, groups: int) -> Floats:
     left_out = min(count, groups)
     return (np.arange(left_out)[:, None] != codes[None, :] % max(left_out, 1)).astype(np.float64)
 
@@ -239,22 +241,26 @@ def mean_intervals(
     values: Floats, subjects: Sequence[str] | ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Interval]:
     """`mean_interval` of each column of `values` (n cases, k), with one set of resamples for all of them."""
-    defined = np.isfinite(values)
-    filled = np.where(defined, values, 0.0)
-
-    def means(weights: Floats) -> Floats:
-        totals, counts = weights @ filled, weights @ defined.astype(np.float64)
-        return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
-
-    names = np.asarray(subjects).astype(str)
-    count = subject_codes(names)[1]
+    codes, count = subject_codes(subjects)
     if count == 0:
         return [Interval.unknown() for _ in range(values.shape[1])]
-    value, jackknife = means(np.ones((1, len(names)))), means(leave_out_weights(names))
-    draws = means(resample_weights(names, resamples, seed))
+    defined = np.isfinite(values)
+    totals, counts = (  # per subject: a resample draws whole subjects
+        np.stack([np.bincount(codes, column, count) for column in side.T], axis=1)
+        for side in (np.where(defined, values, 0.0), defined.astype(np.float64))
+    )
+    even = bool((counts == 1).all())
+
+    def means(weights: Floats) -> Floats:
+        sums = weights @ totals
+        cases = np.broadcast_to(weights.sum(axis=1, keepdims=True), sums.shape) if even else weights @ counts
+        return np.divide(sums, cases, out=np.full_like(sums, np.nan), where=cases > 0)
+
+    value, jackknife = means(np.ones((1, count))), means(_left_out(np.arange(count), count, JACKKNIFE_GROUPS))
+    draws = means(_subject_draws(count, resamples, seed))
     result = []
     for column in range(values.shape[1]):
-        used = np.unique(names[defined[:, column]]).size
+        used = int(np.count_nonzero(counts[:, column]))
         low, high = bounds(float(value[0, column]), draws[:, column], jackknife[:, column], n_subjects=used)
         n = int(defined[:, column].sum())
         result.append(Interval(float(value[0, column]), low, high, n, used, estimable=n > 0))

@@ -23,6 +23,7 @@ from workbench.contracts import MARKER_POSITIVE, MARKER_TASK
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation import weighted
 from workbench.evaluation.intervals import (
+    MIN_PER_CLASS,
     RESAMPLES,
     Floats,
     Interval,
@@ -34,9 +35,6 @@ from workbench.evaluation.intervals import (
     weighted_interval,
 )
 from workbench.evaluation.metrics import in_order, metrics_of
-
-MIN_PER_CLASS = 10
-"""Cases of each class below which a marker metric is 'not estimable'."""
 
 COLUMNS = ("metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable")
 

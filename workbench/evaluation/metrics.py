@@ -138,6 +138,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "Accuracy", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.COMPARISON,)),
     Metric("balanced_accuracy", "Balanced accuracy", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.NOTEBOOK, Place.DECISIONS)),
     Metric("precision", "Precision", Kind.DECISION, _HIGHER, _UNDECIDED, shown=(Place.DECISIONS,)),
+    Metric("npv", "Negative predictive value", Kind.DECISION, _HIGHER, _UNDECIDED, shown=(Place.DECISIONS,)),
     Metric("recall", "Recall", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),
     Metric("specificity", "Specificity", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),
     Metric("f1", "F1", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),

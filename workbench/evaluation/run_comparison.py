@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import corrected, paired_differences, require_same_cases
 from workbench.evaluation.delong import delong, mcnemar
-from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_interval, subject_codes, weighted_interval
+from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
 from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
 from workbench.evaluation.metrics import metric as entry_of
@@ -128,9 +128,36 @@ def better_and_worse(metric: str, higher: float, lower: float) -> tuple[float, f
     }[entry_of(metric).better]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class MarkerScores:
+    """What a run's cases of known truth scored in one split, by marker and class: read once, compared with many."""
+
+    rows: dict[tuple[str, str], pd.DataFrame]
+    """(marker, class) -> rows of markers.parquet, by case."""
+    samples: dict[tuple[str, str], Sample] = field(default_factory=dict)
+    """Of those that were asked for."""
+
+    @classmethod
+    def of(cls, markers: pd.DataFrame, split: str = "test", present: str = "") -> MarkerScores:
+        """From markers.parquet: of one modality subset, or each case with all its modalities."""
+        chosen = split_rows(markers, split, present)
+        chosen = chosen[chosen["truth"].notna()].astype({"marker": str, "class": str})
+        parts = chosen.groupby(["marker", "class"], sort=False)
+        return cls({(str(marker), str(name)): part.set_index("case", drop=False) for (marker, name), part in parts})
+
+    def sample(self, key: tuple[str, str], cases: pd.Index) -> Sample:
+        """The cases of a class in this order."""
+        rows = self.rows[key]
+        if not rows.index.equals(cases):
+            return sample_of(rows.reindex(cases))
+        if key not in self.samples:
+            self.samples[key] = sample_of(rows)
+        return self.samples[key]
+
+
 def compare_markers(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
+    a: pd.DataFrame | MarkerScores,
+    b: pd.DataFrame | MarkerScores,
     *,
     split: str = "test",
     present: str = "",
@@ -142,7 +169,7 @@ def compare_markers(
     """Paired comparison of every marker class that both runs have: AUC (DeLong), accuracy (McNemar), others (bootstrap).
 
     Args:
-        a: markers.parquet of the first run.
+        a: markers.parquet of the first run, or its scores of this split.
         b: of the second.
         split: the split to compare on.
         present: a modality subset; empty = each case with all its modalities.
@@ -162,23 +189,21 @@ def compare_markers(
     Raises:
         InputError: cases that only one run has, or whose truth differs between them.
     """
-    first, second = (split_rows(side, split, present) for side in (a, b))
+    first, second = (side if isinstance(side, MarkerScores) else MarkerScores.of(side, split, present) for side in (a, b))
     rows: list[dict[str, Any]] = []
-    shared = [name for name in _pairs(first, "marker", "class") if name in set(_pairs(second, "marker", "class"))]
-    for marker, name in shared:
-        left, right = (
-            side[(side["marker"] == marker) & (side["class"].astype(str) == name) & side["truth"].notna()]
-            .set_index("case", drop=False)
-            for side in (first, second)
-        )  # fmt: skip
+    for marker, name in (key for key in first.rows if key in second.rows):
+        left, right = (side.rows[marker, name] for side in (first, second))
         require_same_cases(left.index, right.index)
-        right = right.reindex(left.index)
+        if not right.index.equals(left.index):
+            right = right.reindex(left.index)
         require_same_truth(left["truth"], right["truth"], marker)
         cuts = [
             np.nan_to_num(per_case(side, (chosen or {}).get((marker, name), 0.5)), nan=0.5)
             for side, chosen in ((left, thresholds_a), (right, thresholds_b))
         ]
-        rows += [{"marker": marker, "class": name, **row} for row in _marker_rows(left, right, cuts, resamples, seed)]
+        samples = [side.sample((marker, name), left.index) for side in (first, second)]
+        found = _marker_rows(samples[0], samples[1], _models(left, right), cuts, resamples, seed)
+        rows += [{"marker": marker, "class": name, **row} for row in found]
     if not rows:
         return pd.DataFrame(columns=list(MARKER_COLUMNS))
     table = pd.DataFrame(rows)
@@ -186,10 +211,9 @@ def compare_markers(
 
 
 def _marker_rows(
-    left: pd.DataFrame, right: pd.DataFrame, cuts: list[np.ndarray], resamples: int, seed: int
+    one: Sample, two: Sample, models: np.ndarray, cuts: list[np.ndarray], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     """The metrics compared of one marker class in both runs."""
-    one, two = sample_of(left), sample_of(right)
     people = subject_codes(one.subjects)[1]
     common = {"n": one.truth.size, "n_subjects": people, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
     nan = float("nan")
@@ -203,14 +227,15 @@ def _marker_rows(
         "accuracy": [(call == one.truth).astype(np.float64) for call in calls],
         "brier": [(sample.probability - one.truth) ** 2 for sample in (one, two)],
     }
+    differences = np.stack([of_a - of_b for of_a, of_b in means.values()], axis=1)
+    intervals = dict(zip(means, mean_intervals(differences, one.subjects, resamples=resamples, seed=seed), strict=True))
     rows: list[dict[str, Any]] = []
     for metric in compared:
         if metric == "auc":
-            found = _areas(one, two, _models(left, right), resamples, seed)
+            found = _areas(one, two, models, resamples, seed)
         elif metric in means:
             of_a, of_b = means[metric]
-            interval = mean_interval(of_a - of_b, one.subjects, resamples=resamples, seed=seed)
-            found = _bootstrapped(of_a.mean(), of_b.mean(), interval)
+            found = _bootstrapped(of_a.mean(), of_b.mean(), intervals[metric])
             if metric == "accuracy" and not repeated:
                 found |= {"p": mcnemar(one.truth, *calls).p, "test": MCNEMAR}
         else:
@@ -264,11 +289,6 @@ def split_rows(table: pd.DataFrame, split: str, present: str = "") -> pd.DataFra
     """The rows of a split: of one modality subset, or each case with all it has where `present` is empty."""
     chosen = table[table["split"] == split]
     return chosen[chosen["present"] == present] if present else with_available(chosen)
-
-
-def _pairs(table: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]]:
-    """Distinct pairs of two columns, in order of appearance."""
-    return list(dict.fromkeys(zip(table[first].astype(str), table[second].astype(str), strict=True)))
 
 
 def require_same_truth(a: pd.Series, b: pd.Series, what: str) -> None:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from workbench.contracts import MARKERS, PRETRAINING, SEGMENTATION
 from workbench.errors import InputError, Problem
-from workbench.evaluation.intervals import RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
-from workbench.evaluation.markers import MIN_PER_CLASS, auc_interval, marker_metrics
+from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, Interval, mean_intervals, subject_codes, weighted_interval
+from workbench.evaluation.markers import auc_interval, marker_metrics
 from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.labels import REGIONS
 

@@ -37,10 +37,10 @@ def counts(weights: Floats, truth: NDArray[np.bool_], predicted: NDArray[np.bool
 
 
 def confusion_metrics(found: Counts) -> dict[str, Floats]:
-    """Accuracy, balanced accuracy, precision, recall, specificity, F1 and MCC.
+    """Accuracy, balanced accuracy, precision, negative predictive value, recall, specificity, F1 and MCC.
 
-    Where nothing is called positive, precision is NaN, F1 is 0 by its formula 2 TP / (2 TP + FP + FN), and MCC is 0, its limit
-    (as in scikit-learn).
+    Where nothing is called positive, precision is NaN (likewise the negative predictive value where everything is), F1 is 0 by
+    its formula 2 TP / (2 TP + FP + FN), and MCC is 0, its limit (as in scikit-learn).
     """
     tp, fp, fn, tn = found
     recall, specificity = divide(tp, tp + fn), divide(tn, tn + fp)
@@ -50,6 +50,7 @@ def confusion_metrics(found: Counts) -> dict[str, Floats]:
         "accuracy": divide(tp + tn, tp + fp + fn + tn),
         "balanced_accuracy": (recall + specificity) / 2,
         "precision": divide(tp, tp + fp),
+        "npv": divide(tn, tn + fn),
         "recall": recall,
         "specificity": specificity,
         "f1": divide(2 * tp, 2 * tp + fp + fn),

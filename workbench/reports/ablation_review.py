@@ -28,6 +28,7 @@ from workbench.views.ablation_tables import (
     delta_table,
     failures,
     outcome_options,
+    shift_table,
 )
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
@@ -94,6 +95,12 @@ class AblationReview:
             return self._nothing(metric)
         return pd.concat({block: unbroken(part) for block, part in parts.items()}, names=["", f"{metric}, {self.cohort}"])
 
+    def shifts(self, metric: str = "dice") -> Any:
+        """Of the same differences the shift with Wilcoxon's p, and the shares of subjects that are better and worse."""
+        parts = {block: shift_table(self.deltas, block, metric) for block in self._blocks()}
+        parts = {block: unbroken(part) for block, part in parts.items() if len(part)}
+        return pd.concat(parts, names=["", f"{metric}, {self.cohort}"]) if parts else self._nothing(metric)
+
     def forest(self, judged: str = "dice:WT", order: str = "declared") -> Any:
         """Forest plots, one per block: `judged` is 'dice:WT', 'auc:idh:mutant' ...; order 'declared' or 'effect'."""
         if order not in ORDERS:
@@ -148,8 +155,12 @@ class Gallery:
 
 
 def unbroken(table: pd.DataFrame) -> pd.DataFrame:
-    """Texts that a notebook breaks after a comma only, not within an interval."""
-    return table.map(lambda text: text.replace(" ", "\u00a0").replace(",\u00a0", ", ") if isinstance(text, str) else text)
+    """Texts that a notebook breaks after a comma or semicolon only, not within an interval."""
+
+    def joined(text: str) -> str:
+        return text.replace(" ", "\u00a0").replace(",\u00a0", ", ").replace(";\u00a0", "; ").replace(", rough", ",\u00a0rough")
+
+    return table.map(lambda text: joined(text) if isinstance(text, str) else text)
 
 
 def _bold(line: str) -> Html:

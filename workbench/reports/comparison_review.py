@@ -18,7 +18,7 @@ from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 from workbench.reports.ablation_review import Gallery, parse_outcomes, unbroken
 from workbench.reports.sentences import sentences
-from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options
+from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options, shift_table
 from workbench.views.figures.curve_stills import overlay_still
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
@@ -101,6 +101,13 @@ class CompareReview:
         table = unbroken(delta_table(self.deltas, "", metric)).drop(columns="runs").rename_axis("first − second")
         table.columns.name = f"{metric}, {self.cohort}"
         return table
+
+    def shifts(self, metric: str = "dice") -> Any:
+        """Of the same differences the shift with Wilcoxon's p, and the shares of subjects in whom the first run is better."""
+        table = shift_table(self.deltas, "", metric)
+        if table.empty:
+            return self._nothing(metric)
+        return unbroken(table).rename_axis(index="first − second", columns=f"{metric}, {self.cohort}")
 
     def notes(self, metric: str = "dice") -> Any:
         """What must be known to read the differences."""

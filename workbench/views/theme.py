@@ -14,6 +14,7 @@ import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend, so that options can be set without hv.extension
 
 from workbench.moved import moved_from
+from workbench.views.estimates import estimate_text as estimate_text
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,6 @@ def dash(index: int) -> str:
 def shape(index: int) -> str:
     """Marker shape of the run at this place."""
     return SHAPES[index % len(SHAPES)]
-
-
-def estimate_text(value: float, low: float | None = None, high: float | None = None, digits: int = 2) -> str:
-    """A number with its 95 % interval: '0.87 (0.84 to 0.90)'."""
-    text = f"{value:.{digits}f}"
-    if low is None or high is None or low != low or high != high:
-        return text
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def finish(

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.contracts import MARKER_TITLES, SEGMENTATION
 from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
-from workbench.evaluation.intervals import mean_interval
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.intervals import MIN_PER_CLASS, mean_interval
 from workbench.evaluation.metrics import Place, metrics_of, shown_in
 from workbench.views.figures.training import thin
 from workbench.views.theme import colour, theme
