@@ -38,7 +38,9 @@ from tests.science.coverage_populations import (
 )
 from workbench.evaluation import curves
 from workbench.evaluation.comparison import paired_differences
+from workbench.evaluation.detection import detection
 from workbench.evaluation.markers import marker_metrics, metric_values
+from workbench.evaluation.proportions import median_interval
 from workbench.evaluation.replicates import Scores, auc_difference, mean_difference
 from workbench.evaluation.robustness import added_sequence, by_number
 from workbench.evaluation.run_comparison import compare_markers
@@ -147,16 +149,24 @@ def segmentation_study(setting: Setting, rng: np.random.Generator, seed: int, sa
         )
         for index in range(samples) for metric in ("dice", "hd95")
     ]  # fmt: skip
-    table = summarise_segmentation(pd.concat(rows, ignore_index=True), resamples=RESAMPLES, seed=seed)
+    table = pd.concat(rows, ignore_index=True)
     found = 1 - setting.prevalence
     there = {"dice": found * DICE.mean(), "hd95": found * HD95.mean() + setting.prevalence * DIAGONAL}
     empty = {"dice": CALLED_EMPTY, "hd95": (1 - CALLED_EMPTY) * DIAGONAL}
-    for row in table.to_dict("records"):
+    for row in summarise_segmentation(table, resamples=RESAMPLES, seed=seed).to_dict("records"):
         metric = row["metric"]
         every = float((1 - EMPTY) * there[metric] + EMPTY * empty[metric])
         yield Outcome(f"mean {metric}, all cases", low=row["low"], high=row["high"], truth=every)
         bounds = {"low": row["low_nonempty"], "high": row["high_nonempty"]}
         yield Outcome(f"mean {metric}, region there", **bounds, truth=float(there[metric]))
+    for row in detection(table).to_dict("records"):
+        yield Outcome("found k of n", low=row["found_low"], high=row["found_high"], truth=found)
+        yield Outcome("false in k of m", low=row["false_low"], high=row["false_high"], truth=1 - CALLED_EMPTY)
+    subjects = subject_names(codes)
+    for index in range(samples):
+        of = ~drawn.empty[:, index]
+        median = median_interval(drawn.hd95[of, index], subjects[of])
+        yield Outcome("median hd95, region there", low=median.low, high=median.high, truth=float(HD95.ppf(0.5 / found)))
 
 
 def paired_study(gain: str) -> Study:
