@@ -92,7 +92,7 @@ def true_metrics(model: str, prevalence: float) -> dict[str, float]:
     found = {name: float(value[0]) for name, value in metric_values(sample, np.ones((1, sample.truth.size)), prevalence).items()}
     if MODELS[model].stretch == 1 and MODELS[model].shift == 0:
         found |= {"ece": 0.0, "calibration_slope": 1.0, "calibration_intercept": 0.0}
-    return found
+    return found | {"ece_excess": found["ece"]}
 
 
 def marker_study(model: str) -> Study:
@@ -103,7 +103,7 @@ def marker_study(model: str) -> Study:
         table = marker_metrics(sample, threshold=setting.prevalence, resamples=RESAMPLES, seed=seed)
         truth = true_metrics(model, setting.prevalence)
         for row in table.to_dict("records"):
-            if model != "AUC .80, overconfident" or row["metric"] in CALIBRATION:
+            if row["metric"] in truth and (MODELS[model].stretch == 1 or row["metric"] in CALIBRATION):
                 yield Outcome(row["metric"], low=row["low"], high=row["high"], truth=truth[row["metric"]])
 
     return one_by_one(study)
@@ -121,7 +121,7 @@ def curve_study(setting: Setting, rng: np.random.Generator, seed: int) -> Iterat
     yield Outcome("calibration bin", low=middle["low"], high=middle["high"], truth=middle["probability"])
 
 
-def grade_study(setting: Setting, rng: np.random.Generator, seed: int) -> Iterator[Outcome]:
+def grade_study(setting: Setting, rng: np.random.Generator, _: int) -> Iterator[Outcome]:
     """A marker of three classes as a whole: the rarest has the setting's prevalence."""
     shares = np.array([setting.prevalence, 0.3, 0.7 - setting.prevalence])
     recalls = np.array([0.6, 0.7, 0.9])
@@ -132,7 +132,7 @@ def grade_study(setting: Setting, rng: np.random.Generator, seed: int) -> Iterat
     rows = [
         marker_rows((grade == of).astype(float), np.where(called == of, 0.8, 0.1), codes, str(of + 2), "grade") for of in range(3)
     ]
-    table = multiclass_metrics(pd.concat(rows, ignore_index=True), resamples=RESAMPLES, seed=seed).set_index("metric")
+    table = multiclass_metrics(pd.concat(rows, ignore_index=True)).set_index("metric")
     for metric, truth in (("accuracy", shares @ recalls), ("balanced_accuracy", recalls.mean())):
         yield Outcome(f"{metric} of 3 classes", low=table["low"][metric], high=table["high"][metric], truth=float(truth))
 
@@ -189,29 +189,33 @@ def paired_study(gain: str) -> Study:
 
 
 def marker_pair_study(distances: tuple[float, float]) -> Study:
-    """Two models' judgements of the same cases, decided where the second's likelihoods are alike."""
+    """Two models' judgements of the same cases, decided where likelihoods are alike.
+
+    Each sample is a class of its own in the table.
+    """
     models = [Judgements(distance) for distance in distances]
-    areas = [stats.norm.cdf(distance / np.sqrt(2)) for distance in distances]
+    area, right = ([float(stats.norm.cdf(distance / scale)) for distance in distances] for scale in (np.sqrt(2), 2))
+    true = {"auc": area[0] - area[1], "accuracy": right[0] - right[1]} | ({"brier": 0.0} if distances[0] == distances[1] else {})
 
-    def study(setting: Setting, rng: np.random.Generator, seed: int) -> Iterator[Outcome]:
+    def study(setting: Setting, rng: np.random.Generator, seed: int, samples: int) -> Iterator[Outcome]:
         codes = setting.sessions(rng)
-        truth = (rng.random(setting.n) < setting.prevalence)[codes].astype(float)
-        scores = [side[:, 0] + truth * distance for side, distance in zip(correlated(rng, codes, 0.6), distances, strict=True)]
-        chances = [expit(model.logits(score, setting.prevalence)) for model, score in zip(models, scores, strict=True)]
-        cut = {("idh", "mutant"): setting.prevalence}
-        tables = [marker_rows(truth, chance, codes) for chance in chances]
-        table = compare_markers(*tables, thresholds_a=cut, thresholds_b=cut, resamples=RESAMPLES, seed=seed).set_index("metric")
-        right = [stats.norm.cdf(distance / 2) for distance in distances]
-        true = {"auc": areas[0] - areas[1], "accuracy": right[0] - right[1]}
-        if distances[0] == distances[1]:
-            true["brier"] = 0.0
-        for metric, difference in true.items():
-            yield Outcome(f"{metric} difference", low=table["low"][metric], high=table["high"][metric], truth=difference)
-        if distances[0] == distances[1]:
-            yield Outcome("p of the auc difference", "test", p=table["p"]["auc"])
-            yield Outcome("p of the accuracy difference", "exact test", p=table["p"]["accuracy"])
+        truth = (rng.random((setting.n, samples)) < setting.prevalence)[codes].astype(float)
+        tables = []
+        for model, side in zip(models, correlated(rng, codes, 0.6, samples), strict=True):
+            chance = expit(model.logits(side + truth * model.distance, setting.prevalence))
+            names = [f"{index:02d}" for index in range(samples)]
+            rows = [marker_rows(truth[:, index], chance[:, index], codes, name) for index, name in enumerate(names)]
+            tables.append(pd.concat(rows, ignore_index=True))
+        cut = {("idh", name): setting.prevalence for name in names}
+        table = compare_markers(*tables, thresholds_a=cut, thresholds_b=cut, resamples=RESAMPLES, seed=seed)
+        for row in table.to_dict("records"):
+            metric = row["metric"]
+            if metric in true:
+                yield Outcome(f"{metric} difference", low=row["low"], high=row["high"], truth=true[metric])
+            if metric in ("auc", "accuracy") and distances[0] == distances[1]:
+                yield Outcome(f"p of the {metric} difference", "test" if metric == "auc" else "exact test", p=row["p"])
 
-    return one_by_one(study)
+    return study
 
 
 SEED_LUCK = 0.5

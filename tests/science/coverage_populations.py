@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, logit
 
-from workbench.evaluation.markers import Sample
+from workbench.evaluation.markers import Sample, make_sample
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -91,7 +91,7 @@ class Judgements:
 
 
 def _sample(positive: NDArray[np.bool_], logits: Floats, codes: Codes) -> Sample:
-    return Sample(positive, expit(logits), logits, subject_names(codes))
+    return make_sample(positive, expit(logits), subject_names(codes).tolist())
 
 
 def subject_names(codes: Codes) -> NDArray[np.str_]:
