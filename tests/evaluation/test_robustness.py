@@ -111,10 +111,10 @@ def markers(n: int = 24) -> pd.DataFrame:
 
 
 def test_markers_by_subset_say_when_there_are_too_few() -> None:
-    table = markers_by_subset(markers(), resamples=100)
+    table = markers_by_subset(markers())
     assert row(table, present="t1+flair")["value"] == 1.0
     assert row(table, present="t1")["value"] == 0.5
-    few = markers_by_subset(markers(12), resamples=100)
+    few = markers_by_subset(markers(12))
     assert not few["estimable"].any()
     assert few["value"].isna().all()
 

@@ -72,6 +72,12 @@ def test_a_run_leaves_the_folder_of_the_contract(finished: RadiomicsExperiment, 
     age = pd.read_parquet(run.folder / "age_only.parquet")
     assert sorted(age["case"]) == sorted(markers["case"])
     assert not np.allclose(age["probability"], markers["probability"])
+    fitted = finished.training["fitted"]["idh"]
+    assert fitted["volumes_and_place"]["columns"] == [
+        "shape/ET/volume", "shape/NCR/volume", "shape/ED/volume",
+        "location/right", "location/front", "location/top", "location/lateral",
+    ]  # fmt: skip
+    assert set(fitted["volumes_and_place"]["hyper-parameters"]) == {"classify__C"}
 
 
 def test_what_only_networks_have_is_said_and_no_error(finished: RadiomicsExperiment) -> None:
@@ -145,15 +151,27 @@ def test_nothing_of_the_held_out_cases_reaches_the_fit(
     assert not np.array_equal(experiment(third, tmp_path / "runs").train().evaluate().run.markers()["logit"], ours["logit"])
 
 
-def test_age_alone_as_the_classifier_equals_age_beside_another(finished: RadiomicsExperiment, tiny_cohort: Cohort) -> None:
-    alone = experiment(tiny_cohort, finished.run.folder.parents[1], classifier="age_only").train().evaluate()
-    beside = pd.read_parquet(finished.run.folder / "age_only.parquet")
+@pytest.mark.parametrize("baseline", ["age_only", "volumes_and_place"])
+def test_a_baseline_as_the_classifier_equals_it_beside_another(
+    finished: RadiomicsExperiment, tiny_cohort: Cohort, baseline: str
+) -> None:
+    alone = experiment(tiny_cohort, finished.run.folder.parents[1], classifier=baseline).train().evaluate()
+    beside = pd.read_parquet(finished.run.folder / f"{baseline}.parquet")
     markers = alone.run.markers()
     assert markers is not None
     np.testing.assert_array_equal(markers["logit"], beside["logit"])
     table = compare(finished.run, alone.run, resamples=100)
     assert set(table["metric"]) == {"auc", "accuracy", "brier"}
     assert (table["n"] == (finished.split == "test").sum()).all()
+
+
+def test_the_baselines_stand_beside_the_classifier_in_older_runs_age_alone(finished: RadiomicsExperiment) -> None:
+    table = finished.beside_baselines()
+    assert list(table.index) == [("idh", "mutant", "age only"), ("idh", "mutant", "volumes and place")]
+    assert (table["n"] == 3).all()
+    kept = finished.run.path("volumes_and_place.parquet").rename(finished.run.path("kept"))
+    assert list(finished.beside_baselines().index) == [("idh", "mutant", "age only")]
+    kept.rename(finished.run.path("volumes_and_place.parquet"))
 
 
 @pytest.mark.slow
@@ -181,7 +199,10 @@ def test_without_masks_only_the_brain_can_be_measured(tiny_cohort: Cohort, tmp_p
     cohort = with_cases(tiny_cohort, tmp_path / "cohort", change)
     with pytest.raises(ParameterError, match="mask_source=brain"):
         experiment(cohort, tmp_path / "runs").train()
+    with pytest.raises(ParameterError, match="was measured without masks: classifier=volumes_and_place has nothing"):
+        experiment(cohort, tmp_path / "runs", mask_source="brain", classifier="volumes_and_place").train()
     found = experiment(cohort, tmp_path / "runs", mask_source="brain").train().evaluate()
+    assert pd.read_parquet(found.run.path("volumes_and_place.parquet")).empty
     assert found.run.markers() is not None
     assert {name.split("/")[1] for name in found.features if name.startswith("shape")} == {"brain"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,28 @@ def test_each_set_is_what_it_is_alone(prepared: PreparedCohort, whole: bool) -> 
         assert (together.centre, together.centre_from, together.present) == (alone.centre, alone.centre_from, alone.present)
         np.testing.assert_allclose(together.markers["idh"], alone.markers["idh"], rtol=1e-4, atol=1e-5)
     assert not np.allclose(found[0].logits, found[-1].logits)
+
+
+class Sided(Pointwise):
+    """Sees where a voxel lies in its window: what its mirror image says differs."""
+
+    def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
+        slope = torch.linspace(0, 1, images.shape[2])[:, None, None]
+        return super().forward_arranged(images * slope, present, tasks=tasks, maps=maps)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_mirrored_windows_several_at_a_time_are_what_they_are_alone(prepared: PreparedCohort, whole: bool) -> None:
+    case, model = prepared.case("TINY-00001-000"), Sided().eval()
+    common: dict[str, Any] = {"modalities": NAMES, "patch": (16, 16, 16), "whole": whole}
+    sets = [("t1",), ("t1", "t2")]
+    for chosen, together in zip(sets, predict_subsets(model, case, sets, mirror=(0,), window_batch=2, **common), strict=True):
+        alone = predict_case(model, case, present=chosen, mirror=(0,), window_batch=3, **common)
+        np.testing.assert_allclose(together.logits, alone.logits, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(together.markers["idh"], alone.markers["idh"], rtol=1e-4, atol=1e-5)
+        plain = predict_case(model, case, present=chosen, **common)
+        assert not np.allclose(plain.logits, alone.logits, atol=1e-2)
+        assert not np.allclose(plain.markers["idh"], alone.markers["idh"], rtol=0.1, atol=1e-6)
 
 
 def test_sets_that_the_case_cannot_show_are_refused(prepared: PreparedCohort) -> None:

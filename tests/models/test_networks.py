@@ -7,7 +7,7 @@ import torch
 
 from workbench.contracts import Batch
 from workbench.models.losses import segmentation_loss
-from workbench.models.networks import draw_levels, supervise
+from workbench.models.networks import draw_levels, level_weights, supervise
 from workbench.models.registry import create_model
 
 
@@ -21,6 +21,13 @@ def test_weights_halve_per_level_and_add_up_to_one() -> None:
     coarse = segmentation_loss(outputs[1], labels[:, ::2, ::2, ::2], ("lesion",))
     assert float(supervise(outputs, batch)) == pytest.approx(float(2 / 3 * fine + 1 / 3 * coarse))
     assert float(supervise(outputs[:1], batch)) == pytest.approx(float(fine))
+
+
+def test_deep_supervision_leaves_the_coarsest_level_out() -> None:
+    assert level_weights(5, 0.0) == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15, 0])
+    assert level_weights(1, 0.0) == [1.0]
+    assert sum(level_weights(4, 0.1)) == pytest.approx(1)
+    assert level_weights(3) == pytest.approx([4 / 7, 2 / 7, 1 / 7]), "unless nothing is said of it"
 
 
 def test_levels_are_columns_joined_by_skips() -> None:

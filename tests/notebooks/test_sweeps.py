@@ -29,21 +29,25 @@ from workbench.sweeps.sweep_file import plan_sweep
 SWEEPS = Path(__file__).parents[2] / "notebooks" / "sweeps"
 FILES = sorted(path.name for path in SWEEPS.glob("*.yaml"))
 ABLATIONS = {
-    "mts_unet.yaml": {"tafe_only", "cmd_only", "tafe_4_stages", "logit_fusion"},
-    "mgmt_net.yaml": {"concatenation", "cnn_branch", "average_pooling"},
+    "mts_unet.yaml": {"tafe_only", "cmd_only", "tafe_4_stages", "logit_fusion", "own_gate", "identity_blocks"},
+    "mgmt_net.yaml": {"concatenation", "cnn_branch", "average_pooling", "gate_without_oedema", "identity_blocks"},
     "mome.yaml": {"no_curriculum", "single_gate", "average_of_experts"},
     "mome_plus.yaml": {"zero_dispatch", "table_dispatch"},
-    "masm.yaml": {"aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift"},
+    "masm.yaml": {
+        "aware_only", "shift_only", "no_mixers", "random_pairing", "no_mask", "no_shift", "learned_shift", "early_fusion",
+        "identity_blocks",
+    },
     "masm_backbones.yaml": {"aware_only", "shift_only", "no_mixers"},
     "brainfm_pretrain.yaml": {"no_regulariser", "no_imputation", "light_decoder", "layer_norm", "one_hot", "naive_masking"},
     "brainfm.yaml": {"shallow_head", "linear_head", "layer_norm", "one_hot", "naive_masking"},
-    "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary"},
+    "mmformer.yaml": {"no_intra", "no_inter", "no_auxiliary", "identity_blocks"},
     "amaes_pretrain.yaml": {"plain_autoencoder", "masked_voxels_only"},
     "amaes.yaml": {"xl"},
-    "m4oe.yaml": {"released_gate"},
+    "m4oe.yaml": {"released_gate", "identity_blocks"},
     "brainsegfounder.yaml": {"small", "big"},
-}
+}  # fmt: skip
 """The tables of the papers, and rows that must be among their switches."""
+GRID = (0.25, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +113,14 @@ def test_every_run_is_there_once_and_every_condition_on_every_fold(plans: dict[s
 def test_two_files_share_runs_only_where_they_say_so(plans: dict[str, SweepPlan]) -> None:
     found = Counter(run for plan in plans.values() for run in {cell.run for cell in plan.cells})
     shared = {run for run, times in found.items() if times > 1}
-    both = {cell.run for cell in plans["masm.yaml"].cells} & {cell.run for cell in plans["masm_backbones.yaml"].cells}
-    assert shared == both
-    assert len(both) == 4 * 3  # baseline and three switches of the U-Net, three folds
+
+    def in_both(one: str, other: str) -> set[str]:
+        return {cell.run for cell in plans[one].cells} & {cell.run for cell in plans[other].cells}
+
+    backbones, losses = in_both("masm.yaml", "masm_backbones.yaml"), in_both("mts_unet.yaml", "mts_unet_losses.yaml")
+    assert shared == backbones | losses
+    assert len(backbones) == 4 * 3  # baseline and three switches of the U-Net, three folds
+    assert len(losses) == 3 * 3  # alpha 1 with three betas, three folds
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name in ABLATIONS])
@@ -177,6 +186,12 @@ def test_the_comparison_has_every_method_with_the_same_effort(plans: dict[str, S
         markers |= {found.markers} - {"none"}
     assert effort == {(75_000, 2, 1.0, 0)}
     assert markers == {"idh,codel,tert,grade"}
+
+
+def test_alpha_and_beta_are_crossed(plans: dict[str, SweepPlan]) -> None:
+    cells = plans["mts_unet_losses.yaml"].cells
+    assert {(cell.factors["alpha"], cell.factors["beta"]) for cell in cells} == {(a, b) for a in GRID for b in GRID}
+    assert len(cells) == 9 * 3
 
 
 def test_modality_dropout_differs_in_dropout_only(plans: dict[str, SweepPlan]) -> None:

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from workbench.contracts import Batch
 from workbench.sampling.augmentation import AugmentationSettings, apply, bias_field, draw, sampling_grid
+from workbench.sampling.augmentation_settings import augmentation_settings
 
 SHAPE = (18, 22, 14)
 NAMES = ("t1", "t1c", "flair")
@@ -215,6 +216,28 @@ def test_dropped_modalities_move_with_the_target():
     assert torch.equal(result.target, expected.target)
     assert torch.equal(result.images[:, :2], expected.images[:, :2])
     assert not result.images[:, 2].any()
+
+
+def test_nnunets_set_turns_and_zooms_apart_and_can_be_made_again():
+    batch, settings = make_batch(4), augmentation_settings("nnunet")
+    drawn = [draw(step, 0, batch, settings)["samples"] for step in range(300)]
+    json.dumps(drawn)
+    matrices = np.array([sample["affine"] for samples in drawn for sample in samples if sample["affine"] is not None])
+    views = np.cbrt(np.linalg.det(matrices))
+    turned = np.array([not np.allclose(m / v, np.eye(3)) for m, v in zip(matrices, views, strict=True)])
+    zoomed = ~np.isclose(views, 1)
+    assert len(matrices) / 1200 == pytest.approx(0.36, abs=0.05)
+    assert [turned.sum() / 1200, zoomed.sum() / 1200] == pytest.approx([0.2, 0.2], abs=0.04)
+    assert 0.7 <= views.min() < 0.72
+    assert 1.38 < views.max() <= 1.4
+    flips = np.mean([[axis in sample["flip"] for axis in range(3)] for samples in drawn for sample in samples], axis=0)
+    assert flips == pytest.approx([0.5, 0.5, 0.5], abs=0.06)
+    step = next(step for step, samples in enumerate(drawn) if any("blur" in sample for sample in samples))
+    once, again = (apply(batch, draw(step, 0, batch, settings)) for _ in range(2))
+    assert torch.equal(once.images, again.images)
+    assert torch.equal(apply(batch, json.loads(json.dumps(once.record))).images, once.images)
+    assert not once.images[1, 1].any(), "an absent sequence stays absent"
+    assert not once.images[~(once.target != 0)].any()
 
 
 def test_batches_without_labels_and_wrong_records():

@@ -13,6 +13,7 @@ import pytest
 
 from workbench.models.mome.single_image_unet import PooledUNet
 from workbench.models.registry import create_model
+from workbench.setup.parameters import ExperimentParameters
 from workbench.steps.expert_scores import EXPERTS_FILE, expert_scores
 
 TRUTH = np.zeros((4, 4, 4), np.uint8)
@@ -52,7 +53,7 @@ def experiment(tmp_path: Path) -> Any:
         device="cpu", modalities=("t1", "flair"), classes=2, patch=(8, 8, 8),
         split={"a": "test", "b": "test", "c": "external"}, training={},
         cases_by_split={"test": rows[:2], "external": rows[2:]}, prepared=SimpleNamespace(case=cases.__getitem__),
-        parameters=SimpleNamespace(method="mome", overlap=0.5, sampling="whole", precision="no", subsets="all", resamples=100),
+        parameters=ExperimentParameters.build("mome", {"size": "demo", "subsets": "all", "resamples": 100}).resolve(),
         progress=SimpleNamespace(over=lambda items, *_: items),
         cohort=SimpleNamespace(info=SimpleNamespace(name="mixed", phantom=True)),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from workbench.files import write_json
 from workbench.inference.predict import CasePrediction
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import EXTERNAL
+from workbench.setup.parameters import ExperimentParameters
 from workbench.steps import fold_models
 from workbench.steps.fold_models import Member, load_members, member_runs, predict_together
 
@@ -86,7 +87,7 @@ def test_several_models_say_the_mean_of_their_probabilities(tmp_path: Path, monk
         return CasePrediction(case, how["present"], None, {"idh": np.array([model], np.float32)})
 
     monkeypatch.setattr(fold_models, "predict_case", predict)
-    parameters: Any = SimpleNamespace(overlap=0.5, sampling="whole", precision="no")
+    parameters = ExperimentParameters.build("unet", {"size": "demo"}).resolve()
     one, two = (Member(None, logit, parameters, (8, 8, 8), {}) for logit in (0.0, np.log(9)))  # type: ignore[arg-type]
     alone = predict_together([two], "c", ("t1",), ("t1",))  # type: ignore[arg-type]
     assert alone.markers["idh"] == pytest.approx(np.log(9))

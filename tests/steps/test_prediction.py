@@ -14,6 +14,7 @@ from workbench.cohort.table import Cohort
 from workbench.files import read_json, write_json
 from workbench.inference.predict import CasePrediction
 from workbench.records.run_folder import RunFolder
+from workbench.setup.parameters import ExperimentParameters
 from workbench.steps import prediction
 from workbench.steps.prediction import held_out, marker_file, predict_all, reference_image, segmentation_file, write_case
 
@@ -71,13 +72,14 @@ def test_held_out_cases_are_predicted_once_with_what_their_split_shows(
         ),
         progress=SimpleNamespace(over=lambda items, *_: items),
         prepared=SimpleNamespace(case=lambda name: SimpleNamespace(name=name)),
-        parameters=SimpleNamespace(overlap=0.5, sampling="patch", precision="no"),
+        parameters=ExperimentParameters.build("unet", {"mirror": "xz", "window_batch": 3, "overlap": 0.25}).resolve(),
     )  # fmt: skip
     assert [row["case"] for row in held_out(setup)] == ["b", "c", "e", "d"]
     asked: dict[str, tuple[str, ...]] = {}
 
-    def predict(model: Any, case: Any, *, present: tuple[str, ...], **_: Any) -> CasePrediction:
+    def predict(model: Any, case: Any, *, present: tuple[str, ...], **how: Any) -> CasePrediction:
         asked[case.name] = present
+        assert (how["mirror"], how["window_batch"], how["overlap"], how["whole"]) == ((0, 2), 3, 0.25, False)
         return CasePrediction(case.name, present, np.zeros((2, 2, 2, 2), np.float32), {"idh": np.zeros(1)})
 
     kept: list[str] = []

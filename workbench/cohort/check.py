@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.cohort.folds import read_folds
 from workbench.cohort.inspection import MASKS, Content, inspect_case, inspect_row
-from workbench.cohort.table import CASES_FILE, FOLDS_FILE, Cohort
+from workbench.cohort.table import CASES_FILE, FLAWS, FOLDS_FILE, PHANTOM_FILE, Cohort
 from workbench.errors import InputError, Problem, WorkbenchError
 
 
@@ -77,6 +77,15 @@ def _table(cohort: Cohort) -> list[Problem]:
     cases = cohort.cases
     if cases.empty:
         problems.append(Problem(file=CASES_FILE, message="the cohort has no case", remedy="import it again"))
+    if (version := cohort.generator) in FLAWS:
+        problems.append(
+            Problem(
+                severity="warning",
+                file=PHANTOM_FILE,
+                message=f"generator {version} made this phantom: {FLAWS[version]}",
+                remedy="make a new one with `workbench cohort phantom`; runs on this one stay what they are",
+            )
+        )
     for column in cohort.modalities:
         if len(cases) and cases[column].isna().all():
             problems.append(

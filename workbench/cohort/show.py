@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.cohort.collections import COLLECTIONS
 from workbench.cohort.scan import read_header
-from workbench.cohort.table import Cohort, row_convention
+from workbench.cohort.table import FLAWS, Cohort, row_convention
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import InputError
 from workbench.labels import as_drawn, region_mask, regions_of, to_canonical
@@ -114,6 +114,8 @@ def _summary(cohort: Cohort) -> pd.DataFrame:
         ("label sets", ", ".join(sorted(cases["labels"].dropna().unique())) or "none"),
         ("collections", ", ".join(COLLECTIONS.get(name, name) for name in info.collections) or "not said"),
     ]
+    if (version := cohort.generator) is not None:
+        rows.append(("phantom's generator", f"{version}: {FLAWS[version]}" if version in FLAWS else version))
     return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
 
 

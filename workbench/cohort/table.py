@@ -17,6 +17,10 @@ from workbench.text import visible
 
 INFO_FILE, CASES_FILE, FOLDS_FILE, TRUTH_FILE = "cohort.json", "cases.parquet", "folds.json", "truth.parquet"
 DIGESTS_FILE = "digests.json"
+PHANTOM_FILE = "phantom.json"
+"""Settings that a phantom was made with; see `phantom.folder`."""
+FLAWS = {1: "site and class follow the case number, so that IDH can be read from it"}
+"""Version of the phantom's generator -> what is known to be wrong with what it made."""
 
 _TEXT = "string"
 SUBJECT_COLUMNS: dict[str, str] = {
@@ -157,6 +161,12 @@ class Cohort:
         """A phantom's truth on file (see PHANTOM in the documentation), else None."""
         path = self.folder / TRUTH_FILE
         return pd.read_parquet(path) if path.is_file() else None
+
+    @property
+    def generator(self) -> int | None:
+        """Version of the generator that made this phantom; None for any other cohort, and for one taken from a phantom."""
+        path = self.folder / PHANTOM_FILE
+        return int(read_json(path).get("generator", 1)) if self.info.phantom and path.is_file() else None
 
     def digests(self) -> dict[str, str]:
         """Digest of every image file's bytes, by its path relative to the image root; only changed files are read again."""

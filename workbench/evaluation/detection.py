@@ -16,6 +16,7 @@ import pandas as pd
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation.metrics import METRICS, Kind
 from workbench.evaluation.proportions import proportion
+from workbench.labels import REGIONS
 
 GRID_DIAGONAL, BRATS, EXCLUDE = "grid_diagonal", "brats", "exclude"
 BRATS_MM = 374.0
@@ -85,7 +86,7 @@ def detection(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     dice = metrics[(metrics["metric"] == "dice") & metrics["value"].notna() & metrics["n_truth"].notna()]
-    for key, part in dice.groupby(["split", "present", "region"], sort=False):
+    for key, part in dice.groupby(["split", "present", "region"], sort=False, observed=True):
         there = (part["n_truth"] > 0).to_numpy()
         overlap = (part["value"] > 0).to_numpy()  # where truth has none: nothing was predicted either
         subjects = part["subject"].to_numpy().astype(str)
@@ -99,4 +100,7 @@ def detection(metrics: pd.DataFrame) -> pd.DataFrame:
                 "false_high": false.high, "subjects_without": false.n_subjects,
             }
         )  # fmt: skip
+    rank = {region: place for place, region in enumerate(REGIONS)}
+    parts = list(dict.fromkeys((row["split"], row["present"]) for row in rows))
+    rows.sort(key=lambda row: (parts.index((row["split"], row["present"])), rank.get(row["region"], len(rank))))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -15,7 +15,7 @@ subjects there is a value and no interval, and below `ROUGH_BELOW` the interval 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
@@ -29,6 +29,8 @@ from workbench.contracts import MIN_SUBJECTS, ROUGH_BELOW
 from workbench.seeding import stream
 
 LEVEL = 0.95
+CHUNK = 2**20
+"""Case weights held at a time: 8 MiB."""
 RESAMPLES = 1000
 MIN_DEFINED = 0.95
 """Share of resamples in which a statistic must be defined; with fewer its bounds are NaN, meaning unknown."""
@@ -103,19 +105,61 @@ def subject_codes(subjects: Sequence[str] | ArrayLike) -> tuple[NDArray[np.intp]
     return codes, len(names)
 
 
+def in_chunks(rows: int, columns: int) -> Iterator[int]:
+    """Numbers of rows of which a matrix of so many columns is worked on at a time, `CHUNK` numbers or one row."""
+    size = max(1, CHUNK // max(columns, 1))
+    for start in range(0, rows, size):
+        yield min(size, rows - start)
+
+
+def _subject_draws(n_subjects: int, resamples: int, seed: int) -> Iterable[Floats]:
+    """(r, S) at a time, in all R rows: how often each subject is drawn in each resample. Kept where they are one chunk."""
+    kept = resamples * n_subjects <= CHUNK
+    return [_kept_draws(n_subjects, resamples, seed)] if kept else _draws(n_subjects, resamples, seed)
+
+
+def _draws(n_subjects: int, resamples: int, seed: int) -> Iterator[Floats]:
+    chance, even = stream(seed, "bootstrap"), np.full(n_subjects, 1 / max(n_subjects, 1))
+    for size in in_chunks(resamples, n_subjects):
+        yield chance.multinomial(n_subjects, even, size=size).astype(np.float64)
+
+
 @lru_cache(maxsize=16)
-def _subject_draws(n_subjects: int, resamples: int, seed: int) -> Floats:
-    """(R, S): how often each subject is drawn in each resample."""
-    drawn = stream(seed, "bootstrap").multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=resamples)
-    draws = drawn.astype(np.float64)
+def _kept_draws(n_subjects: int, resamples: int, seed: int) -> Floats:
+    (draws,) = _draws(n_subjects, resamples, seed)
     draws.setflags(write=False)
     return draws
 
 
 def resample_weights(subjects: Sequence[str] | ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """(R, n): how often each of the n cases occurs in each resample of subjects."""
+    """(R, n): how often each of the n cases occurs in each resample of subjects. `resampled` needs less memory."""
     codes, count = subject_codes(subjects)
-    return _subject_draws(count, resamples, seed)[:, codes] if count else np.zeros((resamples, 0))
+    return np.concatenate(list(_weights(codes, count, resamples, seed))) if count else np.zeros((resamples, 0))
+
+
+def _weights(codes: NDArray[np.intp], count: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """`resample_weights` in chunks of rows."""
+    for draws in _subject_draws(count, resamples, seed):
+        rows = max(1, CHUNK // codes.size)
+        for start in range(0, len(draws), rows):
+            yield draws[start : start + rows, codes]
+
+
+def resampled(
+    statistic: Callable[[Floats], Floats], subjects: Sequence[str] | ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """The statistic on every resample of subjects: (R,), or (R, k) of one that gives k numbers.
+
+    The weights are those of `resample_weights`, but at most `CHUNK` of them are held at a time.
+
+    Args:
+        statistic: case weights (r, n) -> (r,) or (r, k).
+        subjects: subject of each of the n cases, at least one.
+        resamples: number R of resamples.
+        seed: same seed, same resamples.
+    """
+    codes, count = subject_codes(subjects)
+    return np.concatenate([statistic(weights) for weights in _weights(codes, count, resamples, seed)])
 
 
 def leave_out_weights(subjects: Sequence[str] | ArrayLike, groups: int = JACKKNIFE_GROUPS) -> Floats:
@@ -224,9 +268,7 @@ def weighted_interval(
     low = high = float("nan")
     if count >= MIN_SUBJECTS:
         jackknife = statistic(leave_out_weights(subjects)) if method == "bca" else None
-        low, high = bounds(
-            value, statistic(resample_weights(subjects, resamples, seed)), jackknife, method=method, n_subjects=count
-        )
+        low, high = bounds(value, resampled(statistic, subjects, resamples, seed), jackknife, method=method, n_subjects=count)
     return Interval(value, low, high, n, count, estimable=bool(np.isfinite(value)))
 
 
@@ -257,7 +299,7 @@ def mean_intervals(
         return np.divide(sums, cases, out=np.full_like(sums, np.nan), where=cases > 0)
 
     value, jackknife = means(np.ones((1, count))), means(_left_out(np.arange(count), count, JACKKNIFE_GROUPS))
-    draws = means(_subject_draws(count, resamples, seed))
+    draws = np.concatenate([means(drawn) for drawn in _subject_draws(count, resamples, seed)])
     result = []
     for column in range(values.shape[1]):
         used = int(np.count_nonzero(counts[:, column]))

@@ -95,7 +95,7 @@ def proportion(hits: ArrayLike, subjects: Sequence[str] | ArrayLike) -> Interval
     return Interval(float(hit.mean()), *share_bounds(hit, subjects), hit.size, subject_codes(subjects)[1])
 
 
-def from_parts(value: float, *parts: tuple[float, float]) -> Bounds:
+def from_parts(value: float, *parts: Sequence[float]) -> Bounds:
     """Interval of a statistic of independent shares from their own: the method of variance estimates recovery.
 
     Zou and Donner (2008, Statistics in Medicine 27:1693): how far each share's bounds move the statistic, added in squares.

@@ -46,11 +46,11 @@ def segmentation_by_subset(metrics: pd.DataFrame, *, resamples: int = RESAMPLES,
     return summarise_segmentation(metrics, by_present=True, resamples=resamples, seed=seed)
 
 
-def markers_by_subset(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def markers_by_subset(markers: pd.DataFrame) -> pd.DataFrame:
     """AUC per split, subset, marker and class: split, present, marker, class, value, low, high, n, n_positive, estimable."""
     rows = []
     for key, part in markers.groupby(["split", "present", "marker", "class"], sort=False):
-        found = auc_interval(part, resamples=resamples, seed=seed)
+        found = auc_interval(part)
         split, present, marker, name = (str(item) for item in tuple(key))
         rows.append(
             {
@@ -203,7 +203,7 @@ def by_subset(
     kind, name, *rest = judged.split(":")
     if kind == "auc":
         rows = markers[(markers["split"] == split) & (markers["marker"] == name) & markers["class"].isin(rest)]
-        table = markers_by_subset(rows, resamples=resamples)
+        table = markers_by_subset(rows)
     else:
         rows = metrics[(metrics["split"] == split) & (metrics["metric"] == kind) & (metrics["region"] == name)]
         table = segmentation_by_subset(rows, resamples=resamples).rename(columns={"mean": "value"})

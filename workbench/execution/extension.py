@@ -19,7 +19,7 @@ from workbench.files import read_json
 from workbench.models.catalogue import card
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import EXTENDED
-from workbench.setup.parameters import DIGEST_PREFIX, ExperimentParameters, pretrained_digest
+from workbench.setup.parameters import DIGEST_PREFIX, ExperimentParameters, as_recorded, pretrained_digest
 
 CHANGEABLE = (
     "epochs", "patience", "validate_every", "learning_rate", "warmup", "workers", "resamples", "maps", "cam", "subsets",
@@ -57,7 +57,7 @@ def _inherited(parent: RunFolder) -> dict[str, Any]:
     if (state := parent.effective_state()) != "completed":
         raise RunError(f"run {parent.folder} is {state}: only a completed run is extended; run it again to resume it")
     parent.unchanged_cohort("cannot be extended")
-    return parent.parameters_here()
+    return as_recorded(parent.spec["method"], parent.parameters_here())
 
 
 def _has_network(parent: RunFolder) -> bool:

@@ -15,7 +15,7 @@ from workbench.records.provenance import case_digests, split_digest
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import EXTENDED, SPEC_FILE
 from workbench.setup.opening import describe_run, open_run, open_split
-from workbench.setup.parameters import DIGEST_PREFIX, ExperimentParameters, applicable, pretrained_digest
+from workbench.setup.parameters import DIGEST_PREFIX, ExperimentParameters, applicable, as_recorded, pretrained_digest
 
 WHERE = ("device", "threads")
 """Parameters that say where a run computes, not what: a rerun may set them, and is compared all the same."""
@@ -249,7 +249,7 @@ def _parameters(run: RunFolder, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"parameter '{name}': {values[name]} is not the file the run used ({called}): its digest is "
                 f"{pretrained_digest(str(values[name]), name)}, not {digest}"
             )
-    return {name: value for name, value in recorded.items() if name != "method"} | dict(values)
+    return as_recorded(method, {name: value for name, value in recorded.items() if name != "method"}) | dict(values)
 
 
 def _same_parameters(run: RunFolder, parameters: ExperimentParameters, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`RadiomicsExperiment`: features measured in the tumour, a scikit-learn classifier per marker, and age alone beside it.
+"""`RadiomicsExperiment`: features measured in the tumour, a scikit-learn classifier per marker, and two baselines beside it.
 
 It leaves the same run folder as the networks (markers.parquet, headline, status, notebook), so that `workbench runs` and
 `workbench compare` treat it alike. There are no training steps and no weights: `features.parquet` and the chosen hyper-parameters
@@ -28,7 +28,17 @@ from workbench.experiments.radiomics_features import MaskSource, mask_source, me
 from workbench.experiments.radiomics_refit import FEATURES_FILE, TRAINED_ON_FILE, refit
 from workbench.files import write_json, write_parquet
 from workbench.models.pretrained.seen import Seen
-from workbench.models.radiomics.classifiers import AGE, FEMALE, Fitted, fit, importance
+from workbench.models.radiomics.classifiers import (
+    AGE,
+    AGE_ONLY,
+    BASELINES,
+    FEMALE,
+    VOLUMES_AND_PLACE,
+    Fitted,
+    columns_of,
+    fit,
+    importance,
+)
 from workbench.records.pretrained import PretrainedRecord, read_pretrained_record
 from workbench.records.provenance import register
 from workbench.records.run_folder import TRAINING_FILE, read_table
@@ -41,8 +51,7 @@ from workbench.steps.prediction import held_out, marker_file
 from workbench.views.figures.importance import importance_figure
 from workbench.views.theme import estimate_text
 
-AGE_ONLY_FILE, IMPORTANCE_FILE = "age_only.parquet", "importance.parquet"
-AGE_ONLY = "age_only"
+IMPORTANCE_FILE = "importance.parquet"
 
 
 class RadiomicsExperiment(Experiment):
@@ -94,12 +103,12 @@ class RadiomicsExperiment(Experiment):
 
     def columns(self, classifier: str) -> list[str]:
         """The features that a classifier is given."""
-        clinical = [AGE, FEMALE] if classifier == AGE_ONLY or self.parameters.options()["with_age"] else []
-        measured = (
-            [] if classifier == AGE_ONLY else [name for name in map(str, self.features) if not name.startswith("clinical/")]
-        )
         known = self.features.loc[self.training_cases["case"]]
-        return measured + [name for name in clinical if known[name].notna().any()]
+        clinical = [name for name in (AGE, FEMALE) if known[name].notna().any()]
+        measured = [name for name in map(str, self.features) if not name.startswith("clinical/")]
+        if classifier not in BASELINES:
+            return measured + (clinical if self.parameters.options()["with_age"] else [])
+        return columns_of(classifier, [*measured, *clinical])
 
     def feature_table(self) -> pd.DataFrame:
         """How many features of each kind were measured, in how many regions and sequences, and how much of it is missing."""
@@ -132,7 +141,7 @@ class RadiomicsExperiment(Experiment):
         chosen: dict[str, dict[str, Any]] = {}
         with self.run.beating():
             for marker in self.progress.over(self.markers, "fitting", len(self.markers)):
-                for classifier in dict.fromkeys((options["classifier"], AGE_ONLY)):
+                for classifier in dict.fromkeys((options["classifier"], *BASELINES)):
                     if not self.columns(classifier):
                         continue
                     fitted = self._fit(marker, classifier)
@@ -142,9 +151,11 @@ class RadiomicsExperiment(Experiment):
                         "inner_auc": None if np.isnan(fitted.inner_auc) else fitted.inner_auc,
                     }
                     self.notes += [fitted.note] if fitted.note else []
-        if options["classifier"] == AGE_ONLY and not self.columns(AGE_ONLY):
+        if not self.columns(options["classifier"]):
+            lacking = {AGE_ONLY: "knows no age of a training case", VOLUMES_AND_PLACE: "was measured without masks"}
             raise ParameterError(
-                f"cohort {self.cohort.info.name} knows no age of a training case: classifier=age_only has nothing"
+                f"cohort {self.cohort.info.name} {lacking[options['classifier']]}: "
+                f"classifier={options['classifier']} has nothing to learn from"
             )
         write_parquet(self.run.path(TRAINED_ON_FILE), self.training_cases[["case", "subject", *self.markers]])
         budget = {
@@ -208,7 +219,7 @@ class RadiomicsExperiment(Experiment):
         return Seen(known=False) if record.document is None else Seen.model_validate(record.document["seen"])
 
     def predict(self) -> RadiomicsExperiment:
-        """Write every held-out case's logits, and those of age alone."""
+        """Write every held-out case's logits, and those of the baselines."""
         rows = held_out(self)
         if self.run.status["state"] == "completed" or all(marker_file(self.run, row["case"]).is_file() for row in rows):
             return self
@@ -222,14 +233,16 @@ class RadiomicsExperiment(Experiment):
             logits = {
                 kind: {marker: [float(values[index])] for marker, values in of.items()} for kind, of in found.items()
             }  # fmt: skip
-            write_json(marker_file(self.run, name), {"markers": logits.get(main, {}), AGE_ONLY: logits.get(AGE_ONLY, {})})
+            kept = {"markers": logits.get(main, {})} | {baseline: logits.get(baseline, {}) for baseline in BASELINES}
+            write_json(marker_file(self.run, name), kept)
         return self
 
     def evaluate(self) -> RadiomicsExperiment:
-        """Write the long tables, and `age_only.parquet`: the same table of logistic regression on age (and sex) alone."""
+        """Write the long tables, and the same table of each baseline: `age_only.parquet`, `volumes_and_place.parquet`."""
         if self.run.metrics() is None:
             self.predict()
-            write_parquet(self.run.path(AGE_ONLY_FILE), long_tables.markers_table(self, AGE_ONLY))
+            for name in BASELINES:
+                write_parquet(self.run.path(f"{name}.parquet"), long_tables.markers_table(self, name))
         super().evaluate()
         return self
 
@@ -239,30 +252,41 @@ class RadiomicsExperiment(Experiment):
 
     # -- what came out ---------------------------------------------------------------------------------------------
 
-    def beside_age(self, split: str = "test") -> Any:
-        """AUC of the chosen classifier and of age alone on the same cases, with their paired difference (DeLong)."""
-        ours, age = self.run.markers(), read_table(self.run.path(AGE_ONLY_FILE))
-        if ours is None or age is None or ours.empty or age.empty:
-            return sentences("*No age is known in this cohort: there is no age-only baseline.*")
-        n = self.parameters.resamples
-        paired = compare_markers(ours, age, split=split, resamples=n)
+    def beside_baselines(self, split: str = "test") -> Any:
+        """AUC of the chosen classifier and of each baseline on the same cases, with their paired difference (DeLong)."""
+        tables = {name: read_table(self.run.path(f"{name}.parquet")) for name in BASELINES}
+        rows = [
+            row
+            for name, table in tables.items()  # an older run has age only
+            if table is not None and not table.empty
+            for row in self._beside(table, BASELINES[name], split)
+        ]
+        if not rows:
+            return sentences("*No age is known in this cohort, and no tumour was measured: there is no baseline.*")
+        result = pd.DataFrame(rows).set_index(["marker", "class", "baseline"]).sort_index(level=[0, 1], sort_remaining=False)
+        result.columns.name = f"{cohort_title(self.cohort.info.name, self.cohort.info.phantom)}, {split}"
+        return result
+
+    def _beside(self, baseline: pd.DataFrame, title: str, split: str) -> list[dict[str, Any]]:
+        ours, n = self.run.markers(), self.parameters.resamples
+        if ours is None or ours.empty:
+            return []
+        paired = compare_markers(ours, baseline, split=split, resamples=n)
         rows = []
         for _, row in paired[paired["metric"] == "auc"].iterrows():
             texts = []
-            for table in (ours, age):
+            for table in (ours, baseline):
                 part = with_available(table[(table["split"] == split) & (table["marker"] == row["marker"])])
-                found = auc_interval(part, resamples=n)
+                found = auc_interval(part)
                 texts.append(estimate_text(found.value, found.low, found.high) if found.estimable else "not estimable")
             unknown = pd.isna(row["difference"])
             rows.append({
-                "marker": row["marker"], "class": row["class"], "n": row["n"], "positive": row["n_positive"],
-                f"AUC, {self.parameters.options()['classifier']}": texts[0], "AUC, age only": texts[1],
+                "marker": row["marker"], "class": row["class"], "baseline": title, "n": row["n"], "positive": row["n_positive"],
+                f"AUC, {self.parameters.options()['classifier']}": texts[0], "AUC, baseline": texts[1],
                 "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),
                 "p (DeLong)": "-" if pd.isna(row["p"]) else f"{row['p']:.3f}",
             })  # fmt: skip
-        result = pd.DataFrame(rows).set_index(["marker", "class"]) if rows else pd.DataFrame()
-        result.columns.name = f"{cohort_title(self.cohort.info.name, self.cohort.info.phantom)}, {split}"
-        return result
+        return rows
 
     def choices(self) -> pd.DataFrame:
         """Hyper-parameters chosen by inner cross-validation on the training cases, and the score they were chosen by."""

@@ -14,7 +14,7 @@ from workbench.experiments.experiment import Experiment
 from workbench.models.catalogue import CARDS, card
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import IMPORTED, POOLED, run_name
-from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.parameters import ExperimentParameters, as_recorded
 from workbench.steps.subsets import evaluate_subsets
 
 
@@ -37,7 +37,7 @@ def reopen(folder: str | Path, *, progress: bool | None = None) -> Experiment:
         raise RunError(f"run {run.folder} is made of the folds {parents}: there is no one network to ask again, ask these")
     if not card(run.spec["method"]).network:
         raise RunError(f"run {run.folder} is of {run.spec['method']}, which has no network to ask again")
-    parameters = ExperimentParameters.build(run.spec["method"], run.parameters_here())
+    parameters = ExperimentParameters.build(run.spec["method"], as_recorded(run.spec["method"], run.parameters_here()))
     run.unchanged_cohort("cannot be opened again")
     if parameters.resolve().identity() != run.spec["parameters"]:
         raise RunError(

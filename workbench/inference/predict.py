@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Prediction
 from workbench.errors import InputError, ParameterError, Problem
-from workbench.inference.windows import centred_start, crop, mirrored, paste, slide, tumour_centre, whole_shape
+from workbench.inference.windows import centred_start, crop, flips, mirrored, paste, slide, tumour_centre, whole_shape
 from workbench.prepare.store import PreparedCase
 
 
@@ -134,20 +134,21 @@ class _WindowPredictor:
 
     def __call__(self, images: Tensor) -> Prediction:
         """One window, all tasks; markers and segmentation averaged over flips."""
-        first = self.model(images, self.flags, self.names, tasks=(SEGMENTATION, MARKER_TASK))
-        segmentation = None if first.segmentation is None else first.segmentation.float()
-        markers = {name: value.float() for name, value in first.markers.items()}
-        if self.mirror:
-            markers = {name: self._mirrored_marker(images, name) for name in markers}
-            segmentation = None if segmentation is None else self.segment(images)
-        return Prediction(segmentation, markers)
+        return mirrored_prediction(self.model, images, self.flags, self.names, (SEGMENTATION, MARKER_TASK), self.mirror)
 
-    def _mirrored_marker(self, images: Tensor, name: str) -> Tensor:
-        def marker(flipped: Tensor) -> Tensor:
-            logits = self.model(flipped, self.flags, self.names, tasks=(MARKER_TASK,)).markers[name]
-            return logits.float()[:, :, None, None, None]
 
-        return mirrored(marker, self.mirror)(images)[:, :, 0, 0, 0]
+def mirrored_prediction(
+    model: Any, images: Tensor, flags: Tensor, names: tuple[str, ...], tasks: tuple[str, ...], axes: Sequence[int]
+) -> Prediction:
+    """One window (1, M, X, Y, Z), segmentation and markers averaged over all flips along `axes`; float32, no maps."""
+    ways = flips(axes)
+    seen = [model(torch.flip(images, flip) if flip else images, flags, names, tasks=tasks) for flip in ways]
+    segmentation = None
+    if seen[0].segmentation is not None:
+        backs = [torch.flip(one.segmentation.float(), flip) for one, flip in zip(seen, ways, strict=True)]
+        segmentation = torch.stack(backs).mean(0) if axes else backs[0]
+    markers = {name: torch.stack([one.markers[name].float() for one in seen]).mean(0) for name in seen[0].markers}
+    return Prediction(segmentation, markers)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from workbench.contracts import MARKER_TASK
 from workbench.errors import ParameterError
-from workbench.inference.predict import CasePrediction, array, evaluating, inside_brain
-from workbench.inference.windows import centred_start, crop, paste, slide, tumour_centre, whole_shape
+from workbench.inference.predict import CasePrediction, array, evaluating, inside_brain, mirrored_prediction
+from workbench.inference.windows import centred_start, crop, mirrored, paste, slide, tumour_centre, whole_shape
 from workbench.prepare.store import PreparedCase
 
 
@@ -31,6 +31,8 @@ def predict_subsets(
     overlap: float = 0.5,
     device: str | torch.device | None = None,
     whole: bool = False,
+    mirror: Sequence[int] = (),
+    window_batch: int = 1,
     precision: Literal["auto", "no", "bf16"] = "auto",
 ) -> Iterator[CasePrediction]:
     """Predict one case once per set of sequences; each is what `predict_case(present=set)` gives, within rounding.
@@ -45,6 +47,8 @@ def predict_subsets(
         overlap: share of a window that the next one covers again.
         device: where to compute; None = where the model is.
         whole: one window over the whole case, for methods trained on whole brains.
+        mirror: axes over whose flips logits are averaged, markers included; () = none.
+        window_batch: windows per forward pass.
         precision: auto = bf16 on CUDA, else float32.
 
     Raises:
@@ -59,28 +63,39 @@ def predict_subsets(
     model = model.to(device)
     window = whole_shape(case.shape, patch, model.divisor, model.minimum) if whole else tuple(patch)
     with evaluating(model, device, precision):
-        logits = _segmentations(model, images, shown, names, window, whole, overlap) if segments else None
+        logits = None
+        if segments:
+            logits = _segmentations(model, images, shown, names, window, whole, overlap, mirror, window_batch)
     for index, chosen in enumerate(sets):
         found = None if logits is None else inside_brain(logits[index], case)
         with evaluating(model, device, precision):
-            predicted = _with_markers(model, case, images, shown[index], names, window, whole, found, tuple(chosen))
+            predicted = _with_markers(model, case, images, shown[index], names, window, whole, found, tuple(chosen), mirror)
         yield predicted
 
 
 def _segmentations(
-    model: Any, images: Tensor, shown: Tensor, names: tuple[str, ...], window: Sequence[int], whole: bool, overlap: float
+    model: Any,
+    images: Tensor,
+    shown: Tensor,
+    names: tuple[str, ...],
+    window: Sequence[int],
+    whole: bool,
+    overlap: float,
+    mirror: Sequence[int],
+    window_batch: int,
 ) -> Tensor:
     """(S, C, X, Y, Z)."""
 
-    def together(part: Tensor) -> Tensor:  # (b, M, *window) -> (b, S C, *window)
+    def once(part: Tensor) -> Tensor:  # (b, M, *window) -> (b, S C, *window)
         return torch.cat([found.float() for found in model.forward_subsets(part, shown, names)], dim=1)
 
+    together = mirrored(once, mirror)
     shape = images.shape[2:]
     if whole:
         start = centred_start(shape, window)
         stacked = paste(together(crop(images, start, window)), start, shape)
     else:
-        stacked = slide(images, window, together, overlap=overlap)
+        stacked = slide(images, window, together, overlap=overlap, batch=window_batch)
     return stacked[0].unflatten(0, (len(shown), -1))
 
 
@@ -94,6 +109,7 @@ def _with_markers(
     whole: bool,
     logits: Tensor | None,
     chosen: tuple[str, ...],
+    mirror: Sequence[int],
 ) -> CasePrediction:
     """The markers of one set: from the whole case, or from a crop around the tumour that this set shows, as `predict_case`."""
     shown = tuple(name for name in names if name in chosen)
@@ -108,8 +124,8 @@ def _with_markers(
         x, y, z = (c - p // 2 for c, p in zip(centre, window, strict=True))
         start = (x, y, z)
     visible = torch.where(row[None, :, None, None, None], images, torch.zeros((), device=images.device))
-    seen = model(crop(visible, start, window), row[None], names, tasks=(MARKER_TASK,))
-    markers = {name: value[0].float().cpu().numpy() for name, value in seen.markers.items()}
+    seen = mirrored_prediction(model, crop(visible, start, window), row[None], names, (MARKER_TASK,), mirror)
+    markers = {name: value[0].cpu().numpy() for name, value in seen.markers.items()}
     return CasePrediction(case.name, shown, array(logits), markers, centre, "whole" if whole else "tumour" if found else "brain")
 
 

@@ -75,14 +75,19 @@ def tumour_centre(labels: np.ndarray) -> Shape | None:
     return x, y, z
 
 
+def flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """All flips along `axes` (0, 1, 2 = X, Y, Z) as dimensions of (B, C, X, Y, Z), none at all first."""
+    return [tuple(2 + axis for axis in chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
+
+
 def mirrored(predictor: Callable[[Tensor], Tensor], axes: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """Average the predictor's voxel logits over all flips along `axes` (0, 1, 2 = X, Y, Z)."""
-    flips = [tuple(2 + axis for axis in chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
+    ways = flips(axes)
 
     def averaged(images: Tensor) -> Tensor:
         total = predictor(images)
-        for flip in flips[1:]:
+        for flip in ways[1:]:
             total = total + torch.flip(predictor(torch.flip(images, flip)), flip)
-        return total / len(flips)
+        return total / len(ways)
 
     return averaged if axes else predictor

@@ -208,14 +208,17 @@ class MethodModule(nn.Module):
             terms["segmentation"] = segmentation_loss(prediction.segmentation, batch.labels, batch.label_set)
         return terms | self.marker_terms(prediction, batch)
 
-    def marker_terms(self, prediction: Prediction, batch: Batch, weight: float = 1.0) -> dict[str, Tensor]:
-        """One masked loss term per predicted marker; a marker the batch does not list is unknown everywhere."""
+    def marker_terms(
+        self, prediction: Prediction, batch: Batch, weight: float = 1.0, shares: Mapping[str, float] | None = None
+    ) -> dict[str, Tensor]:
+        """One masked loss term per predicted marker, times `weight` and its own of `shares` (1 where it names none); a marker
+        the batch does not list is unknown everywhere."""
         terms = {}
         for marker, logits in prediction.markers.items():
             values = batch.markers.get(marker)
             if values is None:
                 values = torch.full((len(logits),), float("nan"), device=logits.device)
-            terms[marker] = weight * marker_loss(
+            terms[marker] = weight * (shares or {}).get(marker, 1.0) * marker_loss(
                 logits, values, marker, self.marker_weights.get(marker),
                 focal_gamma=self.focal_gamma, label_smoothing=self.label_smoothing,
             )  # fmt: skip
@@ -229,6 +232,10 @@ class MethodModule(nn.Module):
             InputError: the file cannot be read or does not fit.
         """
         raise ParameterError(f"{self.name} takes no pretrained weights: leave 'pretrained' empty")
+
+    def upgraded(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A state dict of an older version of the method under today's names; one of today as it is."""
+        return state
 
     def stages(self) -> list[Stage]:
         """The recipe: one joint stage, unless the method says otherwise."""

@@ -1,8 +1,9 @@
 """What the plain segmentation networks share: one output from all sequences at once, deep supervision, a diagram of levels.
 
 The networks lie in `models.baselines`, each in its own file; `models.unet.unet` is the nnU-Net recipe.
-All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Loss,
-optimiser and schedule are the workbench's, the same for all methods, so that a difference in the results is one between networks.
+All of them take any sequences (channels; an absent one is zeros, by the contract), 2, 4 or 5 classes and any label set. Their
+loss is the workbench's; optimiser, rate, schedule and length are each paper's own unless they are set alike, as
+notebooks/sweeps/comparison.yaml does.
 """
 
 from __future__ import annotations
@@ -49,25 +50,39 @@ class SegmentationNetwork(MethodModule):
         return {"segmentation": supervise(outputs, batch)}
 
 
-def supervise(outputs: Sequence[Tensor], batch: Batch, batch_dice: bool = True) -> Tensor:
-    """Deep supervision as nnU-Net weighs it (Isensee et al. 2021): weights halve per level and add up to 1.
+def level_weights(levels: int, lowest: float | None = None) -> list[float]:
+    """Deep supervision as nnU-Net weighs it (Isensee et al. 2021): 1, 1/2, 1/4, ..., normalised to sum 1.
+
+    Args:
+        levels: outputs, the finest first.
+        lowest: weight of the coarsest before normalisation, nnU-Net: 0; None = half the one before. A single output weighs 1.
+    """
+    weights = [0.5**level for level in range(levels)]
+    if levels > 1 and lowest is not None:
+        weights[-1] = lowest
+    return [weight / sum(weights) for weight in weights]
+
+
+def supervise(outputs: Sequence[Tensor], batch: Batch, *, lowest: float | None = None, batch_dice: bool = True) -> Tensor:
+    """Soft Dice of the foreground plus cross-entropy at all levels; a scalar.
 
     Args:
         outputs: logits (B, C, x, y, z), the finest first.
         batch: its labels are brought to each output's resolution by nearest neighbour.
+        lowest: as for `level_weights`.
         batch_dice: as in `losses.segmentation_loss`.
     """
-    weights = [0.5**level for level in range(len(outputs))]
     terms = [
         segmentation_loss(
             logits,
             None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
             batch.label_set,
             batch_dice=batch_dice,
-        )  # fmt: skip
+        )
         for logits in outputs
     ]
-    return torch.stack([weight / sum(weights) * term for weight, term in zip(weights, terms, strict=True)]).sum()
+    weights = level_weights(len(outputs), lowest)
+    return torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]).sum()
 
 
 def draw_levels(

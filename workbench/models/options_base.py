@@ -18,7 +18,11 @@ class MethodOptions(BaseModel):
     paper: ClassVar[Mapping[str, Any]] = {}
     """What an option that is unset (-1) means, where the published value differs between methods that share an option."""
     later: ClassVar[tuple[str, ...]] = ()
-    """Options that came when there were runs already: named only where they differ from the default, so that those keep ids."""
+    """Options that came when there were runs already: named only where they differ from what held before, so that those keep
+    ids."""
+
+    before: ClassVar[Mapping[str, Any]] = {}
+    """What a `later` option meant in runs that do not name it, where that is not today's default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -29,7 +33,12 @@ class MethodOptions(BaseModel):
         return values
 
     @classmethod
+    def unsaid(cls) -> dict[str, Any]:
+        """`later` option -> what it means in the record of a run that does not name it."""
+        return {name: cls.before.get(name, cls.model_fields[name].default) for name in cls.later}
+
+    @classmethod
     def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values less the `later` options that are at their default."""
-        unsaid = {name for name in cls.later if name in values and values[name] == cls.model_fields[name].default}
-        return {name: value for name, value in values.items() if name not in unsaid}
+        """Values less the `later` options that are what they mean when unsaid."""
+        unsaid = cls.unsaid()
+        return {name: value for name, value in values.items() if name not in unsaid or value != unsaid[name]}

@@ -15,8 +15,6 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import blosc2
@@ -32,6 +30,7 @@ from workbench.prepare.arrays import PreparedArrays, prepare_case
 from workbench.prepare.images import MASK, SEGMENTATION
 from workbench.prepare.prepared import CASE_FILE, INDEX_FILE, PreparedCase, PreparedCohort
 from workbench.prepare.settings import PrepareSettings
+from workbench.workers import worker_pool
 
 __all__ = ["PreparedCase", "PreparedCohort", "prepare_cohort"]
 
@@ -140,8 +139,7 @@ def _make(
         bar = stack.enter_context(tqdm(total=len(jobs), desc="prepare", unit="case", disable=not progress))
         results: Iterator[list[Problem]] = map(_prepare_entry, jobs)
         if workers > 1 and len(jobs) > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")))
-            results = pool.map(_prepare_entry, jobs)
+            results = stack.enter_context(worker_pool(min(workers, len(jobs)))).map(_prepare_entry, jobs)
         for found in results:
             problems += found
             bar.update()

@@ -33,6 +33,7 @@ KINDS = (
     Kind("metrics.parquet", "voxel metrics", "evaluate", ("predictions/*.nii.gz", "cohort")),
     Kind("markers.parquet", "marker predictions", "evaluate", ("predictions/*.json", "cohort")),
     Kind("age_only.parquet", "marker predictions from age alone", "evaluate", ("predictions/*.json", "cohort")),
+    Kind("volumes_and_place.parquet", "marker predictions from volumes and place", "evaluate", ("predictions/*.json", "cohort")),
     Kind("fitted.json", "thresholds and calibration", "evaluate", ("markers.parquet",)),
     Kind("headline.json", "headline numbers", "evaluate", ("metrics.parquet", "markers.parquet")),
     Kind("subset_*.parquet", "results per subset of sequences", "robustness", (*_ASKED, "cohort")),

@@ -1,7 +1,11 @@
 """Random changes to a batch: flips, rotation and scaling, gamma, noise and bias fields, as batched operations on its device.
 
 Drawing and applying are apart: `draw` gives a JSON-able record, `apply` carries it out, so that any batch can be made again.
-Everything outside the brain and every absent modality stays exactly 0.
+Everything outside the brain and every absent modality stays exactly 0. nnU-Net's changes of intensity lie in `intensities`.
+
+The set `nnunet` departs from nnU-Net v2's trainer so: it rotates and scales the patch itself, where nnU-Net cuts it from a
+larger one, so that corners may come from outside and are zero; statistics (mean, range) are the brain's, not the patch's; flips
+come before the changes of intensity; labels are resampled by nearest neighbour.
 """
 
 from __future__ import annotations
@@ -13,36 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from workbench.contracts import Batch
+from workbench.sampling.augmentation_settings import AugmentationSettings
+from workbench.sampling.intensities import change_intensities, draw_intensities
 from workbench.seeding import derive_seed, stream
 
 _ORDER = 4
 """Cosines per axis of a bias field: the shortest wave is two thirds of the patch long."""
-
-
-class AugmentationSettings(BaseModel):
-    """Probabilities and ranges. Ranges are symmetric where the description says so."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    flip: tuple[float, float, float] = Field(default=(0.5, 0.0, 0.0), description="probability of mirroring X (left-right), Y, Z")
-    affine: float = Field(default=0.3, ge=0, le=1, description="probability of rotation and scaling")
-    rotation: float = Field(default=15.0, ge=0, le=180, description="largest angle about each axis in degrees, both ways")
-    scale: float = Field(default=0.15, ge=0, lt=1, description="largest change of size: 1 / (1 + scale) up to 1 + scale")
-    gamma: float = Field(default=0.3, ge=0, le=1, description="probability per modality")
-    gamma_range: float = Field(default=0.35, ge=0, description="largest |log gamma|")
-    noise: float = Field(default=0.15, ge=0, le=1, description="probability per modality")
-    noise_deviation: float = Field(default=0.15, ge=0, description="largest deviation, in z-scores")
-    bias: float = Field(default=0.2, ge=0, le=1, description="probability per modality")
-    bias_strength: float = Field(default=0.25, ge=0, description="largest |log| of the field's peak")
-
-    def model_post_init(self, context: Any) -> None:
-        """Check what no single field's rule says."""
-        if not all(0 <= p <= 1 for p in self.flip):
-            raise ValueError(f"flip: expected three probabilities, found {self.flip}")
 
 
 def draw(seed: int, step: int, batch: Batch, settings: AugmentationSettings | None = None) -> dict[str, Any]:
@@ -50,7 +33,8 @@ def draw(seed: int, step: int, batch: Batch, settings: AugmentationSettings | No
 
     Returns:
         JSON-able: {"samples": [{"flip": [axis, ...], "affine": 3 x 3 or None, "gamma": {modality: exponent},
-        "noise": {modality: [deviation, seed]}, "bias": {modality: [strength, seed]}}, ...]}.
+        "noise": {modality: [deviation, seed]}, "bias": {modality: [strength, seed]}}, ...]}; a sample that meets any of
+        `intensities.OPERATIONS` also names that, with a value per modality.
     """
     settings = settings or AugmentationSettings()
     present = batch.present.tolist()
@@ -69,6 +53,13 @@ def _draw_sample(seed: int, names: list[str], settings: AugmentationSettings) ->
     if turned:
         factor = math.exp(size * math.log1p(settings.scale))
         matrix = (_rotation(np.deg2rad(settings.rotation) * angles) / factor).tolist()
+    if settings.rotate or settings.zoom:
+        rng = stream(seed, "apart")
+        (turned, zoomed), angles, size = rng.random(2) < (settings.rotate, settings.zoom), rng.uniform(-1, 1, 3), rng.random()
+        own = _rotation(np.deg2rad(settings.rotation) * angles) if turned else np.eye(3)
+        view = settings.zoom_low + size * (settings.zoom_high - settings.zoom_low) if zoomed else 1.0
+        if turned or zoomed:
+            matrix = (np.asarray(matrix or np.eye(3)) @ own * view).tolist()
     sample: dict[str, Any] = {"flip": flips, "affine": matrix, "gamma": {}, "noise": {}, "bias": {}}
     for name in names:
         rng = stream(seed, "intensity", name)
@@ -79,7 +70,7 @@ def _draw_sample(seed: int, names: list[str], settings: AugmentationSettings) ->
             sample["noise"][name] = [abs(amount[1]) * settings.noise_deviation, derive_seed(seed, "noise", name)]
         if chance[2] < settings.bias:
             sample["bias"][name] = [amount[2] * settings.bias_strength, derive_seed(seed, "bias", name)]
-    return sample
+    return sample | draw_intensities(seed, names, settings)
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
@@ -94,7 +85,8 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 def apply(batch: Batch, parameters: dict[str, Any]) -> Batch:
     """Carry out what `draw` drew, on the batch's device.
 
-    Space first (flip, then one resampling: images linear, labels nearest), then intensities (bias, gamma, noise). `target`
+    Space first (flip, then one resampling: images linear, labels nearest), then intensities (bias, gamma, noise, and nnU-Net's in
+    its order). `target`
     of the result are the images after the former and before the latter. Applying the same parameters, or the `record` of
     the result, to the same batch gives the same bits on the same kind of device.
 
@@ -110,6 +102,7 @@ def apply(batch: Batch, parameters: dict[str, Any]) -> Batch:
     changed = _bias(images, batch, samples)
     changed = _gamma(changed, batch, samples)
     changed = _noise(changed, batch, samples)
+    changed = change_intensities(changed, batch.modalities, samples)
     record = {**batch.record, "augmentation": parameters}
     return replace(batch, images=changed, target=target, labels=labels, record=record)
 

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from workbench.contracts import MARKERS
@@ -24,6 +24,7 @@ from workbench.files import file_digest
 from workbench.models.catalogue import card, list_models
 from workbench.models.options import demo_options, options_class
 from workbench.models.options_base import UNSET
+from workbench.sampling.augmentation_settings import canonical_augmentation
 from workbench.setup.sizes import size_defaults
 
 DIGEST_PREFIX = "blake2b:"
@@ -39,6 +40,9 @@ _WITHOUT_NETWORK = (
     "method", "cohort", "runs", "experiment", "size", "seed", "fold", "modalities", "markers", "spacing", "threads", "resamples",
 )  # fmt: skip
 """The shared parameters that a method without a network has."""
+
+BEFORE: dict[str, Any] = {"processes": 1, "augmentation": "light", "mirror": "none", "window_batch": 1}
+"""Shared parameters that came when there were runs already, and what they mean in the record of a run that does not name them."""
 
 DEFAULT_COHORT = {"demo": "cohorts/phantom", "paper": "cohorts/phantom-2mm"}
 """Where the embedded phantom cohort is made when no cohort is named."""
@@ -77,7 +81,11 @@ class ExperimentParameters(BaseModel):
     clip: float = Field(float(UNSET), description="largest gradient norm; 0: no clipping")
     patience: int = Field(UNSET, description="validations without improvement before stopping; unset: never")
     validate_every: int = Field(UNSET, description="epochs between validations")
-    augment: bool = Field(True, description="random flips, affine, gamma, noise, bias field")
+    augment: bool = Field(True, description="random changes of the training images, see augmentation")
+    augmentation: str = Field(
+        "",
+        description="set of changes: light or nnunet, followed by what differs as in the README; unset: light, or the method's",
+    )
     modality_dropout: float = Field(float(UNSET), description="probability, see dropout_mode; at least one modality stays")
     dropout_mode: Literal["", "each", "subset"] = Field(
         "", description="each: drop each modality; subset: show a uniformly drawn subset; unset: each, or the method's"
@@ -99,17 +107,26 @@ class ExperimentParameters(BaseModel):
     threads: int = Field(UNSET, description="CPU threads; recorded, since results are bit-identical per thread count only")
     workers: int = Field(0, ge=0, description="data loading processes")
     overlap: float = Field(0.5, ge=0, lt=1, description="overlap of sliding windows at inference")
+    mirror: Literal["", "none", "x", "y", "z", "xy", "xz", "yz", "xyz"] = Field(
+        "", description="axes over whose flips a prediction is averaged (xyz: eight times the work); unset: none, or the method's"
+    )
+    window_batch: int = Field(UNSET, description="sliding windows per forward pass at inference")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples of subjects behind each interval")
     maps: int = Field(4, ge=0, description="cases for which explanation maps are written")
     cam: Literal["both", "gradcam", "gradcam++"] = Field(
         "both", description="class activation maps: Grad-CAM, Grad-CAM++ or both"
     )
 
+    @field_validator("augmentation")
+    @classmethod
+    def _augmentation(cls, text: str) -> str:
+        return canonical_augmentation(text) if text.strip() else ""
+
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         for name in (
             "spacing", "patch", "batch_size", "accumulate", "epochs", "steps_per_epoch", "learning_rate", "validate_every",
-            "threads",
+            "threads", "window_batch",
         ):  # fmt: skip
             value = getattr(self, name)
             if value <= 0 and value != UNSET:
@@ -194,9 +211,8 @@ class ExperimentParameters(BaseModel):
         """The resolved parameters that make a run what it is: what is hashed into its id and written to `spec.json`.
 
         Folders and the number of loading processes do not change a result and are left out. A file of pretrained weights
-        or of text vectors is what it holds, wherever it lies: its digest stands for its path. `processes` is named where there
-        are several, and an option's `later` ones where they are not the default: runs keep the ids they had before there was
-        a choice.
+        or of text vectors is what it holds, wherever it lies: its digest stands for its path. What stands in `BEFORE`, and an
+        option's `later` ones, are named where they differ from what held before there was a choice: runs keep their ids.
 
         Raises:
             ParameterError: there is no such file.
@@ -204,8 +220,7 @@ class ExperimentParameters(BaseModel):
         outside = {"cohort", "runs", "experiment", "workers"}
         of_method = set(applicable(self.method)) - outside
         values = {name: value for name, value in self.resolve().model_dump().items() if name in of_method}
-        if values.get("processes") == 1:
-            del values["processes"]
+        values = {name: value for name, value in values.items() if name not in BEFORE or value != BEFORE[name]}
         values = options_class(self.method).without_later(values)
         for name in FILE_PARAMETERS:
             if values.get(name):
@@ -215,6 +230,14 @@ class ExperimentParameters(BaseModel):
     def options(self) -> dict[str, Any]:
         """The method's own options, for `create_model`."""
         return {name: getattr(self, name) for name in options_class(self.method).model_fields}
+
+    def inference(self) -> dict[str, Any]:
+        """How cases are read, as `inference.predict.predict_case` and `inference.subsets.predict_subsets` take it; resolved."""
+        return {
+            "overlap": self.overlap, "whole": self.sampling == "whole", "precision": self.precision,
+            "mirror": () if self.mirror == "none" else tuple("xyz".index(axis) for axis in self.mirror),
+            "window_batch": self.window_batch,
+        }  # fmt: skip
 
     def modality_names(self) -> tuple[str, ...]:
         """`modalities` as a tuple; empty = unset."""
@@ -237,6 +260,16 @@ def applicable(method: str) -> list[str]:
     fields = ExperimentParameters.for_method(method).model_fields
     options = options_class(method).model_fields
     return [name for name in fields if card(method).network or name in options or name in _WITHOUT_NETWORK]
+
+
+def as_recorded(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a run as its record names them, and what it does not name as it was meant then.
+
+    Without this a run of an older version would take over what is the default today.
+    """
+    own = set(applicable(method))
+    unsaid = {name: value for name, value in BEFORE.items() if name in own} | options_class(method).unsaid()
+    return unsaid | dict(values)
 
 
 def cell_fields(method: str) -> dict[str, FieldInfo]:

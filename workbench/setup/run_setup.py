@@ -28,6 +28,7 @@ from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
 from workbench.prepare.store import PreparedCohort, prepare_cohort
 from workbench.records.run_folder import TRAINING_FILE
+from workbench.sampling.augmentation_settings import augmentation_settings
 from workbench.sampling.batches import SamplingSettings, marker_values, repeats
 from workbench.setup.opening import RUN_VARIABLE, open_run, open_split
 from workbench.setup.parameters import ExperimentParameters
@@ -270,6 +271,7 @@ class RunSetup:
             dropout_mode=p.dropout_mode or "each",
             withhold=p.withheld(),
             augment=p.augment,
+            augmentation=augmentation_settings(p.augmentation or "light"),
             oversample=self.oversampled,
             balance=p.options().get("balance", "cases"),
         )

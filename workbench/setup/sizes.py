@@ -10,7 +10,7 @@ from workbench.models.catalogue import FACTS, card
 _SHARED: dict[str, Any] = {
     "marker_loss": "cross_entropy", "class_weights": "inverse_frequency", "label_smoothing": 0.0, "batch_size": 2,
     "optimiser": "adamw", "dropout_mode": "each", "accumulate": 1, "warmup": 0.05, "clip": 1.0, "patience": 0,
-    "weight_decay": 1e-5,
+    "weight_decay": 1e-5, "augmentation": "light", "mirror": "none", "window_batch": 1,
 }  # fmt: skip
 _DEMO: dict[str, Any] = {
     "spacing": 3.0, "patch": 64, "sampling": "whole", "epochs": 4, "steps_per_epoch": 10, "learning_rate": 1e-3,

@@ -7,9 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from workbench.models.registry import create_model
 from workbench.sampling.batches import datasets
 from workbench.training.devices import use_channels_last
 from workbench.training.schedule import set_trainable
+from workbench.workers import worker_pool
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -95,7 +94,7 @@ def measured_cost(
 ) -> Cost:  # fmt: skip
     """`planned_cost`, and steps run for real on the CPU in a process of their own, whose memory is its own."""
     how: dict[str, Any] = {"modalities": tuple(modalities), "classes": classes, "side": side, "batch": batch}
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with worker_pool(1) as pool:
         seconds, peak = pool.submit(_run, method, dict(options), steps, threads, how).result()
     return replace(planned_cost(method, options, **how), seconds=seconds, peak=peak)
 

@@ -63,13 +63,13 @@ def _scores(setup: RunSetup, model: MixtureMethod, row: pd.Series) -> list[dict[
         return []
     there = [name for name, has in zip(case.modalities, case.present, strict=True) if has and name in model.modalities]
     regions = [name for name in judged_regions(setup, row) if region_mask(truth, name).any()]
-    p, rows = setup.parameters, []
+    rows: list[dict[str, Any]] = []
     for sequence in there:
         dice = {}
         for way, network in (("alone", expert_alone(model, sequence)), ("fused", model)):
             predicted = predict_case(
-                network, case, modalities=network.modalities, present=(sequence,), patch=setup.patch, overlap=p.overlap,
-                device=setup.device, whole=p.sampling == "whole", precision=p.precision,
+                network, case, modalities=network.modalities, present=(sequence,), patch=setup.patch, device=setup.device,
+                **setup.parameters.inference(),
             )  # fmt: skip
             labels = predicted.labels()
             assert labels is not None

@@ -19,7 +19,7 @@ from workbench.models.registry import create_model
 from workbench.prepare.store import PreparedCase
 from workbench.records.run_folder import TRAINING_FILE, RunFolder
 from workbench.records.spec import IMPORTED, POOLED
-from workbench.setup.parameters import ExperimentParameters
+from workbench.setup.parameters import ExperimentParameters, as_recorded
 from workbench.training.checkpoints import load_weights
 
 
@@ -72,7 +72,7 @@ def load_members(runs: Sequence[RunFolder]) -> list[Member]:
     for run in runs:
         training, method = read_json(run.folder / TRAINING_FILE), run.spec["method"]
         given = {name: value for name, value in run.spec["parameters"].items() if name != "method"}
-        parameters = ExperimentParameters.build(method, given)
+        parameters = ExperimentParameters.build(method, as_recorded(method, given))
         built = training["model"]
         model = create_model(
             method, modalities=tuple(built["modalities"]), classes=built["classes"], markers=tuple(built["markers"]),
@@ -98,8 +98,7 @@ def predict_together(
     """One case by all models: of several the mean of their probabilities, each having looked at the case by itself."""
     found = [
         predict_case(
-            member.model, case, modalities=modalities, present=present, patch=member.patch, overlap=member.parameters.overlap,
-            whole=member.parameters.sampling == "whole", precision=member.parameters.precision,
+            member.model, case, modalities=modalities, present=present, patch=member.patch, **member.parameters.inference(),
         )
         for member in members
     ]  # fmt: skip

@@ -45,8 +45,7 @@ def predict_all(setup: RunSetup) -> None:
         case = setup.prepared.case(row["case"])
         predicted = predict_case(
             model, case, modalities=setup.modalities, present=setup.shown_in(setup.split[case.name]),
-            patch=setup.patch, overlap=setup.parameters.overlap, device=setup.device,
-            whole=setup.parameters.sampling == "whole", precision=setup.parameters.precision,
+            patch=setup.patch, device=setup.device, **setup.parameters.inference(),
         )  # fmt: skip
         if predicted.logits is not None and setup.split[row["case"]] == "validation":
             save_logits(predicted, run.path("predictions", f"{case.name}.logits.b2nd"))

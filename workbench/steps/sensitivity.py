@@ -109,8 +109,8 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
         for disturbance, group in part.groupby("disturbance", sort=False):
             after = group.set_index("case")
             reference = before.loc[after.index]
-            area = auc_interval(group, resamples=resamples)
-            alone = auc_interval(reference.reset_index(), resamples=100)
+            area = auc_interval(group)
+            alone = auc_interval(reference.reset_index())
             decisions, decided = (table["probability"] >= 0.5 for table in (reference, after))
             found.append(
                 {

@@ -89,11 +89,10 @@ def _judge(setup: RunSetup, model: Any, row: pd.Series) -> tuple[pd.DataFrame, p
     sets = shown_sets(tuple(name for name in setup.modalities if name in there))
     truth = native_labels(setup.cohort, case.name)
     brain = None if truth is None else native_brain(setup.cohort, case.name)
-    p = setup.parameters
     metrics, markers = [], []
     for predicted in predict_subsets(
-        model, case, sets, modalities=setup.modalities, patch=setup.patch, overlap=p.overlap, device=setup.device,
-        segments=setup.segments, whole=p.sampling == "whole", precision=p.precision,
+        model, case, sets, modalities=setup.modalities, patch=setup.patch, device=setup.device, segments=setup.segments,
+        **setup.parameters.inference(),
     ):  # fmt: skip
         named = {"present": "+".join(predicted.present)}
         if truth is not None and predicted.logits is not None:
@@ -123,7 +122,7 @@ def subset_results(setup: RunSetup) -> dict[str, pd.DataFrame]:
     scores = pd.concat([metrics[metrics["metric"] == "dice"], marker_scores(markers)], ignore_index=True)
     return {
         "segmentation": segmentation_by_subset(metrics, resamples=n),
-        "markers": markers_by_subset(markers, resamples=n),
+        "markers": markers_by_subset(markers),
         "number": by_number(scores, resamples=n),
         "added": added_sequence(scores, resamples=n),
     }

@@ -50,10 +50,17 @@ class Validation:
             case = setup.prepared.case(row["case"])
             shown = [name for name in setup.learned_modalities if name in case.modalities]
             predicted = predict_case(
-                model, case, modalities=setup.modalities, present=shown, patch=setup.patch, overlap=0.25,
-                device=setup.device, whole=setup.parameters.sampling == "whole",
+                model,
+                case,
+                modalities=setup.modalities,
+                present=shown,
+                patch=setup.patch,
+                overlap=0.25,
+                device=setup.device,
+                whole=setup.parameters.sampling == "whole",
                 precision=setup.parameters.precision,
-            )  # fmt: skip
+                window_batch=setup.parameters.window_batch,
+            )  # fmt: skip - not mirrored: it only chooses among checkpoints, and comes often
             truth = case.labels()
             if truth is not None and predicted.logits is not None:
                 labels = predicted.logits.argmax(axis=0).astype(np.uint8)

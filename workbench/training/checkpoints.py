@@ -128,12 +128,14 @@ def load_weights(path_stem: str | Path, model: nn.Module) -> dict[str, Any]:
 
 
 def fit_state(model: nn.Module, state: Mapping[str, Tensor], *, path: Path, written_for: Mapping[str, Any] | None = None) -> None:
-    """Load `state` into `model`, whose names and shapes must be exactly the same.
+    """Load `state` into `model`, whose names and shapes must be exactly the same, after `model.upgraded` where there is that.
 
     Raises:
         RunError: they are not; the message names the first of each kind.
     """
     own = model.state_dict()
+    if callable(upgraded := getattr(model, "upgraded", None)):
+        state = upgraded(state)
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     shapes = [

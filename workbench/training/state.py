@@ -110,7 +110,13 @@ class Keeper:
             )
         fit_state(self.model, checkpoint.model, path=stem, written_for=checkpoint.metadata["model"])
         if checkpoint.optimiser is not None:
-            self.optimiser.load_state_dict(checkpoint.optimiser)
+            try:
+                self.optimiser.load_state_dict(checkpoint.optimiser)
+            except ValueError as error:  # weights of an older network can be taken over, what the optimiser knew of them cannot
+                raise RunError(
+                    f"checkpoint {stem} was written by an older version, whose network had other parameters: its training cannot "
+                    "go on here. Use that version to finish it, or train anew under another experiment"
+                ) from error
         if self.averaged is not None and checkpoint.average is not None:
             self.averaged.load_state_dict(checkpoint.average)
         self.state = TrainingState(**checkpoint.metadata["state"])

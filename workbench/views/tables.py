@@ -14,8 +14,9 @@ from workbench.evaluation.intervals import Interval
 from workbench.evaluation.metrics import Place, metric_title, shown_in
 from workbench.records.index import RunRow
 from workbench.text import visible
+from workbench.views.estimates import estimate_text, share_text
 from workbench.views.markup import Html
-from workbench.views.theme import STATE_SIGNS, estimate_text, state_colour
+from workbench.views.theme import STATE_SIGNS, state_colour
 
 _JUDGED = {
     SEGMENTATION: ("WT", "lesion", "TC", "ET"),
@@ -104,7 +105,7 @@ def runs_table(
             "Budget": two_lines(*[*budget_text(row.budget), "", ""][:2]),
         }
         for key in shown:
-            record[headline_title(key)] = Html("…") if numbers is None else _headline_cell(numbers.get(key))
+            record[headline_title(key)] = Html("…") if numbers is None else _headline_cell(key, numbers)
         records.append(record)
     titles = ["Status", "Run", "Cohort", "Started", "Budget", *map(headline_title, shown)]
     return pd.DataFrame(records, index=pd.Index([row.run for row in rows], name="run"), columns=titles, dtype=object)
@@ -138,13 +139,27 @@ def state_cell(row: RunRow, name: str) -> Html:
     )
 
 
-def _headline_cell(interval: Interval | None) -> Html:
+def _headline_cell(key: str, numbers: Mapping[str, Interval]) -> Html:
+    interval = numbers.get(key)
     if interval is None:
         return Html("")
     if not interval.estimable:
-        return two_lines("not estimable", f"n = {interval.n}")
-    bounds = f"{interval.low:.2f}–{interval.high:.2f}, " if interval.low == interval.low else ""
-    return two_lines(f"{interval.value:.2f}", f"{bounds}n = {interval.n}")
+        return two_lines("not estimable", f"n = {interval.n}") + _detection_line(key, numbers)
+    known = f"{interval.low:.2f}–{interval.high:.2f}, " + "rough, " * interval.rough
+    bounds = "no interval, " if interval.reason else known
+    return two_lines(f"{interval.value:.2f}", f"{bounds}n = {interval.n}") + _detection_line(key, numbers)
+
+
+def _detection_line(key: str, numbers: Mapping[str, Interval]) -> Html:
+    """Below a Dice: in how many cases the region was found, and in how many it was invented, where either is worth a word."""
+    metric, _, region = key.partition(" ")
+    found, false = (numbers.get(f"{name} {region}") for name in ("found", "false"))
+    texts = [
+        f"{word} {share_text(share.value, share.n)}"
+        for word, share, good in (("found", found, 1.0), ("false in", false, 0.0))
+        if metric == "dice" and share is not None and share.value != good
+    ]
+    return two_lines("", ", ".join(texts)) if texts else Html("")
 
 
 def marker_title(marker: str, name: str) -> str:
@@ -168,7 +183,10 @@ def marker_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         positive, total = int(first["n_positive"]), int(first["n"])
         cells = {"Cases": f"n = {total}: {positive} positive, {total - positive} negative"}
         for row in table.to_dict("records"):
-            number = estimate_text(row["value"], row["low"], row["high"]) if row["estimable"] else "not estimable"
+            people = row.get("n_subjects")
+            number = (
+                estimate_text(row["value"], row["low"], row["high"], subjects=people) if row["estimable"] else "not estimable"
+            )
             cells[metric_title(str(row["metric"]))] = number
         columns[title] = cells
     return pd.DataFrame(columns).rename_axis("Metric").reset_index()

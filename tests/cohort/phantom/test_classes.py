@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
 
-from workbench.cohort.phantom.classes import class_probabilities, draw_subject
+from workbench.cohort.folds import make_folds
+from workbench.cohort.phantom import classes
+from workbench.cohort.phantom.classes import BLOCK, class_probabilities, draw_subject, even_draws
 from workbench.cohort.phantom.options import PhantomOptions
 from workbench.cohort.phantom.populations import CLASSES
 from workbench.cohort.phantom.truth import make_truth
+from workbench.cohort.table import Cohort, CohortInfo, normalise_cases
+from workbench.seeding import stream
 
 OPTIONS = PhantomOptions()
 
@@ -80,6 +88,69 @@ def test_small_cohorts_have_counts_near_their_rates() -> None:
         assert abs(counts[0] - 6.8) <= 3.3, counts
         assert abs(counts[2] - 21.2) <= 4, counts
         assert 5 <= sum(subject.site == "external" for subject in drawn) <= 10
+
+
+def phase_auc(truth: np.ndarray) -> float:
+    """AUC of what regression learns from the case number and its place in the sequence that the subjects follow."""
+    numbers = np.arange(len(truth))
+    turns = np.outer(numbers, 2 * np.pi / 1.324717957244746 ** np.array([1, 2])) @ np.array([[1, 0, 2, 0, 1], [0, 1, 0, 2, 1]])
+    features = np.column_stack([numbers / len(truth), np.cos(turns), np.sin(turns)])
+    found = cross_val_predict(LogisticRegression(), features, truth, cv=5, method="decision_function")
+    return float(roc_auc_score(truth, found))
+
+
+def orders(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What a case's number shows: itself, its rank within the site and within the fold, its place in the block of numbers."""
+    numbers = pd.Series(np.arange(len(table)))
+    rows = table[["case", "subject", "site", "idh", "codel", "tert", "grade"]].assign(timepoint="000", t1="t1.nii.gz")
+    info = CohortInfo(name="numbers", modalities=("t1",), label_convention=None, external_sites=("external",))
+    cohort = Cohort(Path("nowhere"), info, normalise_cases(rows, info))
+    folds = make_folds(cohort, write=False)
+    fold = table["subject"].map(lambda subject: folds.fold_of(subject)).fillna(-1)
+    ranks = {name: numbers.groupby(by.to_numpy()).rank(pct=True) for name, by in (("site", table["site"]), ("fold", fold))}
+    return {name: values.to_numpy(float) for name, values in ({"number": numbers, "block": numbers % BLOCK} | ranks).items()}
+
+
+def test_no_marker_can_be_read_from_the_case_number() -> None:
+    seeds, subjects = range(16), 120
+    found: dict[tuple[str, str], list[float]] = {}
+    for seed in seeds:
+        table = make_truth(subjects, seed, "normal", OPTIONS)
+        shown = orders(table)
+        for marker in ("idh", "codel", "tert", "grade"):
+            truth = (table[marker] == (4 if marker == "grade" else 1)).to_numpy(int)
+            for name, values in shown.items():
+                found.setdefault((marker, name), []).append(float(roc_auc_score(truth, values)))
+            found.setdefault((marker, "phase"), []).append(phase_auc(truth))
+    means = {key: float(np.mean(values)) for key, values in found.items()}
+    # an AUC of 60 against 60 deviates by 0.053, one of 20 against 100 by 0.071; over 16 seeds by 0.013 and 0.018
+    assert all(abs(mean - 0.5) < 0.05 for (_, name), mean in means.items() if name != "phase"), means
+    assert all(mean < 0.56 for (_, name), mean in means.items() if name == "phase"), means
+
+
+def test_from_numbers_that_are_not_dealt_idh_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first generator did, and that the test above can see it."""
+    monkeypatch.setattr(classes, "BLOCK", 1)
+    found = [phase_auc(make_truth(120, seed, "normal", OPTIONS)["idh"].to_numpy()) for seed in range(6)]
+    assert np.mean(found) > 0.9, found
+
+
+def test_a_block_of_numbers_is_as_even_as_the_sequence() -> None:
+    steps = 1 / 1.324717957244746 ** np.array([1, 2])
+    for block in range(3):
+        numbers = np.arange(block * BLOCK, (block + 1) * BLOCK)
+        dealt = np.array([even_draws(7, int(number)) for number in numbers])
+        plain = (stream(7, "phantom", "start").random(2) + numbers[:, None] * steps) % 1
+        assert not np.allclose(dealt, plain)
+        assert np.allclose(dealt[np.argsort(dealt[:, 0])], plain[np.argsort(plain[:, 0])])
+    assert len({even_draws(0, index) for index in range(5 * BLOCK)}) == 5 * BLOCK
+
+
+@pytest.mark.parametrize(("subjects", "spread"), [(40, 1.5), (24, 1.7), (64, 1.9)])
+def test_cohorts_vary_less_than_by_chance(subjects: int, spread: float) -> None:
+    """Deviation of the number of IDH-mutant subjects over seeds; by chance 3.1 of 40, 2.4 of 24, 4.0 of 64."""
+    counts = [sum(draw_subject(seed, index, OPTIONS, "normal").idh for index in range(subjects)) for seed in range(40)]
+    assert np.sqrt(np.mean((np.array(counts) - 0.47 * subjects) ** 2)) < spread * 1.3
 
 
 def test_class_mix_differs_by_site_but_not_where_one_carrier_is_all() -> None:

@@ -6,12 +6,26 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
+from workbench.cohort.check import check_cohort
 from workbench.cohort.phantom.anatomy import Box
-from workbench.cohort.phantom.folder import ANATOMY, check_numbers, claim, complete, facts_path, write_case, write_image
+from workbench.cohort.phantom.folder import (
+    ANATOMY,
+    GENERATOR,
+    check_numbers,
+    claim,
+    complete,
+    facts_path,
+    open_finished,
+    write_case,
+    write_image,
+)
 from workbench.cohort.phantom.subject import Case
+from workbench.cohort.show import fingerprint_tables
+from workbench.cohort.table import Cohort, CohortInfo
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.files import read_json, write_json
 from workbench.geometry import Grid
@@ -53,6 +67,32 @@ def test_a_folder_belongs_to_the_settings_it_is_marked_with(tmp_path: Path) -> N
     (tmp_path / "cases.parquet").touch()
     with pytest.raises(WorkbenchError, match="holds another cohort"):
         claim(tmp_path, {})
+
+
+def test_what_an_older_generator_finished_is_left_and_said(tmp_path: Path) -> None:
+    asked = {"generator": GENERATOR, "subjects": 2, "options": {"male": 0.5}}
+    older = asked | {"generator": 1, "anatomy": ANATOMY}
+    write_json(tmp_path / "begun" / "phantom.json", older)
+    with pytest.raises(ParameterError, match="generator 1 began; this is 2"):
+        claim(tmp_path / "begun", asked)
+    write_json(tmp_path / "done" / "phantom.json", older)
+    info = CohortInfo(name="phantom", modalities=("t1",), phantom=True)
+    rows = pd.DataFrame({"case": ["A-000"], "subject": ["A"], "timepoint": ["000"], "t1": ["t1.nii.gz"]})
+    cohort = Cohort.create(tmp_path / "done", info, rows)
+    assert claim(tmp_path / "done", asked) == 1
+    with pytest.raises(ParameterError, match=r"options\.male is 0\.5 there, asked is 0\.6"):
+        claim(tmp_path / "done", asked | {"options": {"male": 0.6}})
+    with pytest.warns(UserWarning, match="generator 1 made the phantom.*IDH can be read from it"):
+        assert len(open_finished(tmp_path / "done", 1)) == 1
+    assert read_json(tmp_path / "done" / "phantom.json") == older
+    assert cohort.generator == 1
+    shown = fingerprint_tables(cohort)["summary"].set_index("what")["value"]
+    assert "IDH can be read" in shown["phantom's generator"]
+    warned = [problem for problem in check_cohort(cohort) if problem.severity == "warning"]
+    assert any("generator 1 made this phantom" in problem.message for problem in warned)
+    write_json(tmp_path / "done" / "phantom.json", older | {"generator": GENERATOR})
+    assert fingerprint_tables(cohort)["summary"].set_index("what")["value"]["phantom's generator"] == str(GENERATOR)
+    assert not any("generator" in problem.message for problem in check_cohort(cohort))
 
 
 def test_the_notice_of_the_templates_goes_with_every_phantom_and_with_the_package(tmp_path: Path) -> None:

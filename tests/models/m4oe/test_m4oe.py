@@ -115,3 +115,22 @@ def test_widths_and_counts(meta: torch.device) -> None:
     assert own.parameter_count() - three.parameter_count() == fewer
     with pytest.raises(ParameterError, match="multiple of 12"):
         create_model("m4oe", modalities=GIVEN, width=20)
+
+
+def test_identity_blocks_take_attention_and_experts_and_leave_the_rest_as_it_was() -> None:
+    paper, ablated = build(), build(identity_blocks=True)
+    before, after = dict(paper.named_parameters()), dict(ablated.named_parameters())
+    assert set(before) - set(after) == {name for name in before if ".blocks." in name}
+    assert all(torch.equal(after[name], before[name]) for name in after)
+    images, present = torch.randn(1, 4, 32, 32, 32, generator=torch.Generator().manual_seed(1)), PRESENT[1:2]
+    with torch.no_grad():
+        for block in paper.modules():
+            if isinstance(block, ExpertBlock):  # attention and experts that add nothing
+                for layer in (block.attn.proj, *(expert.linear2 for expert in block.experts.experts)):  # type: ignore[union-attr]
+                    layer.weight.zero_()
+                    layer.bias.zero_()
+        silent, identity = paper.eval()(images, present, maps=True), ablated.eval()(images, present, maps=True)
+    torch.testing.assert_close(identity.segmentation, silent.segmentation)
+    assert silent.maps
+    assert not identity.maps, "no gate is left to show"
+    assert "experts" not in ablated.diagram()

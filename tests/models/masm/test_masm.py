@@ -85,7 +85,7 @@ def test_every_assumption_is_shown_and_the_title_says_what_it_is() -> None:
     assert set(masm.ASSUMPTIONS) < set(model.notes)
     assert model.notes[-1] == "pairs: t1-t1c, t2-flair"
     assert masm.__doc__ is not None
-    assert all(f"\n{number:2d}. " in masm.__doc__ for number in range(1, 14))
+    assert all(f"\n{number:2d}. " in masm.__doc__ for number in range(1, 15))
 
 
 @pytest.mark.parametrize("names", [GIVEN, ("t1", "flair"), ("dwi",), ("adc", "t2", "dwi", "flair", "swi")])

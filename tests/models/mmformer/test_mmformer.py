@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from workbench.contracts import Batch
 from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
-from workbench.models.mmformer.blocks import upsample
+from workbench.models.mmformer.blocks import SelfAttention, upsample
 from workbench.models.mmformer.mmformer import MMFormer
 from workbench.models.registry import create_model, flops, paper_model
 from workbench.setup.parameters import ExperimentParameters
@@ -252,3 +252,16 @@ def test_pooled_features_are_the_mean_token_of_the_sequences_that_are_there() ->
     assert found.shape == (2, 8)
     torch.testing.assert_close(found[0], mixed[0, [0, 2, 3]].mean((0, 1)))
     torch.testing.assert_close(found[1], mixed[1, 1].mean(0))
+
+
+def test_both_transformers_off_is_the_identity_on_tokens() -> None:
+    model = build(intra=False, inter=False).eval()
+    assert not any(isinstance(module, SelfAttention) for module in model.modules())
+    assert model.positions is None
+    images, present = cases(1), torch.tensor([[True, True, False, True]])
+    with torch.no_grad():
+        _, tokens, _ = model.encode(model.arrange(images, present)[0], present)
+        deepest = model.encoders[0](images[:, :1])[-1]
+        assert torch.equal(tokens[:, 0], model.embed[0](deepest).flatten(2).transpose(1, 2))
+        mixed, _ = model.mix(tokens, present, images.shape[2:])
+    assert torch.equal(mixed, tokens)

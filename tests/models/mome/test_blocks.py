@@ -1,31 +1,14 @@
-"""The plain U-Net, the gate, the curriculum and the stages of the mixtures."""
+"""The gate, the curriculum and the stages of the mixtures."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from mixtures import FOUR, SHAPE, batch, build
-from torch import nn
 
-from workbench.models.mome.blocks import EXPERTS, PlainUNet, blend, curriculum_weights, gate_shares, joint_progress, level_weights
+from workbench.models.mome.blocks import EXPERTS, blend, curriculum_weights, gate_shares, joint_progress
 from workbench.models.registry import create_model
 from workbench.training.schedule import span_at, stage_spans
-
-
-def test_a_plain_unet_is_nnunets(meta: torch.device) -> None:
-    net = PlainUNet(1, 2, (4, 8, 16))
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
-    assert all(m.bias is not None and not m.bias.any() for m in convolutions), "biases, and all zero at first"
-    assert [m.kernel_size[0] for m in convolutions].count(3) == 2 * 3 + 2 * 2
-    assert all(m.affine and m.eps == 1e-5 for m in net.modules() if isinstance(m, nn.InstanceNorm3d))
-    assert {m.negative_slope for m in net.modules() if isinstance(m, nn.LeakyReLU)} == {0.01}
-    wide = PlainUNet(1, 2, (64, 64, 64)).encoder[1][0].conv.weight  # He: variance 2 / (fan_in (1 + slope^2))
-    assert float(wide.detach().var()) == pytest.approx(2 / (64 * 27 * (1 + 1e-4)), rel=0.02)
-    out = net(torch.randn(1, 1, *SHAPE))
-    assert [tuple(logits.shape[2:]) for logits in out.logits] == [(16, 8, 8), (8, 4, 4)]
-    assert out.first.shape == (1, 4, *SHAPE)
-    assert out.bottom.shape == (1, 16, 4, 2, 2)
-    assert torch.equal(net(torch.ones(1, 1, *SHAPE), coarse=False).logits[0], net(torch.ones(1, 1, *SHAPE)).logits[0])
 
 
 def test_the_gate_weighs_every_level_voxel_by_voxel_and_class_by_class() -> None:
@@ -88,12 +71,6 @@ def test_the_curriculum_at_its_start_middle_and_end() -> None:
     assert [curriculum_weights("linear", r) for r in (0.0, 0.5, 1.0)] == [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
     assert curriculum_weights("constant", 0.3) == (0.2, 0.8)
     assert curriculum_weights("none", 0.0) == (0.0, 1.0)
-
-
-def test_deep_supervision_leaves_the_coarsest_level_out() -> None:
-    assert level_weights(5, 0.0) == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15, 0])
-    assert level_weights(1, 0.0) == [1.0]
-    assert sum(level_weights(4, 0.1)) == pytest.approx(1)
 
 
 def test_r_counts_from_the_start_of_stage_two() -> None:

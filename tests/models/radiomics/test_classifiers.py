@@ -9,11 +9,22 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from workbench.errors import ParameterError
 from workbench.models.radiomics import classifiers
-from workbench.models.radiomics.classifiers import AGE, FEMALE, GRIDS, fit, importance, positive
+from workbench.models.radiomics.classifiers import (
+    AGE,
+    AGE_ONLY,
+    BASELINES,
+    FEMALE,
+    GRIDS,
+    VOLUMES_AND_PLACE,
+    columns_of,
+    fit,
+    importance,
+    positive,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +43,8 @@ def table(n: int = 40, features: int = 30, seed: int = 0) -> tuple[pd.DataFrame,
     frame[AGE] = 60 - 10 * values.astype(float) + rng.normal(0, 5, n)
     frame.loc[5, AGE] = np.nan
     frame[FEMALE] = rng.integers(0, 2, n).astype(float)
+    frame["shape/ET/volume"] = np.exp(rng.normal(2 - 2.5 * values.astype(float), 0.8, n))
+    frame["location/front"] = np.clip(0.4 + 0.2 * values.astype(float) + rng.normal(0, 0.15, n), 0, 1)
     return frame, values, pd.Series([f"s{index // 2:02d}" for index in range(n)])
 
 
@@ -45,7 +58,7 @@ def test_it_learns_what_there_is_and_gives_finite_probabilities(classifier: str,
     assert ((probability >= 0) & (probability <= 1)).all()
     assert np.isfinite(fitted.logit(fresh)).all()
     assert roc_auc_score(truth, fitted.logit(fresh)) > 0.85
-    assert ("f00" in fitted.selected()) == (classifier != "age_only")
+    assert ("f00" in fitted.selected()) == (classifier not in BASELINES)
     np.testing.assert_allclose(1 / (1 + np.exp(-fitted.logit(fresh))), np.clip(probability, 1e-6, 1 - 1e-6))
 
 
@@ -60,6 +73,26 @@ def test_age_only_is_scikit_learns_logistic_regression_on_age_and_sex() -> None:
     fresh = table(seed=1)[0]
     np.testing.assert_allclose(fitted.probability(fresh), oracle.predict_proba(fresh[[AGE, FEMALE]].to_numpy())[:, 1], rtol=1e-6)
     np.testing.assert_allclose(fitted.logit(fresh), oracle.decision_function(fresh[[AGE, FEMALE]].to_numpy()), rtol=1e-5)
+
+
+def test_volumes_and_place_is_scikit_learns_logistic_regression_on_logarithms() -> None:
+    frame, values, groups = table()
+    fitted = fit(frame, values, groups, "idh", classifier=VOLUMES_AND_PLACE, inner_folds=3, seed=0)
+    columns = ["shape/ET/volume", "location/front"]
+    assert fitted.columns == tuple(columns)
+    oracle = make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), LogisticRegression(C=fitted.chosen["classify__C"]))
+    oracle.fit(frame[columns].to_numpy(), values.to_numpy(int))
+    fresh = table(seed=1)[0]
+    np.testing.assert_allclose(fitted.logit(fresh), oracle.decision_function(fresh[columns].to_numpy()), rtol=1e-5)
+
+
+def test_of_a_whole_tumour_mask_there_is_one_volume() -> None:
+    names = ["intensity/WT/t1/mean", "shape/WT/volume", "location/top", "location/lateral", FEMALE]
+    assert columns_of(VOLUMES_AND_PLACE, names) == ["shape/WT/volume", "location/top", "location/lateral"]
+    assert columns_of(VOLUMES_AND_PLACE, ["shape/NCR/volume", *names])[0] == "shape/NCR/volume"
+    assert columns_of(AGE_ONLY, names) == [FEMALE]
+    assert columns_of("svm", names) == names
+    assert columns_of(VOLUMES_AND_PLACE, ["shape/brain/volume"]) == []
 
 
 @pytest.mark.parametrize("classifier", ["logistic", "svm", "forest"])

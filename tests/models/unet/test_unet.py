@@ -1,13 +1,20 @@
+"""nnU-Net's network and loss, and what became of the weights of its predecessor."""
+
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch.nn import functional as F
 
 from workbench.contracts import SEGMENTATION, Batch
+from workbench.errors import RunError
 from workbench.models.losses import segmentation_loss
 from workbench.models.registry import create_model
 from workbench.models.unet.unet import UNet
+from workbench.training.checkpoints import fit_state
 
 GIVEN = ("t1c", "flair")
 
@@ -37,27 +44,52 @@ def test_levels_features_and_sizes_follow_the_recipe(model: UNet) -> None:
     assert not any(m.inplace for m in model.modules() if isinstance(m, torch.nn.LeakyReLU))
 
 
-def test_deep_supervision_weights_halve_and_add_up_to_one(model: UNet) -> None:
+def test_all_levels_but_the_coarsest_are_supervised_with_weights_that_halve(model: UNet) -> None:
     given = batch()
     assert given.labels is not None
     prediction = model.train()(given.images, given.present)
     outputs = [prediction.segmentation, *prediction.auxiliary.values()]
     assert [tuple(o.shape[2:]) for o in outputs] == [(32, 48, 32), (16, 24, 16), (8, 12, 8), (4, 6, 4)]
     expected = 0.0
-    for level, logits in enumerate(outputs):
-        step = 2**level
+    for logits, weight in zip(outputs, (4 / 7, 2 / 7, 1 / 7, 0.0), strict=True):
         coarse = F.interpolate(given.labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
-        assert coarse.shape[1] == 32 // step
-        expected += 0.5**level / 1.875 * float(segmentation_loss(logits, coarse, ("glioma",)).detach())
+        expected += weight * float(segmentation_loss(logits, coarse, ("glioma",)).detach())
     terms = model.loss(prediction, given, 0.0)
     assert set(terms) == {"segmentation"}
     assert float(terms["segmentation"].detach()) == pytest.approx(expected, rel=1e-6)
 
 
-def test_no_graph_is_kept_between_steps(model: UNet) -> None:
+def test_convolutions_have_biases_the_transposed_ones_too(model: UNet) -> None:
+    kinds = (torch.nn.Conv3d, torch.nn.ConvTranspose3d)
+    assert all(m.bias is not None for m in model.modules() if isinstance(m, kinds))
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_weights_of_the_time_of_dynunet_say_the_same(deep: bool) -> None:
+    """The network as it was: MONAI's DynUNet without biases, its blocks under two names of ours."""
+    torch.manual_seed(3)
+    old = DynUNet(
+        spatial_dims=3, in_channels=2, out_channels=4, kernel_size=[3] * 4, strides=[1, 2, 2, 2], upsample_kernel_size=[2] * 3,
+        filters=(4, 8, 16, 32), norm_name=("INSTANCE", {"affine": True}),
+        act_name=("leakyrelu", {"inplace": False, "negative_slope": 0.01}), deep_supervision=deep, deep_supr_num=2,
+    )  # fmt: skip
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    kept = torch.nn.ModuleDict({"body": old.skip_layers, "head": old.output_block}).state_dict()
+    new = create_model("unet", modalities=GIVEN, classes=4, width=4, levels=4, deep_supervision=deep)
+    assert isinstance(new, UNet)
+    fit_state(new, kept, path=Path("old"))
     given = batch()
-    model.train()(given.images, given.present)
-    assert all(not tensor.requires_grad for tensor in model.coarse)
+    found = new.eval()(given.images, given.present).segmentation
+    torch.testing.assert_close(found, old.eval()(given.images), rtol=1e-4, atol=1e-4)
+    if deep:
+        old.train()(given.images)
+        coarse = new.train()(given.images, given.present).auxiliary.values()
+        for logits, expected in zip(coarse, old.heads, strict=True):
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    del kept["body.upsample.transp_conv.conv.weight"]
+    with pytest.raises(RunError, match=r"missing: net\.up\.2\.weight"):
+        fit_state(new, kept, path=Path("old"))
 
 
 def test_without_deep_supervision_there_is_one_output() -> None:

@@ -19,7 +19,7 @@ def test_each_run_has_its_auc_and_n_and_too_few_cases_have_no_curve() -> None:
     runs = {"unet": rows(60, 0), "mome": rows(40, 1), "few": rows(12, 2)}
     figure = overlay_still(runs, title="IDH mutation\nphantom cohort demo", resamples=50)
     roc, calibration = figure.axes
-    area = auc_interval(sample_of(runs["unet"]), resamples=50)
+    area = auc_interval(sample_of(runs["unet"]))
     said = [text.get_text() for text in roc.get_legend().get_texts()]
     assert said[0] == f"unet: AUC {area.value:.2f} ({area.low:.2f} to {area.high:.2f}), n = 60 (30+)"
     assert said[1].endswith("n = 40 (20+)")

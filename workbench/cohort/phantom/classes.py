@@ -6,7 +6,8 @@ unrelated person, so that only the carrier tells anything about the markers; see
 
 Everything drawn here depends on the seed and the subject's number alone: subject 7 is the same in a cohort of 10 and of 100.
 Site and class follow a low-discrepancy sequence with a random start (uniform for every subject, so the model stays exact), which
-keeps the counts of small cohorts near their rates.
+keeps the counts of small cohorts near their rates. Within blocks of 20 the numbers are dealt by chance: who knows a number knows
+neither site nor class.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ GRADES = (2, 3, 4)
 STATES: tuple[tuple[str, int], ...] = tuple((klass, grade) for klass in CLASSES for grade in GRADES)
 """(class, grade): what the observable things depend on."""
 
+BLOCK = 20
+"""Numbers that are dealt among each other: whole blocks are as even as the sequence itself, and a demo has two of them."""
 _PLASTIC = 1.324717957244746  # its powers give the most even two-dimensional sequence (Roberts 2018)
 
 
@@ -96,10 +99,17 @@ def state_probabilities(options: PhantomOptions, site: str, signal: str) -> np.n
     return (classes[:, None] * np.array(grades)).ravel()
 
 
+def even_draws(seed: int, index: int) -> tuple[float, float]:
+    """Two uniform draws in 0..1 for subject number `index`, more evenly spread over each block of subjects than by chance."""
+    block, within = divmod(index, BLOCK)
+    place = block * BLOCK + int(stream(seed, "phantom", "numbers", block).permutation(BLOCK)[within])
+    first, second = stream(seed, "phantom", "start").random(2)
+    return (float(first) + place / _PLASTIC) % 1.0, (float(second) + place / _PLASTIC**2) % 1.0
+
+
 def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) -> Subject:
     """Subject number `index` of a cohort."""
-    start = stream(seed, "phantom", "start").random(2)
-    even = [(float(start[axis]) + index / _PLASTIC ** (axis + 1)) % 1.0 for axis in range(2)]
+    even = even_draws(seed, index)
     rng = stream(seed, "phantom", "subject", index)
     sites = list(options.sites)
     shares = np.array([options.sites[site].share for site in sites])

@@ -5,25 +5,26 @@ from __future__ import annotations
 import gzip
 import shutil
 import uuid
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
 import nibabel as nib
 import numpy as np
 from tqdm.auto import tqdm
 
 from workbench.cohort.phantom.anatomy import Box
 from workbench.cohort.phantom.subject import Case
-from workbench.cohort.table import CASES_FILE, INFO_FILE
+from workbench.cohort.table import CASES_FILE, FLAWS, INFO_FILE, PHANTOM_FILE, Cohort
 from workbench.errors import ParameterError, WorkbenchError
 from workbench.files import atomic_path, read_json, write_json
 from workbench.geometry import from_canonical_array
+from workbench.workers import worker_pool
 
-SETTINGS_FILE = "phantom.json"
-GENERATOR = 1
-"""Version of the generator: raised whenever the same settings give other bytes."""
+GENERATOR = 2
+"""Version of the generator: raised whenever the same settings give other bytes. 2: numbers are dealt by chance (`classes`)."""
 FILE_NAMES = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f", "dwi": "dwi", "adc": "adc"}
 """Sequence -> how BraTS 2023 names its file; DWI and ADC, which BraTS lacks, by their own names."""
 ANATOMY = {
@@ -59,30 +60,50 @@ def check_numbers(subjects: int, spacing: float, seed: int, workers: int) -> Non
             raise ParameterError(f"--{name} {value}: must be a whole number from {low} to {high}")
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
+def claim(folder: Path, settings: dict[str, Any]) -> int:
     """Mark a new folder with its settings and the notice of its anatomy, or see that it is marked with the same settings.
 
+    Returns:
+        The version of the generator that the folder belongs to: an older one where it finished there what is asked for.
+
     Raises:
-        ParameterError: it is marked with other settings.
+        ParameterError: it is marked with other settings, or an older generator began it.
         WorkbenchError: it is a file, or holds a cohort that is no phantom.
     """
-    path = folder / SETTINGS_FILE
+    path = folder / PHANTOM_FILE
     if not path.is_file():
         if (folder / INFO_FILE).exists() or (folder / CASES_FILE).exists():
             raise WorkbenchError(f"{folder} holds another cohort: choose a new folder for the phantom")
         if folder.exists() and not folder.is_dir():
             raise WorkbenchError(f"{folder} is a file: choose a folder for the phantom")
         write_json(path, settings | {"anatomy": ANATOMY})
-        return
+        return GENERATOR
     marked = read_json(path)
     if marked.pop("anatomy", None) != ANATOMY:  # made before the notice was written: it must go with every copy
         write_json(path, marked | {"anatomy": ANATOMY})
+    version = int(marked.get("generator", GENERATOR))
     found = _flat(marked)
     asked = _flat(settings)
+    if version < GENERATOR:
+        found |= {"generator": asked.get("generator")}
     different = [key for key in sorted(found.keys() | asked.keys()) if found.get(key) != asked.get(key)]
     if different:
         listed = "; ".join(f"{key} is {found.get(key)!r} there, asked is {asked.get(key)!r}" for key in different[:5])
         raise ParameterError(f"{folder} holds a phantom of other settings: {listed}. Choose a new folder, or delete this one")
+    if version < GENERATOR and not (folder / INFO_FILE).is_file():
+        raise ParameterError(
+            f"{folder} holds a phantom that generator {version} began; this is {GENERATOR}, which draws other subjects. "
+            "Choose a new folder, or delete this one"
+        )
+    return version
+
+
+def open_finished(folder: Path, version: int) -> Cohort:
+    """A finished phantom; a remark goes out where another version of the generator made it."""
+    if version < GENERATOR:
+        flaw = f": {FLAWS[version]}" if version in FLAWS else ""
+        warnings.warn(f"generator {version} made the phantom in {folder}{flaw}. It is left as it is", stacklevel=3)
+    return Cohort.open(folder)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -114,11 +135,18 @@ def complete(folder: Path, name: str) -> bool:
     return all(path.is_file() for path in [*truths, *(images / f"{name}-{FILE_NAMES[m]}.nii.gz" for m in sequences)])
 
 
-def make_all(jobs: Iterable[Any], total: int, workers: int, progress: bool) -> None:
-    """Run joblib jobs, one per subject, with a progress bar."""
-    done = joblib.Parallel(n_jobs=min(workers, max(total, 1)), return_as="generator_unordered")(jobs)
-    for _ in tqdm(done, total=total, desc="phantom", unit="subject", disable=not progress):
-        pass
+def make_all(make: Callable[..., None], jobs: Sequence[tuple[Any, ...]], workers: int, progress: bool) -> None:
+    """Call `make` with each tuple of arguments, one per subject, on this many processes, with a progress bar."""
+    with tqdm(total=len(jobs), desc="phantom", unit="subject", disable=not progress) as bar:
+        if workers == 1 or len(jobs) < 2:
+            for job in jobs:
+                make(*job)
+                bar.update()
+            return
+        with worker_pool(min(workers, len(jobs))) as pool:
+            for done in as_completed([pool.submit(make, *job) for job in jobs]):
+                done.result()
+                bar.update()
 
 
 def write_case(folder: Path, name: str, case: Case, drawn: np.ndarray) -> None:

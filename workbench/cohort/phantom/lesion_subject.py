@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from workbench.cohort.phantom.anatomy import COARSE, Box, field_of_view, template
-from workbench.cohort.phantom.classes import draw_subject, draw_truncated, pick
+from workbench.cohort.phantom.classes import draw_subject, draw_truncated, even_draws, pick
 from workbench.cohort.phantom.contrast import healthy, render
 from workbench.cohort.phantom.deformation import Deformation, deform, push_aside, smooth_noise
 from workbench.cohort.phantom.lesion_contrast import infarct_visibility, paint
@@ -21,8 +21,6 @@ from workbench.cohort.phantom.subject import Case, draw_labels, make_head, make_
 from workbench.errors import ParameterError
 from workbench.labels import ED, ET, NCR
 from workbench.seeding import stream
-
-_EVEN = (0.7548776662466927, 0.5698402909980532)  # the most even two-dimensional sequence (Roberts 2018), as for the gliomas
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ def draw_person(seed: int, index: int, lesion: str, options: LesionOptions) -> P
     Raises:
         ParameterError: a mixed cohort's site sees no kind at all.
     """
-    start = stream(seed, "phantom", "start").random(2)
-    even = [(float(start[axis]) + index * _EVEN[axis]) % 1.0 for axis in range(2)]
+    even = even_draws(seed, index)
     sites = list(options.sites)
     shares = np.array([options.sites[site].share for site in sites])
     site = sites[pick(even[0], shares / shares.sum())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import joblib  # type: ignore[import-untyped]
 import pandas as pd
 
 from workbench.cohort.phantom.folder import (
@@ -15,6 +14,7 @@ from workbench.cohort.phantom.folder import (
     complete,
     facts_path,
     make_all,
+    open_finished,
     write_case,
 )
 from workbench.cohort.phantom.lesion_options import LESIONS, MIXED, SEQUENCES, LesionOptions
@@ -55,12 +55,11 @@ def make_lesions(
         "seed": seed,
         "options": options.settings(),
     }
-    claim(folder, settings)
+    version = claim(folder, settings)
     missing = [index for index in range(subjects) if not complete(folder, case_name(index))]
-    if not missing and (folder / INFO_FILE).is_file():
-        return Cohort.open(folder)
-    jobs = (joblib.delayed(_make)(folder, seed, index, spacing, lesion, options) for index in missing)
-    make_all(jobs, len(missing), workers, progress)
+    if version < GENERATOR or (not missing and (folder / INFO_FILE).is_file()):
+        return open_finished(folder, version)
+    make_all(_make, [(folder, seed, index, spacing, lesion, options) for index in missing], workers, progress)
     truth = _truth(folder, lesion, subjects, seed, options)
     write_parquet(folder / TRUTH_FILE, truth)
     return Cohort.create(folder, _info(lesion, subjects, spacing, seed, options), _cases(truth, lesion, options))
@@ -107,7 +106,7 @@ def _info(lesion: str, subjects: int, spacing: float, seed: int, options: Lesion
         modalities=_modalities(lesion, options),
         label_convention="lesion",
         image_root=".",
-        source=f"generated: {TITLES[lesion]}, {subjects} subjects, {spacing:g} mm, seed {seed}",
+        source=f"generated (generator {GENERATOR}): {TITLES[lesion]}, {subjects} subjects, {spacing:g} mm, seed {seed}",
         space="native",
         licence="synthetic; anatomy: ICBM 152 nonlinear 2009a, (c) McConnell Brain Imaging Centre, MNI",
         citation="Fonov et al. 2011, NeuroImage 54:313 (anatomy)",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 
@@ -18,6 +17,7 @@ from workbench.cohort.phantom.folder import (
     complete,
     facts_path,
     make_all,
+    open_finished,
     write_case,
 )
 from workbench.cohort.phantom.lesion_options import LesionOptions
@@ -58,7 +58,7 @@ def make_phantom(
             default: that of `options`, preoperative where there are none.
         lesion: glioma, or another kind (`lesion_options.LESIONS`): ms, wmh, stroke, metastasis, or mixed, all of them at sites
             that each see their own. Those have no markers, hence neither another signal nor another stage.
-        workers: processes; the bytes do not depend on it.
+        workers: processes (see `workers.worker_pool`); the bytes do not depend on it.
         options: rates and effect sizes (`LesionOptions` for the other lesions); `overrides` sets single ones by name.
 
     Raises:
@@ -89,13 +89,12 @@ def make_phantom(
         "signal": signal,
         "options": chosen.settings(),
     }
-    claim(folder, settings)
+    version = claim(folder, settings)
     names = [case_names(index, seed, chosen) for index in range(subjects)]
     missing = [index for index, sessions in enumerate(names) if not all(complete(folder, name) for name in sessions)]
-    if not missing and (folder / INFO_FILE).is_file():
-        return Cohort.open(folder)
-    jobs = (joblib.delayed(_make)(folder, seed, index, float(spacing), chosen, signal) for index in missing)
-    make_all(jobs, len(missing), workers, progress)
+    if version < GENERATOR or (not missing and (folder / INFO_FILE).is_file()):
+        return open_finished(folder, version)
+    make_all(_make, [(folder, seed, index, float(spacing), chosen, signal) for index in missing], workers, progress)
     return _write_tables(
         folder, [name for sessions in names for name in sessions], subjects, seed, float(spacing), signal, chosen
     )
@@ -139,7 +138,7 @@ def _write_tables(
         modalities=MODALITIES,
         label_convention="brats2024" if after else "brats2023",
         image_root=".",
-        source=f"generated: {subjects} subjects, {spacing:g} mm, seed {seed}, signal {signal}"
+        source=f"generated (generator {GENERATOR}): {subjects} subjects, {spacing:g} mm, seed {seed}, signal {signal}"
         + (", after surgery" if after else ""),
         space="native",
         licence="synthetic; anatomy: ICBM 152 nonlinear 2009a, (c) McConnell Brain Imaging Centre, MNI",

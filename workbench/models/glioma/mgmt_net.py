@@ -9,7 +9,7 @@ predicted tumour gates. No code was published; this is written from the facts.
     p      = softmax(decoder(F_ENC, skips))                     (B, classes, X, Y, Z)                 (`decode`)
     m      = 1 - p_background, averaged over cells of 8^3       the gate                              (`tumour_gate`)
     w      = softmax_v(W_a tanh(W_f F_ENC) + log(m + eps))      z = sum_v w_v F_ENC_v                 (`pooling`)
-    logit  = head_k(drop(z)),  L = Dice + CE + beta mean_k BCE_k                                      (`heads`, `loss`)
+    logit  = head_k(drop(z)),  L = lambda_D Dice + lambda_CE CE + beta mean_k beta_k BCE_k            (`heads`, `loss`)
 
 The paper contradicts itself or is silent in many places. Our resolutions (`*` = an option brings the other reading back):
 
@@ -25,14 +25,16 @@ The paper contradicts itself or is silent in many places. Our resolutions (`*` =
  9. A 2-D Swin from HuggingFace cannot be meant: MONAI's 3-D blocks, random initial weights.
 10. A softmax over tumour classes alone would call every voxel tumour: background is a class of its own, left out of Dice.
 11. The mask of the heads is m = 1 - p_background, ED and RC included (`gate` soft*; hard: cells with a voxel whose likeliest
-    class is tumour; none). Where hard finds no tumour it is left open. Markers' gradients pass through it after the first
-    tenth of the run only, since the mask means nothing before (`gate_detached`*).
+    class is tumour; none); elsewhere it is said to be of ET, NETC and RC (`gate_region`* no_oedema). Where hard finds no tumour
+    it is left open. Markers' gradients pass through it after the first tenth of the run only, since the mask means nothing
+    before (`gate_detached`*).
 12. Masking features before a softmax does not zero its weights: log(m + eps) is added to the logits instead, eps 1e-6.
 13. F_ENC in the heads is the one at /8; W_alpha and W_a are one matrix.
 14. BCE with its minus sign, on logits; label smoothing is the workbench's parameter (0.1 at the paper's size).
 15. One logit per marker, no vectors of three; grade has 1 or 3 (`grade_classes`).
-16. The total loss is never defined: Dice + CE (weights 1) plus `beta` times the mean over markers; auxiliary outputs weigh
-    1, 1/2, 1/4, normalised. Class weights are the workbench's parameter; a rare class weighs at most 10 times a common one.
+16. The total loss is never defined: Dice + CE (`dice_weight`*, `cross_entropy_weight`*, both 1) plus `beta`* times the mean over
+    markers, each weighed by its `beta_idh`* ... (1); auxiliary outputs weigh 1, 1/2, 1/4, normalised. Class weights are the
+    workbench's parameter; a rare class weighs at most 10 times a common one.
 17. Batch norm with one or two crops a device: instance norm instead (`norm`*). With batches of eight small crops prefer batch
     norm: on the `regional` phantom CMAF then read IDH (AUC 0.87 after 100 steps) where with instance norm it stayed at chance.
 18. Decoder: upsample, conv3, concatenate, conv3-norm-ReLU beside a 1^3 residual; skips are CMAF's output and the CNN's /2, /4.
@@ -50,6 +52,7 @@ Also ours, where nothing is said: auxiliary outputs and squeeze-and-excitation a
 are options); dense layer of 64 in the heads; `pooling="average"` keeps the gate, so that it takes away the attention only;
 `branch="cnn"` spends the Swin branch's parameters on a CNN twice as deep: 2,324,224 more there, for 2,475,630 of the Swin branch
 and 24,576 of its columns in `join` (3 % of the whole less); an absent modality has CMAF weight zero and receives no gradient.
+`identity_blocks` takes the eight Swin blocks away and leaves the branch its patch embedding, mergings and last norm.
 
 The gate of a trained model can be replaced by `gate_change`, which is given the tumour's probability (1 or 0 where it is hard)
 per voxel; `torch.ones_like` takes the gate off. Grad-CAM of a marker with the gate on also shows what moves the mask, without it
@@ -60,18 +63,21 @@ Parameters (4 sequences, 4 classes, 3 markers): 5,562,225; tested, by component.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction
+from workbench.errors import ParameterError
+from workbench.labels import ED
 from workbench.models.glioma import diagram
 from workbench.models.glioma.facts import MgmtNetOptions
 from workbench.models.glioma.mgmt_blocks import CnnBranch, CrossModalityAttentionFusion, DecoderStage, GatedPooling, SwinBranch
 from workbench.models.losses import downsample_labels, segmentation_loss
 from workbench.models.method import MethodModule
+from workbench.models.swin.backbone import leave_out_blocks
 
 CELL = 8
 """Voxels along an edge of a cell of F_ENC's grid."""
@@ -79,13 +85,20 @@ EPSILON = 1e-6
 MOST_WEIGHT = 10.0
 
 
-def tumour_gate(logits: Tensor, mode: str, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def tumour_gate(
+    logits: Tensor, mode: str, change: Callable[[Tensor], Tensor] | None = None, left_out: Sequence[int] = ()
+) -> Tensor:
     """Segmentation logits (B, C, X, Y, Z) -> gate (B, 1, X/8, Y/8, Z/8) in [0, 1], float32.
 
     'soft': mean over a cell of 1 - p(background). 'hard': 1 where a cell holds a voxel whose likeliest class is not background,
-    else 0; of a sample in which that is nowhere, 1 everywhere. `change` is applied to the voxels (B, 1, X, Y, Z).
+    else 0; of a sample in which that is nowhere, 1 everywhere. Classes `left_out` count as background. `change` is applied to
+    the voxels (B, 1, X, Y, Z).
     """
-    tumour = 1.0 - logits.float().softmax(1)[:, :1] if mode == "soft" else (logits.argmax(1, keepdim=True) > 0).float()
+    outside = [0, *left_out]
+    if mode == "soft":
+        tumour = 1.0 - logits.float().softmax(1)[:, outside].sum(1, keepdim=True)
+    else:
+        tumour = torch.isin(logits.argmax(1, keepdim=True), torch.tensor(outside, device=logits.device), invert=True).float()
     if change is not None:
         tumour = change(tumour)
     if mode == "soft":
@@ -111,6 +124,14 @@ class MgmtNet(MethodModule):
         super().__init__(modalities=modalities, classes=classes, markers=markers, options=options)
         norm, mixed, width = options.norm, options.modality_channels, options.width
         self.gated = bool(self.markers) and options.gate != "none"
+        self.left_out = (ED,) if options.gate_region == "no_oedema" else ()
+        """Classes that the gate does not take for tumour."""
+        if self.left_out and self.classes == 2:
+            raise ParameterError(
+                "mgmt_net: 'gate_region' no_oedema needs masks that tell oedema from the rest; these training cases have "
+                "whole-tumour or lesion masks only: leave it at tumour"
+            )
+        self.notes = tuple(options.unused_weights(self.markers))
         self.gate_open = False
         """Whether the markers' gradient passes through the gate; `loss` decides it from the progress of the run."""
 
@@ -119,6 +140,8 @@ class MgmtNet(MethodModule):
         )
         self.cnn = CnnBranch(mixed, width, 2 if options.branch == "swin" else 4, norm)
         self.swin = SwinBranch(mixed, options.embed, options.window, options.checkpointing) if options.branch == "swin" else None
+        if self.swin is not None and options.identity_blocks:
+            leave_out_blocks(self.swin)
         encoded = 4 * width
         self.join = nn.Conv3d(encoded + (self.swin.width if self.swin is not None else 0), encoded, 1)
 
@@ -148,7 +171,7 @@ class MgmtNet(MethodModule):
         auxiliary: dict[str, Tensor] = {}
         if SEGMENTATION in tasks or (marking and self.gated):
             logits, auxiliary = self.decode(encoded, skips, coarse=self.training and SEGMENTATION in tasks)
-            gate = tumour_gate(logits, self.options.gate, self.gate_change) if marking and self.gated else None
+            gate = tumour_gate(logits, self.options.gate, self.gate_change, self.left_out) if marking and self.gated else None
         markers, where = self._classify(encoded, gate) if marking else ({}, None)
         drawn: dict[str, Tensor] = {}
         if maps:
@@ -186,25 +209,37 @@ class MgmtNet(MethodModule):
 
     def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation at all scales, weights 1, 1/2, 1/4 normalised, and `beta` times the mean over the markers."""
-        self.gate_open = progress >= self.options.gate_detached
+        o = self.options
+        self.gate_open = progress >= o.gate_detached
         terms: dict[str, Tensor] = {}
         if prediction.segmentation is not None:
             outputs = [prediction.segmentation, *prediction.auxiliary.values()]
             shares = [0.5**level for level in range(len(outputs))]
             terms["segmentation"] = torch.stack(
                 [
-                    share / sum(shares) * segmentation_loss(logits, _at(batch.labels, logits), batch.label_set)
+                    share
+                    / sum(shares)
+                    * segmentation_loss(
+                        logits,
+                        _at(batch.labels, logits),
+                        batch.label_set,
+                        dice=o.dice_weight,
+                        cross_entropy=o.cross_entropy_weight,
+                    )
                     for share, logits in zip(shares, outputs, strict=True)
                 ]
             ).sum()
-        return terms | self.marker_terms(prediction, batch, self.options.beta / max(1, len(self.markers)))
+        own = {name: o.marker_weight(name) for name in self.markers}
+        return terms | self.marker_terms(prediction, batch, o.beta / max(1, len(self.markers)), own)
 
-    def marker_terms(self, prediction: Prediction, batch: Batch, weight: float = 1.0) -> dict[str, Tensor]:
+    def marker_terms(
+        self, prediction: Prediction, batch: Batch, weight: float = 1.0, shares: Mapping[str, float] | None = None
+    ) -> dict[str, Tensor]:
         """As everywhere, but a rare class weighs at most ten times as much as the commonest (resolution 16)."""
         given = self.marker_weights
         self.marker_weights = {name: weights.clamp(max=MOST_WEIGHT * float(weights.min())) for name, weights in given.items()}
         try:
-            return super().marker_terms(prediction, batch, weight)
+            return super().marker_terms(prediction, batch, weight, shares)
         finally:
             self.marker_weights = given
 

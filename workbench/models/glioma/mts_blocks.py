@@ -1,6 +1,8 @@
-"""The parts of MTS-UNET: CMD, its attentions, the classifiers; `mts_unet` joins them and lists every choice."""
+"""The parts of MTS-UNET: CMD, its attentions and gate, the classifiers; `mts_unet` joins them and lists every choice."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +75,24 @@ class CrossModalityDifferential(nn.Module):
             attention = weights * self.spatial(weights * difference)
         features = [(f + attention * f).mean((2, 3, 4)) for f in (f_t2, f_flair)]
         return torch.cat(features, dim=1), attention
+
+
+class OwnGate(nn.Sequential):
+    """A gate for CMD that needs no segmentation: from T2 and FLAIR (B, 2, X, Y, Z) to logits (B, 1, X, Y, Z).
+
+    Three convolutions of stride 2 (8, 16, 32 channels, instance norm, ReLU), one that looks around at 1/8, and one logit per
+    cell, enlarged trilinearly. Nothing but the loss of IDH teaches it where to look.
+    """
+
+    WIDTHS = (2, 8, 16, 32)
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        for before, after in pairwise(self.WIDTHS):
+            layers += [nn.Conv3d(before, after, 3, stride=2, padding=1), nn.InstanceNorm3d(after, affine=True), nn.ReLU()]
+        last = self.WIDTHS[-1]
+        layers += [nn.Conv3d(last, last, 3, padding=1), nn.ReLU(), nn.Conv3d(last, 1, 1)]
+        super().__init__(*layers, nn.Upsample(scale_factor=8, mode="trilinear", align_corners=False))
 
 
 class Classifier(nn.Sequential):

@@ -9,7 +9,7 @@ joins the two for IDH; 1p/19q and grade are read from TAFE alone. The authors' c
     D      = gamma (conv(G T2) - conv(G FLAIR))    difference, gamma = 2
     A      = sigmoid(conv3([max_c D, mean_c D]))   attention
     f'     = f + A f, pooled over space            for both modalities, concatenated: CMD's features
-    L      = alpha L_seg + beta sum_k L_k          over the cases that know task k
+    L      = alpha L_seg + beta sum_k beta_k L_k   over the cases that know task k; L_seg = lambda_D Dice + lambda_CE CE
 
 Departures from the published code, `published` options bring the code's form back:
 1. CMD's attention is a plain sigmoid, as the paper says; the code's sigmoid(ReLU) cannot fall below 0.5 (`attention`).
@@ -21,11 +21,16 @@ Choices of ours where the paper is silent:
    classifier with CMD's features at zero. `fallback="head"`: a TAFE classifier, 213,442 parameters more. In the `published`
    fusion it is the TAFE logits themselves. CMD dropout in training makes the fallback a trained one.
 5. `backbones=1` shares TAFE's backbone with the gate: a light variant, not the paper's. With two, CMD's own backbone is
-   supervised by the same masks (term `gate_segmentation`), else its gate would be learnt from IDH alone.
+   supervised by the same masks (term `gate_segmentation`), else its gate would be learnt from IDH alone: `alpha` then weighs
+   two losses, so that alpha 0.5 with two backbones asks as much of the masks as alpha 1 with one.
 6. Where the model was built without T2 or FLAIR there is no CMD at all; `notes` says so.
 7. Heads have two outputs, as published; the logit handed out is their difference, which is the same cross-entropy.
 8. P is the sum over NCR, ED and ET: the resection cavity is no tumour. The losses are `models.losses`'.
 9. `tafe_stages` > 1 concatenates the pooled last stages (widths 768, 1152, 1344, 1440).
+10. `gate="own"` asks what the paper leaves open, whether CMD needs a segmentation: P is a small network's, which reads T2 and
+    FLAIR (`OwnGate`, 45,593 parameters) and learns from IDH alone. With `streams="cmd"` no mask teaches IDH anything then.
+11. `identity_blocks=True` takes all Swin blocks away; patch embedding, merging, both decoders and all heads stay, with the same
+    initial weights.
 
 Weights to start from (BrainSegFounder's, MONAI's, our own): `pretrained`, see `models.swin.weights`; both backbones get them.
 
@@ -45,12 +50,12 @@ from torch.nn import functional as F
 from workbench.contracts import MARKER_TASK, SEGMENTATION, Batch, Prediction, Stage
 from workbench.models.glioma import diagram
 from workbench.models.glioma.facts import MtsUNetOptions
-from workbench.models.glioma.mts_blocks import Classifier, CrossModalityDifferential
+from workbench.models.glioma.mts_blocks import Classifier, CrossModalityDifferential, OwnGate
 from workbench.models.losses import segmentation_loss
 from workbench.models.method import MethodModule
 from workbench.models.method_facts import BOTH_TASKS
 from workbench.models.pretrained.coverage import Coverage
-from workbench.models.swin.backbone import SwinBackbone
+from workbench.models.swin.backbone import SwinBackbone, leave_out_blocks
 from workbench.models.swin.weights import load_swin
 
 logger = logging.getLogger(__name__)
@@ -77,10 +82,12 @@ class MtsUNet(MethodModule):
     def __init__(self, *, modalities: Sequence[str], classes: int, markers: Sequence[str], options: MtsUNetOptions) -> None:
         super().__init__(modalities=modalities, classes=classes, markers=markers, options=options)
         self.streams = options.streams
+        self.notes = tuple(options.unused_weights(self.markers))
         if "idh" in self.markers and self.streams != "tafe" and not {"t2", "flair"} <= set(self.modalities):
             self.streams = "tafe"
-            self.notes = (f"no CMD: it needs t2 and flair, this model has {', '.join(self.modalities)}; IDH is read from TAFE",)
-            logger.warning("mts_unet: %s", self.notes[0])
+            missing = f"no CMD: it needs t2 and flair, this model has {', '.join(self.modalities)}; IDH is read from TAFE"
+            self.notes = (missing, *self.notes)
+            logger.warning("mts_unet: %s", missing)
         size = options.feature_size
         width = sum(size * 2**stage for stage in (4, 3, 2, 1)[: options.tafe_stages])  # 768, 1152, 1344, 1440 at size 48
         self.backbone = SwinBackbone.from_options(len(self.modalities), self.classes, options)
@@ -101,6 +108,7 @@ class MtsUNet(MethodModule):
         self.cmd_backbone = None
         if self.has_cmd and options.backbones == 2:
             self.cmd_backbone = SwinBackbone.from_options(len(self.modalities), self.classes, options)
+        self.own_gate = OwnGate() if self.has_cmd and options.gate == "own" else None
         self.cmd = self.cmd_head = self.dsf = None
         if self.has_cmd:
             cmd_width = 2 * options.cmd_channels
@@ -111,6 +119,8 @@ class MtsUNet(MethodModule):
             if fuses:
                 inputs = width + cmd_width if options.fusion == "features" else 4
                 self.dsf = nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Dropout(options.dropout), nn.Linear(32, 2))
+        if options.identity_blocks:
+            leave_out_blocks(self)
 
     def load_pretrained(self, path: str | Path) -> Coverage:
         """Fill the backbone, and CMD's own where there are two, from a BrainSegFounder or MONAI file or our own encoder."""
@@ -131,17 +141,17 @@ class MtsUNet(MethodModule):
         differing = marking and self.has_cmd and (self.training or counting or bool(available.any()))
         states = self.backbone.encode(images)
         segmentation = None
-        if SEGMENTATION in tasks or (differing and self.cmd_backbone is None):
+        if SEGMENTATION in tasks or (differing and self.cmd_backbone is None and self.own_gate is None):
             segmentation = self.backbone.decode(images, states)
 
         auxiliary: dict[str, Tensor] = {}
-        gate_logits = segmentation
+        gate_logits = None if self.own_gate is not None else segmentation
         if self.cmd_backbone is not None and (differing or (self.training and SEGMENTATION in tasks)):
             gate_logits = auxiliary["gate_segmentation"] = self.cmd_backbone(images)
 
         cmd_features: Tensor | None = None
         drawn: dict[str, Tensor] = {}
-        if differing and gate_logits is not None:
+        if differing:
             cmd_features, drawn = self._differential(images, gate_logits, maps)
         markers = self._classify(self._pool(states), cmd_features, available) if marking else {}
         return Prediction(
@@ -158,21 +168,25 @@ class MtsUNet(MethodModule):
         return available
 
     def gate(self, logits: Tensor) -> Tensor:
-        """Segmentation logits (B, C, X, Y, Z) -> gate (B, 1, X, Y, Z) in [min_gate, 1]; 1 everywhere for `gate="none"`."""
+        """Segmentation logits (B, C, X, Y, Z), or the own gate's (B, 1, X, Y, Z) -> gate (B, 1, X, Y, Z) in [min_gate, 1]; 1
+        everywhere for `gate="none"`."""
         if self.options.gate == "detached":
             logits = logits.detach()
-        probability = tumour_probability(logits)
+        probability = tumour_probability(logits) if self.own_gate is None else torch.sigmoid(logits)
         if self.gate_change is not None:
             probability = self.gate_change(probability)
         if self.options.gate == "none":
             return torch.ones_like(probability)
         return self.options.min_gate + (1 - self.options.min_gate) * probability
 
-    def _differential(self, images: Tensor, gate_logits: Tensor, maps: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _differential(self, images: Tensor, gate_logits: Tensor | None, maps: bool) -> tuple[Tensor, dict[str, Tensor]]:
         assert self.cmd is not None
+        pair = images[:, [self.modalities.index(name) for name in ("t2", "flair")]]
+        if self.own_gate is not None:
+            gate_logits = self.own_gate(pair)
+        assert gate_logits is not None
         gate = self.gate(gate_logits)
-        t2, flair = (images[:, [self.modalities.index(name)]] * gate for name in ("t2", "flair"))
-        features, attention = self.cmd(t2, flair)
+        features, attention = self.cmd(pair[:, :1] * gate, pair[:, 1:] * gate)
         if not maps:
             return features, {}
         enlarged = F.interpolate(attention.mean(1, keepdim=True).float(), size=images.shape[2:], mode="trilinear")
@@ -209,13 +223,15 @@ class MtsUNet(MethodModule):
 
     def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
         """alpha x segmentation (of either backbone) + beta x each marker, each over the cases that know it."""
-        terms = {}
+        o, terms = self.options, {}
         for term, logits in (
             ("segmentation", prediction.segmentation), ("gate_segmentation", prediction.auxiliary.get("gate_segmentation"))
         ):  # fmt: skip
             if logits is not None:
-                terms[term] = self.options.alpha * segmentation_loss(logits, batch.labels, batch.label_set)
-        return terms | self.marker_terms(prediction, batch, self.options.beta)
+                terms[term] = o.alpha * segmentation_loss(
+                    logits, batch.labels, batch.label_set, dice=o.dice_weight, cross_entropy=o.cross_entropy_weight
+                )
+        return terms | self.marker_terms(prediction, batch, o.beta, {name: o.marker_weight(name) for name in self.markers})
 
     def stages(self) -> list[Stage]:
         """One joint stage, or the segmentation alone for the first `segmentation_first` of the steps."""

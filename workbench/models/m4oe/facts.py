@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,8 @@ PATCH = 4
 class M4oEOptions(MethodOptions):
     """`m4oe`: a 3-D Swin-UNet whose feed-forward networks are mixtures of experts, one expert per sequence."""
 
+    later: ClassVar[tuple[str, ...]] = ("identity_blocks",)
+
     width: int = Field(96, ge=12, le=192, description="features at 1/4; they double per level; a multiple of 12")
     window: int = Field(7, ge=2, le=16, description="side of Swin's attention windows, in tokens")
     gate: Literal["expert", "as_released"] = Field(
@@ -27,6 +29,11 @@ class M4oEOptions(MethodOptions):
     dice_weight: float = Field(0.7, ge=0, description="weight of Dice in the loss")
     cross_entropy_weight: float = Field(0.4, ge=0, description="weight of cross-entropy in the loss")
     checkpointing: bool = Field(True, description="recompute activations in the backward pass: less memory, slower")
+    identity_blocks: bool = Field(
+        False,
+        description="every Swin block, experts included, replaced by the identity (ablation); patch embedding, merging and all "
+        "else stay",
+    )
 
     @field_validator("width")
     @classmethod

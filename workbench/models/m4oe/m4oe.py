@@ -28,7 +28,8 @@ Choices of ours:
 6. Skips are the outputs of the encoder's stages, joined by a 1^3 convolution. The last step up, 1/4 to full size, keeps a quarter
    of the first width: with all 96 features a 128^3 patch would need 0.8 GB for that map alone.
 7. No stochastic depth and no dropout. Dice leaves out the background, as everywhere here.
-8. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
+8. `identity_blocks` takes all Swin blocks and their experts away, an ablation: what is left is a pyramid of linear layers.
+9. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
 
 `maps`: the gate's weight of each sequence at 1/4, in the last block. Parameters (4 sequences, 4 classes): 77,528,928.
 A forward pass over 128^3: 258 GFLOP.
@@ -80,6 +81,10 @@ class M4oE(MethodModule):
         self.top_norm = nn.LayerNorm(sizes[0])
         self.full_size = Expand(sizes[0], sizes[0] // 4, PATCH)
         self.head = nn.Conv3d(sizes[0] // 4, self.classes, 1)
+        if options.identity_blocks:  # taken away at the end: the other weights are drawn as if they were there
+            for part in (*self.encoder, *self.decoder):
+                assert isinstance(part, ExpertStage)
+                part.blocks = nn.ModuleList()
 
     def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z)."""
@@ -92,7 +97,7 @@ class M4oE(MethodModule):
             x, weights = self.decoder[level](to_tokens(self.joins[level](both)), present)
         logits = self.head(to_volume(self.full_size(self.top_norm(x))))
         drawn = {}
-        if maps and self.options.gate == "expert":
+        if maps and self.options.gate == "expert" and not self.options.identity_blocks:
             drawn = {f"weight_{name}": to_volume(weights)[:, m, None] for m, name in enumerate(self.modalities)}
         return Prediction(segmentation=logits, maps=drawn)
 

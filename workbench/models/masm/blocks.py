@@ -68,11 +68,18 @@ class ModalityAware(nn.Module):
         self.grid = grid
         self.gathering = False
         """Outside training: compute only what is kept."""
+        self.refills_only = False
+        """Without attention and perceptron, see `leave_out_blocks`."""
         self.decision = KeepDecision(width, start) if start is not None else None
         self.positions = Positions(width, edge)
         self.norm = nn.LayerNorm(width)
         self.attention = MaskedAttention(width, heads)
         self.mlp = perceptron(width, ratio)
+
+    def leave_out_blocks(self) -> None:
+        """An ablation: attention and perceptron become the identity, and what only they read goes with them."""
+        self.refills_only = True
+        del self.positions, self.norm, self.attention, self.mlp
 
     def forward(self, volumes: Tensor, present: Tensor, partner: Tensor, temperature: float) -> tuple[Tensor, Tensor, Grid]:
         """Volumes, presence and the index (M,) of each sequence's partner (its own where it has none).
@@ -86,14 +93,15 @@ class ModalityAware(nn.Module):
         lent = kept[:, partner]  # where the partner has a token to offer; own keys twice leave the weights as they are
         own, refilled = kept.to(tokens.dtype)[..., None], ((1 - kept) * lent).to(tokens.dtype)[..., None]
         state = tokens + refilled * (tokens[:, partner] - tokens)
-        placed = self.norm(tokens + self.positions(grid).to(tokens.dtype))
-        if self.gathering and not self.training and not tokens.is_meta:
-            state = self._gathered(state, placed, kept > 0, lent > 0, partner)
-        else:
-            context, policy = torch.cat([placed, placed[:, partner]], dim=2), torch.cat([kept, lent], dim=2)
-            attended = self.attention.attend(*(part.flatten(0, 1) for part in (placed, context, policy)))
-            state = state + own * attended.unflatten(0, present.shape)
-            state = state + own * self.mlp(state)
+        if not self.refills_only:
+            placed = self.norm(tokens + self.positions(grid).to(tokens.dtype))
+            if self.gathering and not self.training and not tokens.is_meta:
+                state = self._gathered(state, placed, kept > 0, lent > 0, partner)
+            else:
+                context, policy = torch.cat([placed, placed[:, partner]], dim=2), torch.cat([kept, lent], dim=2)
+                attended = self.attention.attend(*(part.flatten(0, 1) for part in (placed, context, policy)))
+                state = state + own * attended.unflatten(0, present.shape)
+                state = state + own * self.mlp(state)
         change = torch.where(present[:, :, None, None], state - tokens, torch.zeros((), dtype=state.dtype, device=state.device))
         return spread(volumes, change, grid, patch), kept, grid
 
@@ -244,6 +252,14 @@ class Join(nn.Module):
         share = present / present.sum(1, keepdim=True).clamp_min(1)
         shared = volumes * share.to(volumes.dtype)[:, :, None, None, None, None]
         return shared.sum(1) if self.map is None else self.map(self.sequences * shared.flatten(1, 2))
+
+
+class First(nn.Module):
+    """The one stream that there is when sequences are fused early: (B, 1, C, x, y, z) -> (B, C, x, y, z)."""
+
+    def forward(self, volumes: Tensor, present: Tensor) -> Tensor:
+        """Volumes; presence is not asked."""
+        return volumes[:, 0]
 
 
 def partners(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[int]:

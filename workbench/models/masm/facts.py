@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ PUBLISHED_WIDTH = {"unet": 32, "unetr": 16, "swin_unetr": 48}
 
 class MasmOptions(MethodOptions):
     """`masm`: one encoder for every sequence, token mixers between sequences in place of the skips."""
+
+    later: ClassVar[tuple[str, ...]] = ("identity_blocks", "fusion")
 
     backbone: Literal["unet", "unetr", "swin_unetr"] = Field("unet", description="encoder, shared by the sequences, and decoder")
     width: int = Field(
@@ -54,6 +56,15 @@ class MasmOptions(MethodOptions):
     checkpointing: bool = Field(
         True, description="recompute the encoder of each sequence in the backward pass: less memory, slower"
     )
+    identity_blocks: bool = Field(
+        False,
+        description="attention and perceptrons of the mixers replaced by the identity (ablation); masks and refilling stay",
+    )
+    fusion: Literal["separate", "early"] = Field(
+        "separate",
+        description="each sequence encoded by itself (paper), or all of them stacked as channels of one pass (ablation; wants "
+        "mixers none, and joins nothing)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -73,6 +84,13 @@ class MasmOptions(MethodOptions):
             raise ValueError(f"SwinUNETR needs a 'width' that is a multiple of 12; found {self.width}")
         if self.backbone == "unetr" and (self.token_width % 12 or self.token_width % self.heads):
             raise ValueError(f"'token_width' ({self.token_width}) must be a multiple of 12 and of 'heads' ({self.heads})")
+        if self.fusion == "early" and self.mixers != "none":
+            raise ValueError(f"'fusion' early leaves one stream and nothing to mix: set 'mixers' to none; found {self.mixers}")
+        if self.identity_blocks and (self.mixers not in ("aware_shift", "aware") or self.masking == "none"):
+            raise ValueError(
+                "'identity_blocks' leaves the mixers their masks and refilling, which only Modality-Aware with 'masking' gumbel "
+                "has: without them nothing of the mixers is left, and that is 'mixers' none"
+            )
         if self.final_temperature != -1 and self.final_temperature <= 0:
             raise ValueError(
                 f"'final_temperature' must be positive, or -1: the temperature stays; found {self.final_temperature}"

@@ -34,7 +34,9 @@ Everything else is an own choice, listed here and, in short, in `ASSUMPTIONS`, w
     split of BraTS 2021's 1,251 cases is not known; folds are the workbench's.
 12. Missing sequences: the paper assumes all four. Here absent ones are not encoded, are keys nowhere, change nothing and get no
     gradient. No robustness is claimed: train with `modality_dropout` for it, and look at the subsets.
-13. MA or MS at all levels ("mixers" aware, shift), other "backbone"s: five or six levels of UNETR or SwinUNETR (window 7), the
+13. `fusion="early"` stacks the sequences as channels of one encoder pass: the paper's baseline, with this backbone and loss.
+    `identity_blocks` leaves MA its masks and refilling, and nothing of MS, whose tokens come back to where they were.
+14. MA or MS at all levels ("mixers" aware, shift), other "backbone"s: five or six levels of UNETR or SwinUNETR (window 7), the
     deepest in the part of level 6.
 
 Parameters at the paper's size (4 sequences, 4 classes): 36,908,846; tested. A forward pass over 128^3: 1,839 GFLOP, more than
@@ -55,7 +57,7 @@ from workbench.contracts import SEGMENTATION, Batch, Prediction
 from workbench.models.losses import segmentation_loss
 from workbench.models.masm import diagram
 from workbench.models.masm.backbones import Backbone, build_backbone, encode_one_by_one
-from workbench.models.masm.blocks import Join, ModalityAware, ModalityShift, partners
+from workbench.models.masm.blocks import First, Join, ModalityAware, ModalityShift, partners
 from workbench.models.masm.facts import MasmOptions
 from workbench.models.masm.tokens import Grid
 from workbench.models.method import MethodModule
@@ -86,7 +88,8 @@ class Masm(MethodModule):
     def __init__(self, *, modalities: Sequence[str], classes: int, markers: Sequence[str], options: MasmOptions) -> None:
         super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
         o, count = options, len(self.modalities)
-        self.backbone = build_backbone(o.backbone, self.classes, o.width, o.levels, o.token_width)
+        self.early = o.fusion == "early"
+        self.backbone = build_backbone(o.backbone, self.classes, o.width, o.levels, o.token_width, count if self.early else 1)
         self.divisor, self.minimum = self.backbone.divisor, self.backbone.minimum
         widths, last = self.backbone.widths, len(self.backbone.widths) - 1
         aware = {"aware_shift": range(last), "aware": range(last + 1), "shift": (), "none": ()}[o.mixers]
@@ -99,15 +102,21 @@ class Masm(MethodModule):
         self.shifted = nn.ModuleDict(
             {str(k): ModalityShift(widths[k], o.heads, o.mlp_ratio, o.grid, edges[k], count, o.shift) for k in shifted}
         )
-        self.join = nn.ModuleList(Join(width, count, o.join) for width in widths)
+        self.join = nn.ModuleList(First() if self.early else Join(width, count, o.join) for width in widths)
+        if o.identity_blocks:
+            self.shifted = nn.ModuleDict()  # tokens that move and move back, with nothing between
         for module in self._aware_modules():
             module.gathering = o.gather
+            if o.identity_blocks:
+                module.leave_out_blocks()
         mates, names = self._partners(), self.modalities
         self.register_buffer("partner", torch.tensor(mates))
         self.register_buffer("temperature", torch.tensor(float(o.temperature)))
         self.pairs = tuple(f"{names[i]}-{names[j]}" for i, j in enumerate(mates) if i < j)
         """Who refills and attends to whom, e.g. 't1-t1c'."""
         self.notes = (*ASSUMPTIONS, f"pairs: {', '.join(self.pairs) or 'none, every sequence attends to itself'}")
+        if self.early:
+            self.notes = ("fused early: sequences are channels of one encoder pass; nothing of MASM but its backbone is left",)
 
     def _aware_modules(self) -> Iterator[ModalityAware]:
         for module in self.aware.values():
@@ -144,8 +153,15 @@ class Masm(MethodModule):
         return Prediction(segmentation=self.decode(levels, present), maps=drawn, auxiliary=auxiliary)
 
     def encode(self, images: Tensor, present: Tensor) -> list[Tensor]:
-        """(B, M, X, Y, Z) -> per level (B, M, C, x, y, z): each present sequence by itself; absent ones are exactly zero."""
-        flat, there = images.flatten(0, 1)[:, None], present.flatten()
+        """(B, M, X, Y, Z) -> per level (B, M, C, x, y, z): each present sequence by itself; absent ones are exactly zero.
+
+        Fused early (B, 1, C, x, y, z): all sequences as one, absent ones zero.
+        """
+        if self.early:
+            images, present = images[:, None], torch.ones_like(present[:, :1])
+        else:
+            images = images[:, :, None]
+        flat, there = images.flatten(0, 1), present.flatten()
         everything = there.is_meta or bool(there.all())  # on the meta device operations are only counted
         some = flat if everything else flat[there]
         if self.options.checkpointing and self.training:
@@ -187,7 +203,9 @@ class Masm(MethodModule):
         return self.backbone.decode([join(level, present) for join, level in zip(self.join, levels, strict=True)])
 
     def subset_logits(self, images: Tensor, shown: Tensor) -> list[Tensor]:
-        """Every sequence is encoded once; modules and decoder run per set."""
+        """Every sequence is encoded once; modules and decoder run per set. Fused early, sets share nothing."""
+        if self.early:
+            return super().subset_logits(images, shown)
         union = shown.any(0)[None].expand(len(images), -1)
         levels = self.encode(images, union)
         found = []
@@ -199,6 +217,8 @@ class Masm(MethodModule):
     def pooled_features(self, images: Tensor, present: Tensor) -> Tensor:
         """(B, C of the deepest level): the mean of its mixed features over voxels and the sequences that are there."""
         deepest = self.mix(self.encode(images, present), present)[0][-1].float().mean((3, 4, 5))
+        if self.early:
+            return deepest[:, 0]
         share = present / present.sum(1, keepdim=True).clamp_min(1)
         return (deepest * share[:, :, None]).sum(1)
 

@@ -29,7 +29,8 @@ Choices of ours:
 6. What a case's annotators could not draw is merged before the loss, as everywhere here.
 7. Optimiser: the workbench's AdamW with cosine decay instead of Adam (amsgrad) with polynomial decay; learning rate, weight
    decay, epochs and batch are the published ones. There is no validation set in the paper; here one chooses the checkpoint.
-8. `auxiliary`, `intra` and `inter` off are the paper's ablations: a Transformer that is off is left out.
+8. `auxiliary`, `intra` and `inter` off are the paper's ablations: a Transformer that is off is the identity. Both off is the
+   network without any Transformer; the positions, which only they read, go with them.
 
 Initial weights as published: He-normal kernels, positions zero. The warm-up that the code has, of zero epochs, is left out.
 `maps`: of each voxel's tokens, how much of their attention in the last inter-modal layer goes to each sequence.

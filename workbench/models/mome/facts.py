@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from workbench.contracts import SEGMENTATION
 from workbench.models.method_facts import MethodFacts, ModelCard
 from workbench.models.options_base import MethodOptions
+from workbench.models.recipe import EPOCHS, NNUNET
 
 
 class PlainUNetOptions(MethodOptions):
@@ -101,9 +102,6 @@ class MoMEPlusOptions(MixtureOptions):
     )
 
 
-_NNUNET: dict[str, Any] = {
-    "optimiser": "sgd", "learning_rate": 1e-2, "weight_decay": 3e-5, "batch_size": 2, "warmup": 0.0, "clip": 12.0,
-}  # fmt: skip
 _DEMO: dict[str, Any] = {
     "width": 4, "levels": 4, "epochs": 10, "learning_rate": 1e-2, "batch_size": 1, "validate_every": 5,
 }  # fmt: skip
@@ -121,7 +119,7 @@ FACTS = (
         demo=_MIXTURE_DEMO | {"modality_dropout": 0.0},
         # Zhang: SGD; nnU-Net's 1000 epochs at 1e-2 times five experts (their length is not published), shared out by their
         # images, then 800 at 1e-3
-        paper=_NNUNET | {"epochs": 5800},
+        paper=NNUNET | {"epochs": 5800},
     ),
     MethodFacts(
         card=ModelCard(
@@ -131,7 +129,7 @@ FACTS = (
         options=MoMEPlusOptions, builder="workbench.models.mome.mome_plus:MoMEPlus",
         demo=_MIXTURE_DEMO | {"modality_dropout": 1.0, "dropout_mode": "subset"},
         # a sample trains the experts of all its sequences: 1000 epochs, then 800; uniform over subsets
-        paper=_NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
+        paper=NNUNET | {"epochs": 1800, "modality_dropout": 1.0, "dropout_mode": "subset"},
     ),
     MethodFacts(
         card=ModelCard(
@@ -141,6 +139,6 @@ FACTS = (
         ),
         options=PooledUNetOptions, builder="workbench.models.mome.single_image_unet:PooledUNet",
         demo=_DEMO | {"steps_per_epoch": 12, "modality_dropout": 0.0},
-        paper=_NNUNET | {"epochs": 1000},
+        paper=NNUNET | {"epochs": EPOCHS},
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ of the cohort. Nothing is stored as a pickle: the same features, labels, seed an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,18 +25,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from workbench.errors import ParameterError
 from workbench.seeding import derive_seed, stream
 
 AGE, FEMALE = "clinical/age", "clinical/female"
+AGE_ONLY, VOLUMES_AND_PLACE = "age_only", "volumes_and_place"
+BASELINES = {AGE_ONLY: "age only", VOLUMES_AND_PLACE: "volumes and place"}
+"""What every method has to beat -> its title: logistic regression on age and sex, or on the tumour's volumes and its place."""
+_PARTS = tuple(f"shape/{part}/volume" for part in ("ET", "NCR", "ED"))
+_PLACE = tuple(f"location/{axis}" for axis in ("right", "front", "top", "lateral"))
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "logistic": {"select__k": [5, 15, 40], "classify__C": [0.01, 0.1, 1.0]},
     "forest": {"select__k": [60], "classify__min_samples_leaf": [1, 3, 6]},
     "svm": {"select__k": [5, 15, 40], "classify__C": [0.1, 1.0, 10.0]},
-    "age_only": {},
+    AGE_ONLY: {},
+    VOLUMES_AND_PLACE: {"classify__C": [0.01, 0.1, 1.0, 10.0]},
 }
 """What the inner cross-validation chooses from."""
 TREES = 200
@@ -97,11 +103,27 @@ def f_score(table: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.nan_to_num(f_classif(table, truth)[0], nan=0.0)
 
 
+def columns_of(classifier: str, names: Sequence[str]) -> list[str]:
+    """Those of the features that a classifier is given, of the baselines their own; empty where none was measured.
+
+    The volumes are those of ET, NCR and ED, of the whole tumour where no mask tells the parts apart.
+    """
+    if classifier == AGE_ONLY:
+        return [name for name in (AGE, FEMALE) if name in names]
+    if classifier == VOLUMES_AND_PLACE:
+        volumes = [name for name in _PARTS if name in names] or [name for name in ("shape/WT/volume",) if name in names]
+        return [*volumes, *(name for name in _PLACE if name in names)]
+    return list(names)
+
+
 def pipeline(classifier: str, seed: int) -> Pipeline:
     """The unfitted pipeline of a classifier."""
     prepare = [("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
-    if classifier == "age_only":
+    if classifier == AGE_ONLY:
         return Pipeline([*prepare, ("classify", LogisticRegression(C=1.0, max_iter=2000))])
+    if classifier == VOLUMES_AND_PLACE:  # volumes are skewed; of a place, 0 to 1, the logarithm is nearly the same
+        logarithm = ("logarithm", FunctionTransformer(np.log1p))
+        return Pipeline([prepare[0], logarithm, prepare[1], ("classify", LogisticRegression(max_iter=2000))])
     models = {
         "logistic": lambda: LogisticRegression(max_iter=5000),
         "forest": lambda: RandomForestClassifier(n_estimators=TREES, random_state=derive_seed(seed, "forest") % 2**32),
@@ -137,7 +159,7 @@ def fit(
     Raises:
         ParameterError: the known cases are all of one class.
     """
-    columns = tuple(name for name in (AGE, FEMALE) if name in features) if classifier == "age_only" else tuple(features.columns)
+    columns = tuple(columns_of(classifier, list(map(str, features))))
     target = positive(values, marker)
     known = target.notna().to_numpy()
     table = features.loc[known, list(columns)].to_numpy(np.float64)

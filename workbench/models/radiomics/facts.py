@@ -1,4 +1,4 @@
-"""Facts of the classical baselines, radiomics and age: card, options, sizes. No torch."""
+"""Facts of the classical baselines, radiomics, age, volumes and place: card, options, sizes. No torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from workbench.models.options_base import MethodOptions
 
 
 class RadiomicsOptions(MethodOptions):
-    """`radiomics`: features of the tumour and a scikit-learn classifier; age alone always beside it."""
+    """`radiomics`: features of the tumour and a scikit-learn classifier; age alone, and volumes and place, always beside it."""
 
-    classifier: Literal["logistic", "forest", "svm", "age_only"] = Field(
-        "logistic", description="logistic regression, random forest, support vector machine, or logistic regression on age alone"
+    classifier: Literal["logistic", "forest", "svm", "age_only", "volumes_and_place"] = Field(
+        "logistic",
+        description="logistic regression, random forest, support vector machine, or logistic regression on age alone, or on the "
+        "tumour's volumes and place",
     )
     mask_source: Literal["truth", "predicted", "brain"] = Field(
         "truth",

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2, SwinTransformer, SwinUNETR
-from torch import Tensor
+from monai.networks.nets.swin_unetr import BasicLayer, PatchMerging, PatchMergingV2, SwinTransformer, SwinUNETR
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.models.swin.facts import ENCODER_DEPTHS, SwinOptions
@@ -53,6 +53,14 @@ def swin_encoder(modalities: int, options: SwinOptions) -> SwinTransformer:
         downsample=LegacyPatchMerging if options.merging == "legacy" else PatchMerging,
         use_flash_attention=True,
     )
+
+
+def leave_out_blocks(network: nn.Module) -> None:
+    """Every Swin block of a network replaced by the identity: an ablation. All else stays, its initial weights too, since they
+    were drawn when the blocks were still there; MONAI's stage then hands its input on, to patch merging where it has one."""
+    for stage in network.modules():
+        if isinstance(stage, BasicLayer):
+            stage.blocks = nn.ModuleList()
 
 
 class SwinBackbone(SwinUNETR):

@@ -1,31 +1,35 @@
-"""U-Net by nnU-Net's recipe (Isensee et al., Nature Methods 2021) on MONAI's DynUNet. Segmentation only.
+"""nnU-Net's 3-D full-resolution recipe (Isensee et al., Nature Methods 2021; version 2). Segmentation only.
 
-Plain convolutional encoder and decoder: two 3^3 convolutions with instance norm and leaky ReLU (0.01) per level, strided
-convolutions down, transposed convolutions up, features 32, 64, 128, 256, 320, 320; Dice plus cross-entropy at all but the
-two coarsest levels, weights halving per level and normalised to sum 1.
+Network: `plain_unet.PlainUNet`: per stage two 3^3 convolutions with bias, instance norm and leaky ReLU (0.01), strided
+convolutions down, transposed convolutions up, features 32, 64, 128, 256, 320, 320. Loss: soft Dice of the foreground plus
+cross-entropy at every decoder level, weights 1, 1/2, 1/4, ..., the coarsest 0, normalised to sum 1. At `size=paper` the rest
+of the recipe is `recipe.NNUNET` (SGD with Nesterov momentum 0.99, 1e-2, polynomial decay, 1000 epochs of 250 steps of two
+patches, a third of them centred on foreground; nnU-Net's augmentation; windows with Gaussian weights, half overlapping,
+mirrored along all axes), which MoME, MoME+ and the pooled U-Net share. `size=demo` is a short training of a small network.
 
-Departures from nnU-Net:
-1. Isotropic working resolution, hence 3^3 kernels and strides of 2 throughout. Depth by nnU-Net's rule: every side is
-   halved while it stays at 4 or more.
-2. No bias in convolutions (instance norm follows and removes it), as DynUNet has it.
-3. An absent modality is a channel of zeros.
-4. Optimiser and schedule are the workbench's, the same for all methods.
-
-Parameters at the paper's size (4 sequences, 4 classes): see the catalogue; tested.
+Departures from nnU-Net v2:
+1. No plan is made from the data: isotropic working resolution, hence 3^3 kernels and strides of 2 throughout, and one patch
+   and batch size. Depth by nnU-Net's rule: every side is halved while it stays at 4 or more.
+2. An absent sequence is a channel of zeros.
+3. The learning rate falls by the step, nnU-Net's by the epoch. The weights that validate best are used, nnU-Net's last ones;
+   validation during training is not mirrored, and judges whole cases.
+4. Exactly a third of the patches is centred on foreground; nnU-Net asks for 33 % and rounds up within the batch, which makes
+   every second of two.
+5. Augmentation as far as `sampling.augmentation` departs from it. No case is split into several patches of one batch.
+6. bfloat16 instead of float16 on a GPU, without loss scaling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from monai.networks.nets import DynUNet
 from torch import Tensor
 
 from workbench.contracts import SEGMENTATION, Batch, Prediction
-from workbench.models.losses import downsample_labels, segmentation_loss
 from workbench.models.method import MethodModule
-from workbench.models.networks import draw_levels
+from workbench.models.networks import draw_levels, supervise
+from workbench.models.plain_unet import PlainUNet, stage_features
 from workbench.models.unet.facts import UNetOptions
 
 
@@ -37,67 +41,58 @@ class UNet(MethodModule):
 
     def __init__(self, *, modalities: Sequence[str], classes: int, markers: Sequence[str], options: UNetOptions) -> None:
         super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
-        levels = options.levels
-        self.features = tuple(min(options.width * 2**level, options.width * 10) for level in range(levels))
-        self.divisor = 2 ** (levels - 1)
+        self.features = stage_features(options.width, options.levels)
+        self.divisor = 2 ** (options.levels - 1)
         self.minimum = 2 * self.divisor  # instance norm needs more than one voxel at the bottom
-        strides = [1] + [2] * (levels - 1)
-        self.supervised = max(1, levels - 2) if options.deep_supervision else 0  # heads besides the full-resolution one
-        net = DynUNet(
-            spatial_dims=3,
-            in_channels=len(self.modalities),
-            out_channels=self.classes,
-            kernel_size=[3] * levels,
-            strides=strides,
-            upsample_kernel_size=strides[1:],
-            filters=self.features,
-            norm_name=("INSTANCE", {"affine": True}),
-            act_name=("leakyrelu", {"inplace": False, "negative_slope": 0.01}),  # in place would break Grad-CAM's hooks
-            deep_supervision=bool(self.supervised),
-            deep_supr_num=max(1, self.supervised),
-        )
-        # DynUNet registers every block twice (by list and by nesting), which safetensors refuses: keep the nesting only
-        self.body, self.head = net.skip_layers, net.output_block
-        self.coarse: list[Tensor] = net.heads  # the blocks write their deep-supervision logits here
+        heads = None if options.deep_supervision else 1
+        self.net = PlainUNet(len(self.modalities), self.classes, self.features, heads=heads)
 
     def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z); in training also those of the coarser levels, at their own resolution."""
         if SEGMENTATION not in tasks:
             return Prediction()
-        # DynUNet's own forward would enlarge every coarse head to full size and stack them; the heads themselves are enough
-        segmentation = self.head(self.body(images))
-        auxiliary: dict[str, Tensor] = {}
-        if self.supervised:
-            if self.training:
-                auxiliary = {f"level{index + 1}": head for index, head in enumerate(self.coarse)}
-            self.coarse[:] = [torch.empty(0)] * len(self.coarse)  # else they hold this step's graph in memory
-        return Prediction(segmentation=segmentation, auxiliary=auxiliary)
+        finest, *coarser = self.net(images, coarse=self.training).logits
+        return Prediction(finest, auxiliary={f"level{index}": logits for index, logits in enumerate(coarser, start=1)})
 
     def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Deep supervision: sum over levels of 2^-level x loss on labels of that resolution, weights normalised."""
+        """Soft Dice plus cross-entropy at all levels but the coarsest."""
         if prediction.segmentation is None:
             return {}
         outputs = [prediction.segmentation, *prediction.auxiliary.values()]
-        weights = [0.5**level for level in range(len(outputs))]
-        total = sum(
-            (weight / sum(weights))
-            * segmentation_loss(
-                logits,
-                None if batch.labels is None else downsample_labels(batch.labels, logits.shape[2:]),
-                batch.label_set,
-            )
-            for weight, logits in zip(weights, outputs, strict=True)
-        )
-        return {"segmentation": torch.as_tensor(total)}
+        return {"segmentation": supervise(outputs, batch, lowest=0.0, batch_dice=self.options.batch_dice)}
+
+    def upgraded(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights of the time when this was MONAI's DynUNet: the same arithmetic, with biases that are zero."""
+        if "body.downsample.conv1.conv.weight" not in state:
+            return state
+        last, own = len(self.features) - 1, self.state_dict()
+        renamed = {"head.conv.conv": "net.heads.0"}
+        for level in range(last + 1):
+            old = ".".join(["body", *["next_layer"] * level])
+            blocks = {old if level == last else f"{old}.downsample": f"net.encoder.{level}"}
+            if level < last:
+                step = last - 1 - level  # the decoder counts from the bottom
+                blocks[f"{old}.upsample.conv_block"] = f"net.decoder.{step}"
+                renamed[f"{old}.upsample.transp_conv.conv"] = f"net.up.{step}"
+                renamed[f"{old}.super_head.conv.conv"] = f"net.heads.{level}"
+            for block, new in blocks.items():
+                for part in (0, 1):
+                    renamed[f"{block}.conv{part + 1}.conv"] = f"{new}.{part}.conv"
+                    renamed[f"{block}.norm{part + 1}"] = f"{new}.{part}.adn.N"
+        parts = [(old, new, kind) for old, new in renamed.items() for kind in ("weight", "bias")]
+        found = {f"{new}.{kind}": state[f"{old}.{kind}"] for old, new, kind in parts if f"{old}.{kind}" in state}
+        missing = [name for name in own if name.endswith(".bias") and name not in found]
+        return found | {name: torch.zeros_like(own[name]) for name in missing if f"{name.removesuffix('bias')}weight" in found}
 
     def cam_layers(self) -> tuple[str, ...]:
-        """The last encoder level before the bottom, then the bottom."""
-        deepest = ".".join(["body", *["next_layer"] * (len(self.features) - 2)])
-        return f"{deepest}.downsample", f"{deepest}.next_layer"
+        """The last encoder stage before the bottom, then the bottom."""
+        last = len(self.features) - 1
+        return f"net.encoder.{last - 1}", f"net.encoder.{last}"
 
     def diagram(self) -> str:
         """Levels as columns, encoder above, decoder below."""
-        last, supervised = len(self.features) - 1, max(1, self.supervised + 1)
+        last = len(self.features) - 1
+        supervised = max(1, last - 1) if self.options.deep_supervision else 1
         scales = ["full size", *(f"1/{2**level}" for level in range(1, last))]
         down = [(f"{features} features", scale) for features, scale in zip(self.features, scales, strict=False)]
         up = [(f"{features} features", "supervised" if k < supervised else "") for k, features in enumerate(self.features[:-1])]

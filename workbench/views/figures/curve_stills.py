@@ -56,7 +56,7 @@ def _draw(left: Axes, right: Axes, index: int, name: str, sample: Sample, resamp
         for ax in (left, right):
             ax.plot([], [], color=shade, linestyle=dash, label=f"{name}: {too_few_text(positive, n - positive)}")
         return
-    area, curve = auc_interval(sample, resamples=resamples), roc_curve(sample)
+    area, curve = auc_interval(sample), roc_curve(sample)
     label = f"{name}: AUC {estimate_text(area.value, area.low, area.high)}, {counts}"
     left.plot(curve["fpr"], curve["tpr"], color=shade, linestyle=dash, linewidth=1.8, label=label)
     bins = calibration_bins(sample, bins=int(np.clip(n // 10, 3, BINS)))

@@ -82,7 +82,7 @@ def curve_data(title: str, data: pd.DataFrame | Sample, *, resamples: int = RESA
         curves.precision_recall_curve(sample),
         curves.precision_recall_band(sample, resamples=resamples, seed=seed),
         curves.calibration_bins(sample, bins=int(np.clip(sample.truth.size // 10, 3, curves.BINS))),
-        auc_interval(sample, resamples=resamples, seed=seed),
+        auc_interval(sample),
     )
 
 
