@@ -99,27 +99,30 @@ def merged(*tables: pd.DataFrame) -> pd.DataFrame:
 
 
 def simulate(studies: Sequence[str], minutes: float, keep: bool) -> pd.DataFrame:
-    """Run blocks, all rows in turn, until each has its samples or the time is up; the table is saved now and then."""
+    """Run blocks until each row has its samples or the time is up; the table is saved now and then.
+
+    Rows are taken in turn, but one whose blocks take four times as long gets half as many.
+    """
     digest, end = statistics_digest(), time.monotonic() + 60 * minutes
     table = pd.read_parquet(TABLE) if TABLE.exists() else pd.DataFrame(columns=[*KEY, "statistics", *TALLIES])
     if not keep:
         table = table[(table["statistics"] == digest) | ~table["study"].isin(list(studies))]
-    cells = [(study, setting) for study in studies for setting in SETTINGS]
     gc.freeze()  # what is loaded by now is not searched for garbage again
+    state = {(study, setting): _progress(table, study, setting) for study in studies for setting in SETTINGS}
+    cost = dict.fromkeys(state, 0.0)
     fresh, saved = [], time.monotonic()
-    state = {cell: _progress(table, *cell) for cell in cells}
-    with tqdm(total=sum(target(*cell) for cell in cells), initial=sum(done for done, _ in state.values())) as bar:
-        while (waiting := [cell for cell in cells if _unfinished(cell, *state[cell])]) and time.monotonic() < end:
-            for study, setting in waiting:
-                if time.monotonic() > end:
-                    break
-                done, shown = state[study, setting]
-                tallies = run_block(study, setting, done // BLOCK)
-                fresh.append(tallies.assign(statistics=digest))
-                state[study, setting] = (done + BLOCK, shown + int(tallies["shown"].sum()))
-                bar.update(BLOCK)
-                if time.monotonic() - saved > 60:
-                    table, fresh, saved = _saved(table, fresh), [], time.monotonic()
+    with tqdm(total=sum(target(*cell) for cell in state), initial=sum(done for done, _ in state.values())) as bar:
+        while (waiting := [cell for cell in state if _unfinished(cell, *state[cell])]) and time.monotonic() < end:
+            study, setting = cell = min(waiting, key=lambda one: state[one][0] * np.sqrt(cost[one]))
+            done, shown = state[cell]
+            began = time.process_time()
+            tallies = run_block(study, setting, done // BLOCK)
+            cost[cell] = time.process_time() - began
+            fresh.append(tallies.assign(statistics=digest))
+            state[cell] = (done + BLOCK, shown + int(tallies["shown"].sum()))
+            bar.update(BLOCK)
+            if time.monotonic() - saved > 60:
+                table, fresh, saved = _saved(table, fresh), [], time.monotonic()
     return _saved(table, fresh)
 
 

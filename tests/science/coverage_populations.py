@@ -136,8 +136,13 @@ def segmented(setting: Setting, rng: np.random.Generator, codes: Codes, samples:
 
 def quantiles(distribution: Any, normal: Floats) -> Floats:
     """The distribution's quantiles at standard normal deviates, from a table: beta's own take most of the time otherwise."""
+    return np.interp(normal, *_quantile_table(distribution))
+
+
+@lru_cache
+def _quantile_table(distribution: Any) -> tuple[Floats, Floats]:
     grid = np.linspace(-6, 6, 6001)
-    return np.interp(normal, grid, distribution.ppf(stats.norm.cdf(grid)))
+    return grid, distribution.ppf(stats.norm.cdf(grid))
 
 
 def paired_dice(setting: Setting, rng: np.random.Generator, codes: Codes, gain: str, samples: int) -> tuple[Floats, Floats]:
