@@ -64,7 +64,7 @@ def test_a_marker_of_too_few_cases_says_why_it_has_no_number(tmp_path: Path) -> 
         write_parquet(made.path("markers.parquet"), table)
     table = compare(*runs, resamples=100).set_index("of")
     assert table.loc["WT", "remark"].startswith("no interval: 2 subjects, 6 are needed; 2 subjects: p could not")
-    assert set(table.loc["idh mutant", "remark"]) == {"not estimable: 1 positive and 1 negative cases, 10 of each are needed"}
+    assert set(table.loc["idh mutant", "remark"]) == {"not estimable: 1 positive and 1 negative subjects, 10 of each are needed"}
     assert table.loc["idh mutant", "difference"].isna().all()
 
 

@@ -15,12 +15,12 @@ from workbench.evaluation.comparison import corrected, paired_differences, requi
 from workbench.evaluation.delong import delong, mcnemar
 from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
-from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
+from workbench.evaluation.metrics import Better, Kind, Place, metrics_of, shown_in
 from workbench.evaluation.metrics import metric as entry_of
 from workbench.evaluation.paired_tests import DELONG, MCNEMAR, SIGN_FLIPS
 from workbench.evaluation.replicates import Scores, auc_difference
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import per_case
+from workbench.evaluation.thresholds import NO_THRESHOLD, per_case
 from workbench.labels import REGIONS
 
 Thresholds = Mapping[tuple[str, str], float | Mapping[int, float]]
@@ -32,7 +32,7 @@ SEGMENTATION_COLUMNS = (
 )  # fmt: skip
 MARKER_COLUMNS = (
     "marker", "class", "metric", "value_a", "value_b", "difference", "low", "high", "p", "p_holm", "test", "n", "n_subjects",
-    "n_positive", "estimable",
+    "n_positive", "estimable", "remark",
 )  # fmt: skip
 
 
@@ -174,17 +174,17 @@ def compare_markers(
         split: the split to compare on.
         present: a modality subset; empty = each case with all its modalities.
         thresholds_a: (marker, class) -> threshold of the first run, chosen on its validation cases, or fold -> threshold where
-            each fold has its own; 0.5 for those not named.
+            each fold has its own. What is not named has none, and its decisions are not estimable. None: 0.5 for all.
         thresholds_b: likewise, of the second.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 
     Returns:
         marker, class, metric, value_a, value_b, difference (a minus b), low, high, p, p_holm (over all rows), test, n,
-        n_subjects, n_positive, estimable. AUC has DeLong's interval, the others the bootstrap's. Where a run pools folds, its AUC
-        is that of pairs of cases within a fold, with the bootstrap's interval (`replicates.auc_difference`). p is NaN where no
-        test applies: for all but AUC, and for accuracy where subjects have several cases, which McNemar's test would count as
-        independent.
+        n_subjects, n_positive, estimable, remark (why there is no number; empty). AUC has DeLong's interval, the others the
+        bootstrap's. Where a run pools folds, its AUC is that of pairs of cases within a fold, with the bootstrap's interval
+        (`replicates.auc_difference`). p is NaN where no test applies: for all but AUC, and for accuracy where subjects have
+        several cases, which McNemar's test would count as independent.
 
     Raises:
         InputError: cases that only one run has, or whose truth differs between them.
@@ -198,7 +198,7 @@ def compare_markers(
             right = right.reindex(left.index)
         require_same_truth(left["truth"], right["truth"], marker)
         cuts = [
-            np.nan_to_num(per_case(side, (chosen or {}).get((marker, name), 0.5)), nan=0.5)
+            per_case(side, 0.5 if chosen is None else chosen.get((marker, name), {}))
             for side, chosen in ((left, thresholds_a), (right, thresholds_b))
         ]
         samples = [side.sample((marker, name), left.index) for side in (first, second)]
@@ -216,6 +216,7 @@ def _marker_rows(
     """The metrics compared of one marker class in both runs."""
     people = subject_codes(one.subjects)[1]
     common = {"n": one.truth.size, "n_subjects": people, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
+    common |= {"remark": f"not estimable: {one.too_few}" if one.too_few else ""}
     nan = float("nan")
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan, "test": ""}
     compared = shown_in(Place.COMPARISON, MARKER_TASK)
@@ -231,7 +232,9 @@ def _marker_rows(
     intervals = dict(zip(means, mean_intervals(differences, one.subjects, resamples=resamples, seed=seed), strict=True))
     rows: list[dict[str, Any]] = []
     for metric in compared:
-        if metric == "auc":
+        if metrics_of(MARKER_TASK)[metric].kind is Kind.DECISION and not np.isfinite(cuts).all():
+            found = unknown | {"estimable": False, "remark": NO_THRESHOLD}
+        elif metric == "auc":
             found = _areas(one, two, models, resamples, seed)
         elif metric in means:
             of_a, of_b = means[metric]

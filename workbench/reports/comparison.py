@@ -12,7 +12,6 @@ import pandas as pd
 from workbench.contracts import HELD_OUT, PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.comparison import corrected
-from workbench.evaluation.intervals import MIN_PER_CLASS
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.run_comparison import CaseScores, MarkerScores, compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
@@ -110,18 +109,10 @@ def pair_rows(first: JudgedRun, second: JudgedRun, split: str, resamples: int) -
         raise RunError(
             f"{listed} have no region or marker in common in split '{split}': compare runs of the same cohort and fold"
         )
-    table = pd.concat(filled, ignore_index=True).reindex(columns=[*COLUMNS, "n_positive", "estimable"])
+    table = pd.concat(filled, ignore_index=True).reindex(columns=list(COLUMNS))
     names = [f"{run_name(run.spec)} {run.folder.name}" for run in runs]
-    remarks = [_join(_few(row), _remark(first, second)) for _, row in table.iterrows()]
+    remarks = [_join(own, _remark(first, second)) for own in table["remark"].astype(object).fillna("")]
     return table.assign(first=names[0], second=names[1], split=split, remark=remarks)[list(COLUMNS)]
-
-
-def _few(row: pd.Series) -> str:
-    """Why a marker's row has no number; empty where it has."""
-    if pd.isna(row.get("n_positive")) or row["estimable"]:
-        return ""
-    negative = int(row["n"] - row["n_positive"])
-    return f"not estimable: {int(row['n_positive'])} positive and {negative} negative cases, {MIN_PER_CLASS} of each are needed"
 
 
 def _join(*parts: str) -> str:
