@@ -37,6 +37,7 @@ MODALITY_TITLES: dict[str, str] = {
     "flair": "FLAIR",
     "dwi": "DWI",
     "adc": "ADC",
+    "cbv": "rCBV",
     "swi": "SWI",
     "pd": "PD",
 }

@@ -91,7 +91,7 @@ def test_each_subset_counts_the_cases_that_have_it() -> None:
     table = segmentation_by_subset(scores(TWO | {"c": {"t1": 0.9}}), resamples=100)
     assert row(table, present="t1")["n"] == 3
     assert row(table, present="t1+flair")["n"] == 2
-    assert row(table, present="t1")["mean"] == pytest.approx(0.5)
+    assert row(table, present="t1")["value"] == pytest.approx(0.5)
 
 
 def markers(n: int = 24) -> pd.DataFrame:

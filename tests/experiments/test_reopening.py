@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from workbench.cli import app
 from workbench.cohort.table import Cohort
 from workbench.errors import ParameterError, RunError
 from workbench.experiments.experiment import Experiment
-from workbench.experiments.reopening import reopen, robustness_of
+from workbench.experiments.reopening import reopen, robustness_of, sensitivity_of
 from workbench.files import read_json, write_json
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, RunFolder
 from workbench.setup.parameters import ExperimentParameters
@@ -51,8 +54,9 @@ def copied(judged: Experiment, tmp_path: Path) -> Callable[..., Path]:
 def test_a_pretraining_run_is_refused(judged: Experiment, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(judged.run.folder, tmp_path / judged.run.folder.name))
     write_json(copy / "spec.json", read_json(copy / "spec.json") | {"method": "amaes_pretrain"})
-    with pytest.raises(RunError, match=r"amaes_pretrain, which pretrains and predicts nothing"):
-        robustness_of([copy])
+    for judge in (robustness_of, sensitivity_of):
+        with pytest.raises(RunError, match=r"amaes_pretrain, which pretrains and predicts nothing"):
+            judge([copy])
 
 
 def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(
@@ -65,6 +69,13 @@ def test_a_finished_run_can_be_judged_later_and_its_cohort_must_be_the_same(
     assert (late.run.folder / SUBSET_MARKERS_FILE).is_file()
     assert {"dice WT"} <= set(table["judged by"])
     assert len(list(tmp_path.rglob("spec.json"))) == 1, "no other run was made"
+    both = sensitivity_of([late.run.folder, late.run.folder])
+    assert set(both["trained on"]) == {"clean"}
+    assert set(both["test"]) >= {"clean", "sequences 2 mm aside", "masks without 30 % of lesions"}
+    assert {"dice WT"} <= set(both["judged by"])
+    shown = CliRunner().invoke(app, ["sensitivity", str(late.run.folder), "--json"])
+    printed = [row["value"] for row in json.loads(shown.stdout)]
+    assert printed == pytest.approx(both["value"][: len(both) // 2].tolist(), nan_ok=True)
     again = reopen(late.run.folder)
     assert again.run.folder.resolve() == late.run.folder.resolve()
     with pytest.raises(ParameterError, match="test and external"):

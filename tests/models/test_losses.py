@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from workbench.models.losses import (
     class_groups,
     class_index,
     downsample_labels,
+    log_prior,
     marker_loss,
     merge_logits,
     segmentation_loss,
@@ -302,3 +304,47 @@ def test_weights_of_dice_and_cross_entropy() -> None:
 
     assert loss(0, 1) == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
     assert loss(0.7, 0.4) == pytest.approx(0.7 * loss(1, 0) + 0.4 * loss(0, 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_logit_adjustment_is_menons_and_with_tau_one_balanced_softmax(outputs: int) -> None:
+    logits = torch.randn(6, outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64).float()
+    values = torch.tensor([2.0, 3.0, 4.0, 4.0, 2.0, float("nan")])
+    training = torch.tensor([2.0] * 5 + [3.0] * 2 + [4.0] + [float("nan")])
+    counts = torch.tensor([7.0, 1.0] if outputs == 1 else [5.0, 2.0, 1.0])
+    prior = log_prior(training, "grade", outputs)
+    torch.testing.assert_close(prior, (counts / 8).log())
+    target = class_index(values[:5], "grade", outputs)
+    scores = torch.cat([torch.zeros(5, 1), logits[:5]], 1) if outputs == 1 else logits[:5]
+    # Ren et al., eq. 4: n_y exp(s_y) over the sum of n_c exp(s_c)
+    balanced = -((counts * scores.exp())[range(5), target] / (counts * scores.exp()).sum(1)).log().mean()
+    torch.testing.assert_close(marker_loss(logits, values, "grade", offsets=prior), balanced)
+    # Menon et al., eq. 10: log(1 + sum over others of (pi_c / pi_y)^tau exp(s_c - s_y))
+    ratio = (counts[None] / counts[target][:, None]) ** 1.5 * (scores - scores[range(5), target][:, None]).exp()
+    torch.testing.assert_close(marker_loss(logits, values, "grade", offsets=1.5 * prior), ratio.sum(1).log().mean())
+    assert torch.equal(
+        marker_loss(logits, values, "grade", offsets=torch.zeros_like(prior)), marker_loss(logits, values, "grade")
+    )
+
+
+def test_a_class_that_never_comes_up_counts_as_one() -> None:
+    assert log_prior(torch.tensor([0.0, 0.0, 0.0]), "idh").exp().tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_logit_adjustment_learns_the_odds_of_balanced_classes() -> None:
+    """A constant logit on 1 positive of 10: cross-entropy ends at log(1/9), the adjusted loss at 0."""
+    values = torch.tensor([1.0] + [0.0] * 9)
+    found = {}
+    for name, offsets in (("plain", None), ("adjusted", log_prior(values, "idh"))):
+        logit = torch.zeros(1, 1, requires_grad=True)
+        optimiser = torch.optim.LBFGS([logit], max_iter=50)
+
+        def closure(logit: torch.Tensor = logit, optimiser: Any = optimiser, offsets: Any = offsets) -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = marker_loss(logit.expand(10, 1), values, "idh", offsets=offsets)
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        found[name] = float(logit.detach())
+    assert found == pytest.approx({"plain": -math.log(9), "adjusted": 0.0}, abs=1e-3)

@@ -153,7 +153,7 @@ def test_a_run_is_reopened_as_the_experiment_it_was(name: str, lab: Path) -> Non
     assert {case: split for split, rows in experiment.cases_by_split.items() for case in rows["case"]} == dealt
     assert experiment.label_sets == ("WT", "glioma")
     assert experiment.trained
-    kept = load_checkpoint(folder / "checkpoints" / "best").model
+    kept = experiment.model.upgraded(load_checkpoint(folder / "checkpoints" / "best").model)
     loaded = experiment.model.state_dict()
     assert kept.keys() == loaded.keys()
     assert all(torch.equal(kept[key], loaded[key]) for key in kept)

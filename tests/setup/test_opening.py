@@ -74,3 +74,29 @@ def test_a_run_on_other_folds_is_refused_and_an_older_one_is_not() -> None:
     require_same_split(Path("r"), {"cohort": {"name": "tiny"}}, "two")
     with pytest.raises(RunError, match="run r was begun on other folds: those of cohort tiny were dealt anew"):
         require_same_split(Path("r"), spec, "two")
+
+
+def test_options_that_do_not_go_together_are_refused_before_there_is_a_run(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    given = ExperimentParameters.build(
+        "masm", {"size": "demo", "cohort": str(tiny_cohort.folder), "runs": str(tmp_path / "runs"), "fusion": "early"}
+    )
+    with pytest.raises(ParameterError, match="set 'mixers' to none"):
+        open_run(given, progress=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_noise_that_would_change_nothing_is_refused(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"'mask_noise_mm': 2 mm is less than a voxel of 3 mm"):
+        experiment(tiny_cohort, tmp_path, mask_noise="eroded", mask_noise_mm=2.0)
+    with pytest.raises(ParameterError, match="training shows t1 alone"):
+        experiment(tiny_cohort, tmp_path, misregistration=2.0, modalities="t1,t2", withhold="t2")
+    masks = {"size": "demo", "cohort": str(tiny_cohort.folder), "runs": str(tmp_path), "mask_noise": "eroded"}
+    with pytest.raises(ParameterError, match="densenet121 learns from no mask"):
+        open_run(ExperimentParameters.build("densenet121", masks), progress=False)
+
+
+def test_noise_in_training_stands_in_the_spec_and_no_noise_does_not(tiny_cohort: Cohort, tmp_path: Path) -> None:
+    noisy = experiment(tiny_cohort, tmp_path, mask_noise="eroded", misregistration=2.0).spec["parameters"]
+    assert (noisy["mask_noise"], noisy["misregistration"]) == ("eroded", 2.0)
+    plain = experiment(tiny_cohort, tmp_path).spec["parameters"]
+    assert not {"mask_noise", "mask_noise_mm", "mask_noise_share", "misregistration", "logit_adjustment"} & set(plain)

@@ -203,3 +203,29 @@ def test_processes_are_part_of_a_run_where_there_are_several() -> None:
     assert two == one | {"processes": 2}
     with pytest.raises(ParameterError, match="'processes' is one of networks"):
         ExperimentParameters.build("radiomics", {"processes": 2})
+
+
+def test_logit_adjustment_takes_the_place_of_class_weights() -> None:
+    def resolved(**values: object) -> ExperimentParameters:
+        return ExperimentParameters.build("mgmt_net", values).resolve()
+
+    assert resolved().class_weights == "inverse_frequency"
+    assert resolved(marker_loss="logit_adjusted").class_weights == "none"
+    assert resolved(marker_loss="logit_adjusted").resolve() == resolved(marker_loss="logit_adjusted")
+    with pytest.raises(ParameterError, match="balance the classes twice"):
+        resolved(marker_loss="logit_adjusted", class_weights="effective_number")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mask_noise", "blurred"),
+        ("mask_noise_mm", 0),
+        ("mask_noise_share", 1.5),
+        ("misregistration", -1),
+        ("logit_adjustment", 0),
+    ],
+)
+def test_noise_and_adjustment_out_of_range_are_named(name: str, value: object) -> None:
+    with pytest.raises(ParameterError, match=f"parameter '{name}' = "):
+        ExperimentParameters.build("unet", {name: value})

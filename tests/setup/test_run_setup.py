@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,29 @@ def test_oversampled_classes_weigh_the_same(tiny_cohort: Cohort, tmp_path: Path)
     """One of the three mutants is drawn twice: both rules together balance a marker once."""
     weights = experiment("densenet121", tiny_cohort, tmp_path, oversample="idh").model.marker_weights
     assert weights["idh"].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_logit_adjustment_counts_training_cases_as_drawn_and_takes_the_place_of_class_weights(
+    tiny_cohort: Cohort, tmp_path: Path
+) -> None:
+    plain = experiment("densenet121", tiny_cohort, tmp_path)
+    assert plain.model.marker_offsets == {}
+    adjusted = experiment("densenet121", tiny_cohort, tmp_path, marker_loss="logit_adjusted", logit_adjustment=0.5)
+    assert adjusted.parameters.class_weights == "none"
+    assert adjusted.model.marker_weights == {}
+    offsets = adjusted.model.marker_offsets
+    assert offsets["idh"].tolist() == pytest.approx([0.5 * math.log(4 / 7), 0.5 * math.log(3 / 7)])
+    assert set(offsets) == {"idh", "grade"}
+    drawn = experiment("densenet121", tiny_cohort, tmp_path, marker_loss="logit_adjusted", oversample="idh").model.marker_offsets
+    assert drawn["idh"].tolist() == pytest.approx([math.log(0.5)] * 2), "oversampled classes are balanced already"
+
+
+def test_noise_in_training_reaches_the_sampler(make_setup: Callable[..., RunSetup]) -> None:
+    given = {"mask_noise": "shifted", "mask_noise_mm": 6.0, "mask_noise_share": 0.25, "misregistration": 2.0}
+    settings = make_setup("unet", **given).sampling_settings()
+    assert {name: getattr(settings, name) for name in given} == given
+    plain = make_setup("unet").sampling_settings()
+    assert (plain.mask_noise, plain.misregistration) == ("none", 0.0)
 
 
 def test_grade_is_told_apart_as_the_model_is_to(make_setup: Callable[..., RunSetup]) -> None:

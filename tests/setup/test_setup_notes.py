@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pandas as pd
 
 from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
-from workbench.setup.setup_notes import fallback_notes
+from workbench.sampling.corruption import is_noisy
+from workbench.setup.run_setup import RunSetup
+from workbench.setup.setup_notes import corruption_notes, fallback_notes
 
 SMALL: dict[str, Any] = {"feature_size": 12, "window": 4, "cmd_channels": 4, "checkpointing": False}
 
@@ -44,3 +47,18 @@ def test_a_model_without_cmd_says_so_in_the_notes_and_counts_no_case() -> None:
     (note,) = found(create_model("mts_unet", modalities=("t2",), markers=("idh",), **SMALL), "x.xx.", "xxxx.")
     assert note.startswith("mts_unet: no CMD: it needs t2 and flair")
     assert "read from TAFE" in note
+
+
+def test_noise_in_training_is_said_with_its_cases(make_setup: Callable[..., RunSetup]) -> None:
+    assert corruption_notes(make_setup()) == []
+    setup = make_setup(mask_noise="eroded", mask_noise_mm=4.0, mask_noise_share=0.5, misregistration=2.0, seed=1, fold=1)
+    cases = setup.training_cases.dropna(subset="segmentation")["case"]
+    noisy = sum(is_noisy(1, case, 0.5) for case in cases)
+    assert 0 < noisy < len(cases) < len(setup.training_cases)
+    assert corruption_notes(setup) == [
+        f"trained on noisy masks: eroded by 4 mm in {noisy} of {len(cases)} training cases; validation and test cases are clean",
+        "trained on misregistered sequences: each but the first that a case shows lies 2 mm aside; "
+        "validation and test cases are clean",
+    ]
+    (dropped,) = corruption_notes(make_setup(mask_noise="dropped", mask_noise_share=0.25))
+    assert "each lesion is missing with a chance of 0.25" in dropped

@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 from workbench.contracts import Prediction
+from workbench.sampling.corruption import registration_errors
 from workbench.steps.marker_window import MarkerWindow
 from workbench.steps.sensitivity import (
     DISTURBANCES,
@@ -119,6 +120,19 @@ def test_a_shift_moves_flair_by_its_millimetres_and_nothing_else(scene: tuple[An
     before, after = (np.array(ndimage.center_of_mass(volume[0, 2].numpy())) for volume in (original, model.images))
     assert np.linalg.norm(after - before) * 2.0 == pytest.approx(3.0, abs=0.05)
     assert model.gate_change is None
+
+
+def test_sequences_lie_aside_as_in_training(scene: tuple[Any, Any, MarkerWindow]) -> None:
+    experiment, case, window = scene
+    model = Probe()
+    disturbed_logits(model, experiment, case, window, Disturbance("x", aside=3.0))
+    assert torch.equal(model.images[:, 0], window.images[:, 0]), "the first that a case shows stays"
+    errors = registration_errors(0, "c", ("t1", "t2", "flair"), 3.0)
+    for channel, name in ((1, "t2"), (2, "flair")):
+        centres = [np.array(ndimage.center_of_mass(volume[0, channel].numpy())) for volume in (window.images, model.images)]
+        np.testing.assert_allclose((centres[1] - centres[0]) * 2.0, errors[name], atol=0.05)
+    alone = MarkerWindow(window.images, torch.tensor([[False, False, True]]), window.start, window.shape)
+    assert disturbed_logits(Probe(), experiment, case, alone, Disturbance("x", aside=1.0)) == {}
 
 
 def test_gates_are_what_their_names_say(scene: tuple[Any, Any, MarkerWindow]) -> None:

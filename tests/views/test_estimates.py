@@ -17,6 +17,7 @@ def test_a_number_of_few_subjects_is_marked_and_of_fewer_has_no_interval() -> No
     assert estimate_text(0.8749, float("nan"), float("nan"), subjects=60) == "0.87 (no interval)"
     assert estimate_text(0.8749) == estimate_text(0.8749, None, 0.9) == "0.87"
     assert estimate_text(3, 1, 9, show=lambda v: f"{v} mm", subjects=20) == "3 mm (1 mm to 9 mm)"
+    assert estimate_text(float("nan"), subjects=20) == "not estimable"
     assert "fewer than 6" in ROUGH_NOTE
     assert "fewer than 15" in ROUGH_NOTE
 

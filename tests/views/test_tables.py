@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from workbench.evaluation.markers import make_sample, marker_metrics
 from workbench.evaluation.summaries import headline
@@ -12,12 +13,12 @@ from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 from workbench.views.tables import (
     duration_text,
+    found_text,
     headline_title,
     marker_table,
     runs_table,
     state_cell,
     time_text,
-    unequal_budgets,
 )
 
 
@@ -31,15 +32,6 @@ def test_texts() -> None:
     assert time_text("nonsense") == "nonsense"
     assert headline_title("auc codel") == "AUC 1p/19q"
     assert headline_title("auc grade 4") == "AUC grade 4"
-
-
-def test_unequal_effort_is_said() -> None:
-    rows = [
-        RunRow(f"e/{n}", "e", "completed", method=m, budget={"steps": s}) for n, m, s in (("a", "unet", 100), ("b", "mome", 300))
-    ]
-    assert "unet · a 100" in unequal_budgets(rows)
-    assert unequal_budgets(rows[:1]) == ""
-    assert unequal_budgets([rows[0], RunRow("e/c", "e", "completed", budget={"steps": 102})]) == ""
 
 
 def test_runs_table(runs_folder: Path) -> None:
@@ -64,6 +56,19 @@ def test_text_from_disk_is_escaped() -> None:
     assert "<script>" not in cells
     assert "<b>" not in cells
     assert '"x"' not in cells
+
+
+def test_missed_and_invented_regions_are_said() -> None:
+    rows = [
+        {"region": "WT", "n_with": 60, "n_found": 60, "n_without": 0, "n_false": 0},
+        {"region": "TC", "n_with": 60, "n_found": 58, "n_without": 0, "n_false": 0},
+        {"region": "ET", "n_with": 57, "n_found": 50, "n_without": 3, "n_false": 1},
+        {"region": "RC", "n_with": 20, "n_found": 20, "n_without": 40, "n_false": 2},
+    ]
+    assert found_text(pd.DataFrame(rows)) == (
+        "TC found in 58 of 60; ET found in 50 of 57, falsely in 1 of 3 without; RC falsely found in 2 of 40 without"
+    )
+    assert found_text(pd.DataFrame(rows[:1])) == ""
 
 
 def test_marker_table_has_counts_and_intervals() -> None:

@@ -31,6 +31,7 @@ NAME_TOKENS: dict[str, frozenset[str]] = {
     "flair": frozenset({"flair", "t2f", "t2flair"}),
     "dwi": frozenset({"dwi", "trace"}),
     "adc": frozenset({"adc"}),
+    "cbv": frozenset({"cbv", "rcbv"}),
     "swi": frozenset({"swi"}),
 }
 """Modality -> parts of file names that say it."""

@@ -28,6 +28,12 @@ def cohort_phantom(
         str, typer.Option(help="preoperative, or posttreatment: cavity, residual tumour, time points")
     ] = "preoperative",
     lesion: Annotated[str, typer.Option(help="glioma, ms, wmh, stroke, metastasis or mixed")] = "glioma",
+    extra: Annotated[
+        str, typer.Option(help="maps beside the four sequences: adc (diffusion), cbv (blood volume), or adc,cbv")
+    ] = "",
+    misregistration: Annotated[float, typer.Option(help="largest shift in mm between T1c and each other sequence, 0 to 3")] = 0.0,
+    coarse_site: Annotated[str, typer.Option(help="site with whole-tumour masks only: harbour, hill, meadow, external")] = "",
+    markerless_site: Annotated[str, typer.Option(help="site that knows no markers: harbour, hill, meadow, external")] = "",
     workers: Annotated[int, typer.Option(help="processes", min=1)] = 1,
 ) -> None:
     """Make a phantom cohort: synthetic gliomas or other lesions with known truth (never clinical evidence)."""
@@ -35,9 +41,11 @@ def cohort_phantom(
     from workbench.cohort.phantom.writer import make_phantom
     from workbench.cohort.table import FOLDS_FILE
 
+    maps = tuple(name.strip() for name in extra.split(",") if name.strip())
+    asked = {"extra": maps, "misregistration": misregistration, "coarse_site": coarse_site, "markerless_site": markerless_site}
     cohort = make_phantom(
         folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, stage=stage, lesion=lesion, workers=workers,
-        progress=True,
+        progress=True, **{name: value for name, value in asked.items() if value},
     )  # fmt: skip
     if len(set(cohort.cases["subject"]) - external_subjects(cohort)) > 1 and not (cohort.folder / FOLDS_FILE).exists():
         make_folds(cohort)

@@ -125,6 +125,15 @@ def compare(
 
     table = compare_runs(*folders, split=split)
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+    _say_protocols(folders)
+
+
+def _say_protocols(folders: list[Path]) -> None:
+    from workbench.records.protocol import RunProtocol, protocol_remarks
+    from workbench.records.run_folder import RunFolder
+
+    for remark in protocol_remarks(RunProtocol.of(RunFolder.open(folder)) for folder in folders):
+        say(remark)
 
 
 @runs_app.command()
@@ -139,5 +148,21 @@ def robustness(
     table = robustness_of(folders, split=split)
     if table.empty and not as_json:
         say(f"nothing of the {split} split was judged (with subsets=few a run judges six test cases and no external ones)")
+        return
+    print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
+    _say_protocols(folders)
+
+
+@runs_app.command()
+def sensitivity(
+    folders: Annotated[list[Path], typer.Argument(help="folders of trained runs")],
+    as_json: Json = False,
+) -> None:
+    """Judge runs on clean, misregistered and wrongly masked test cases, where that is not done yet: train x test."""
+    from workbench.experiments.reopening import sensitivity_of
+
+    table = sensitivity_of(folders)
+    if table.empty and not as_json:
+        say("nothing was judged: no test case has a mask, and no marker is predicted")
         return
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))

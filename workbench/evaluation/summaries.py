@@ -5,7 +5,7 @@ The point estimates are means over cases, the 95 % intervals resample subjects. 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,6 @@ MARKER_COLUMNS = (
     "estimable", "threshold", "remark",
 )  # fmt: skip
 
-_NONEMPTY = ("mean_nonempty", "low_nonempty", "high_nonempty")
 _SPLITS = ("test", "external", "validation", "train")
 ALL_CLASSES = "all"
 """`class` of the rows that judge a marker of several classes as a whole."""
@@ -150,6 +149,30 @@ def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[st
     return rows
 
 
+def leading(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `summarise_segmentation` with the number that leads: of the cases that have the region the median of a distance,
+    the mean of anything else; of pretraining the mean of all cases.
+
+    Returns:
+        The same rows; value, low, high, n, n_subjects of that number, statistic: 'mean' or 'median', and the old mean, low, high
+        and n over all cases as value_all, low_all, high_all, n_all.
+    """
+    entries = [entry_of(str(name)) for name in table["metric"]]
+    middle = np.array([entry.kind is Kind.DISTANCE for entry in entries], bool)
+    there = np.array([entry.task == SEGMENTATION for entry in entries], bool)
+    found = table.rename(columns={"mean": "value_all", "low": "low_all", "high": "high_all", "n": "n_all"})
+    chosen = {
+        "value": ("median", "mean_nonempty", "value_all"), "low": ("median_low", "low_nonempty", "low_all"),
+        "high": ("median_high", "high_nonempty", "high_all"), "n": ("n_nonempty", "n_nonempty", "n_all"),
+        "n_subjects": ("subjects_nonempty", "subjects_nonempty", "n_subjects"),
+    }  # fmt: skip
+    numbers = {
+        name: found[of_median].where(middle, found[of_mean].where(there, found[of_all]))
+        for name, (of_median, of_mean, of_all) in chosen.items()
+    }
+    return found.assign(**numbers, statistic=np.where(middle, "median", "mean"))
+
+
 def summarise_markers(
     markers: pd.DataFrame,
     *,
@@ -263,8 +286,9 @@ def headline(
         shown = shown_in(Place.HEADLINE, SEGMENTATION, PRETRAINING)
         chosen = metrics[(metrics["split"] == split) & metrics["metric"].isin(shown)]
         table = summarise_segmentation(chosen, by_present=False, resamples=resamples, seed=seed)
-        for row in table.to_dict("records"):
-            result[f"{row['metric']} {row['region']}"] = _quality(row)
+        for row in leading(table).to_dict("records"):
+            bounds = (row["value"], row["low"], row["high"])
+            result[f"{row['metric']} {row['region']}"] = Interval(*bounds, row["n"], row["n_subjects"], estimable=row["n"] > 0)
         for row in detection(with_available(chosen)).to_dict("records"):
             for name, of in (("found", "with"), ("false", "without")):
                 if row[f"n_{of}"]:
@@ -279,16 +303,6 @@ def headline(
                 title = f"auc {marker} {name}" if marker == "grade" else f"auc {marker}"
                 result[title] = auc_interval(rows)
     return result
-
-
-def _quality(row: Mapping[Hashable, Any]) -> Interval:
-    """The number that leads: of a row of `summarise_segmentation` the median of a distance, the mean of anything else; over the
-    cases that have the region."""
-    entry = entry_of(row["metric"])
-    if entry.task != SEGMENTATION:
-        return Interval(row["mean"], row["low"], row["high"], row["n"], row["n_subjects"], estimable=row["n"] > 0)
-    names = ("median", "median_low", "median_high") if entry.kind is Kind.DISTANCE else _NONEMPTY
-    return Interval(*(row[name] for name in names), row["n_nonempty"], row["subjects_nonempty"], estimable=row["n_nonempty"] > 0)
 
 
 def _ordered(table: pd.DataFrame, orders: Mapping[str, Sequence[str]]) -> pd.DataFrame:

@@ -14,7 +14,10 @@ from workbench.experiments.experiment import Experiment
 from workbench.models.catalogue import CARDS, card
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import IMPORTED, POOLED, run_name
+from workbench.sampling.corruption import noise_in_words
 from workbench.setup.parameters import ExperimentParameters, as_recorded
+from workbench.steps.corrupted_cases import CLEAN, corrupted_rows, corrupted_table
+from workbench.steps.sensitivity import UNDISTURBED, sensitivity_rows, sensitivity_table
 from workbench.steps.subsets import evaluate_subsets
 
 
@@ -55,7 +58,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         split: test or external.
 
     Returns:
-        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n.
+        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n, n_subjects.
 
     Raises:
         RunError: a run is not trained, pretrains, has no network, or its cohort changed.
@@ -77,11 +80,46 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         assert markers is not None
         named = {"run": run.spec["run"], "method": run_name(run.spec)}
         dice = segmentation_by_subset(metrics[(metrics["split"] == split) & (metrics["metric"] == "dice")])
-        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str), "value": dice["mean"]})
+        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str)})
         auc = markers_by_subset(markers[markers["split"] == split])
         auc = auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)})
-        columns = ["present", "judged by", "value", "low", "high", "n"]
+        columns = ["present", "judged by", "value", "low", "high", "n", "n_subjects"]
         rows.append(
             pd.concat([part[columns] for part in (dice, auc) if len(part)] or [pd.DataFrame(columns=columns)]).assign(**named)
         )
     return pd.concat(rows, ignore_index=True)[["run", "method", *columns]]
+
+
+def sensitivity_of(folders: Sequence[str | Path]) -> pd.DataFrame:
+    """Train x test: Dice and AUC of runs on clean and on corrupted test cases, judged now where that was not done before.
+
+    Args:
+        folders: run folders.
+
+    Returns:
+        run, method, trained on, test, judged by ('dice WT', 'auc idh mutant', ...), value, low, high, n. `test` names what is
+        wrong with the test cases: 'clean', of `corrupted_cases.TESTS` (Dice) or of `sensitivity.DISTURBANCES` (AUC).
+
+    Raises:
+        RunError: a run is not trained, pretrains, has no network, or its cohort changed.
+    """
+    columns = ["test", "judged by", "value", "low", "high", "n"]
+    rows = []
+    for folder in folders:
+        entry = CARDS.get(RunFolder.open(folder).spec["method"])
+        if entry is not None and PRETRAINING in entry.tasks:
+            raise RunError(f"run {folder} is of {entry.name}, which pretrains and predicts nothing that could be judged")
+        experiment = reopen(folder)
+        p, parts = experiment.parameters, []
+        if experiment.segments:
+            dice = corrupted_table(corrupted_rows(experiment), resamples=p.resamples)
+            parts.append(dice.assign(**{"judged by": "dice " + dice["region"].astype(str)}))
+        if experiment.markers:
+            auc = sensitivity_table(sensitivity_rows(experiment), resamples=p.resamples)
+            auc = auc.rename(columns={"auc": "value"}).assign(test=auc["disturbance"].replace(UNDISTURBED, CLEAN))
+            parts.append(auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)}))
+        trained_on = noise_in_words(p.mask_noise, p.mask_noise_mm, p.mask_noise_share, p.misregistration)
+        named = {"run": experiment.run.spec["run"], "method": run_name(experiment.run.spec), "trained on": trained_on}
+        found = [part[columns] for part in parts if len(part)]
+        rows.append((pd.concat(found) if found else pd.DataFrame(columns=columns)).assign(**named))
+    return pd.concat(rows, ignore_index=True)[["run", "method", "trained on", *columns]]

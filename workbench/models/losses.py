@@ -95,8 +95,10 @@ def segmentation_loss(
     dice: float = 1.0,
     cross_entropy: float = 1.0,
     batch_dice: bool = True,
+    background: bool = False,
+    squared: bool = False,
 ) -> Tensor:
-    """Dice (without background) plus cross-entropy, by label set; a scalar.
+    """Dice plus cross-entropy, by label set; a scalar.
 
     Args:
         logits: (B, C, X, Y, Z).
@@ -107,6 +109,8 @@ def segmentation_loss(
         cross_entropy: weight of cross-entropy.
         batch_dice: sums of Dice over the voxels of all samples; else per sample, then the mean over samples and classes, as
             nnU-Net's 3d_fullres plans have it (`batch_dice` false).
+        background: whether Dice has a term of the background.
+        squared: whether the probabilities in the denominator of Dice are squared (Milletari et al., 2016, arXiv 1606.04797).
 
     Over the batch unless asked otherwise: patches without one of the classes are common, and per sample the Dice of an absent
     class is all or nothing. Samples are grouped by how they are supervised and groups weigh by their size.
@@ -119,7 +123,7 @@ def segmentation_loss(
         if class_weights is not None:
             weight = logits.new_tensor([sum(class_weights[c] for c in group) / len(group) for group in kind.groups])
         loss = DiceCELoss(
-            include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, weight=weight,
+            include_background=background, to_onehot_y=True, softmax=True, batch=batch_dice, squared_pred=squared, weight=weight,
             lambda_dice=dice, lambda_ce=cross_entropy,
         )  # fmt: skip
         if weight is not None:
@@ -174,6 +178,7 @@ def marker_loss(
     *,
     focal_gamma: float = 0.0,
     label_smoothing: float = 0.0,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy or focal loss of one marker over the samples in which it is known; a scalar.
 
@@ -186,6 +191,9 @@ def marker_loss(
         focal_gamma: each sample weighs (1 - p)^gamma, p the probability given to its class (Lin et al., arXiv 1708.02002);
             0 = cross-entropy. Easy cases count less, which shifts the probabilities towards 1/2: calibrate them afterwards.
         label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al., arXiv 1512.00567).
+        offsets: one per class, added to its logit here and nowhere else: tau times `log_prior` is logit adjustment (Menon et al.,
+            arXiv 2007.07314), with tau 1 balanced softmax (Ren et al., arXiv 2007.10740). What the network itself says is then of
+            classes as if they were equally common.
     """
     logits = logits.float()
     known = torch.isfinite(values)
@@ -194,6 +202,8 @@ def marker_loss(
     logits, target = logits[known], class_index(values[known], marker, logits.shape[1])
     if logits.shape[1] == 1:  # the same loss as with two outputs, of which the first is always zero
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    if offsets is not None:
+        logits = logits + offsets.to(logits)
     losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma > 0:
         others = logits.scatter(1, target[:, None], float("-inf")).logsumexp(1)  # log of 1 - p, up to the same constant
@@ -201,6 +211,16 @@ def marker_loss(
     if weights is not None:
         losses = losses * weights.to(losses)[target]
     return losses.mean()
+
+
+def log_prior(values: Tensor, marker: str, outputs: int = 1) -> Tensor:
+    """(classes,) log of the share of each class among known values (n,), NaN = unknown: what logit adjustment adds in training.
+
+    A class without any case counts as one: it would be minus infinity, and nothing would be learnt of its logit.
+    """
+    known = class_index(values[torch.isfinite(values)], marker, outputs)
+    counts = torch.bincount(known, minlength=max(2, outputs)).clamp(min=1).double()
+    return (counts / counts.sum()).log().float()
 
 
 def class_index(values: Tensor, marker: str, outputs: int) -> Tensor:

@@ -68,6 +68,8 @@ class MethodModule(nn.Module):
         """What its weights were trained on before: written into every checkpoint."""
         self.marker_weights: dict[str, Tensor] = {}
         """Class weights of the marker losses, from `losses.class_balance` over the training cases; empty = none."""
+        self.marker_offsets: dict[str, Tensor] = {}
+        """What logit adjustment adds to each class' logit in the marker losses, from `losses.log_prior`; empty = nothing."""
         self.focal_gamma = 0.0
         """Focusing exponent of the marker losses; 0 = cross-entropy."""
         self.label_smoothing = 0.0
@@ -220,7 +222,7 @@ class MethodModule(nn.Module):
                 values = torch.full((len(logits),), float("nan"), device=logits.device)
             terms[marker] = weight * (shares or {}).get(marker, 1.0) * marker_loss(
                 logits, values, marker, self.marker_weights.get(marker),
-                focal_gamma=self.focal_gamma, label_smoothing=self.label_smoothing,
+                focal_gamma=self.focal_gamma, label_smoothing=self.label_smoothing, offsets=self.marker_offsets.get(marker),
             )  # fmt: skip
         return terms
 

@@ -36,6 +36,8 @@ class ModelCard:
     """Parameters as the paper or its public code has them, with where that stands; empty: not published."""
     network: bool = True
     """Whether it is a torch network; False: fitted in one go, without training steps (`experiments.radiomics`)."""
+    hides: str = ""
+    """How its own training hides sequences, whatever `modality_dropout` says; empty: it does not."""
     notebook: str = ""
     """Name of its notebook where several methods share one; empty: its own name."""
 

@@ -1,4 +1,5 @@
-"""nnU-Net's plain convolutional U-Net: the network of `unet`, of the pooled U-Net, and of MoME's experts and gates."""
+"""nnU-Net's convolutional U-Nets: the plain one, of `unet`, the pooled U-Net and MoME's experts and gates, and that with a
+residual encoder. Both equal nnU-Net's own on its weights to float error (`tests/parity`)."""
 
 from __future__ import annotations
 
@@ -82,14 +83,64 @@ class PlainUNet(nn.Module):
         return NetworkOutput(tuple(head(state) for head, state in (heads if coarse else heads[:1])), skips[0], bottom)
 
 
-def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    def block(before: int, step: int) -> Convolution:
-        return Convolution(
-            3, before, outputs, strides=step, kernel_size=3, bias=True, adn_ordering="NA",
-            norm=("instance", {"affine": True}), act=("leakyrelu", {"negative_slope": SLOPE}),
-        )  # fmt: skip
+class ResidualEncoderUNet(PlainUNet):
+    """nnU-Net's U-Net with a residual encoder (Isensee et al., *nnU-Net Revisited*, MICCAI 2024, arXiv 2404.09556).
 
-    return nn.Sequential(block(inputs, stride), block(outputs, 1))
+    A 3^3 convolution as stem; per stage residual blocks, of which the first halves the resolution; one convolution per decoder
+    stage. The rest is as in `PlainUNet`.
+
+    Args:
+        channels: of the input.
+        outputs: of each head.
+        features: per stage, the finest first; the stem has the first's.
+        blocks: residual blocks per stage.
+        heads: decoder levels with a head, from the finest; None = all.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int, features: Sequence[int], blocks: Sequence[int], *, heads: int | None = None
+    ) -> None:
+        super().__init__(channels, outputs, features, heads=heads)
+        stages = []
+        for level, (after, count) in enumerate(zip(features, blocks, strict=True)):
+            before = features[max(0, level - 1)]
+            first = ResidualBlock(before, after, 1 if level == 0 else 2)
+            stages.append(nn.Sequential(first, *(ResidualBlock(after, after, 1) for _ in range(count - 1))))
+        stages[0].insert(0, _block(channels, features[0], 1))
+        self.encoder = nn.ModuleList(stages)
+        self.decoder = nn.ModuleList(nn.Sequential(_block(2 * here, here, 1)) for here in reversed(features[:-1]))
+        self.apply(_he)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, norm, leaky ReLU; convolution, norm; the input added; leaky ReLU.
+
+    The input comes by average pooling where the block halves the resolution, and by a 1^3 convolution without bias and a norm
+    where it changes the features.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = _block(inputs, outputs, stride), _block(outputs, outputs, 1, active=False)
+        self.pool = nn.AvgPool3d(stride) if stride > 1 else nn.Identity()
+        self.project = _block(inputs, outputs, 1, kernel=1, bias=False, active=False) if inputs != outputs else nn.Identity()
+        self.active = nn.LeakyReLU(SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, X, Y, Z) -> (B, outputs, X / stride, ...)."""
+        summed: Tensor = self.active(self.second(self.first(x)) + self.project(self.pool(x)))
+        return summed
+
+
+def _block(inputs: int, outputs: int, stride: int, *, kernel: int = 3, bias: bool = True, active: bool = True) -> Convolution:
+    return Convolution(
+        3, inputs, outputs, strides=stride, kernel_size=kernel, bias=bias, adn_ordering="NA" if active else "N",
+        norm=("instance", {"affine": True}), act=("leakyrelu", {"negative_slope": SLOPE}),
+    )  # fmt: skip
+
+
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(_block(inputs, outputs, stride), _block(outputs, outputs, 1))
 
 
 def _he(module: nn.Module) -> None:

@@ -38,6 +38,7 @@ KINDS = (
     Kind("headline.json", "headline numbers", "evaluate", ("metrics.parquet", "markers.parquet")),
     Kind("subset_*.parquet", "results per subset of sequences", "robustness", (*_ASKED, "cohort")),
     Kind("sensitivity.parquet", "marker predictions under disturbances", "sensitivity", _ASKED),
+    Kind("corrupted.parquet", "Dice on corrupted test cases", "sensitivity", (*_ASKED, "cohort")),
     Kind("experts.parquet", "Dice of each expert", "experts", (*_ASKED, "cohort")),
     Kind("importance.parquet", "importance of features", "importance", ("training.json", "features.parquet")),
     Kind("features.parquet", "features", "features", _ASKED),

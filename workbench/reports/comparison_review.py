@@ -15,6 +15,7 @@ from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.pairwise import pairwise_deltas
 from workbench.evaluation.run_comparison import split_rows
 from workbench.records.index import RunRow, list_runs
+from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import RunFolder
 from workbench.reports.ablation_review import Gallery, parse_outcomes, unbroken
 from workbench.reports.sentences import sentences
@@ -22,7 +23,7 @@ from workbench.views.ablation_tables import delta_notes, delta_table, outcome_op
 from workbench.views.figures.curve_stills import overlay_still
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
-from workbench.views.tables import cautions, marker_title, unequal_budgets
+from workbench.views.tables import cautions, marker_title
 
 MOST = 8
 """Runs that are compared at once: 28 pairs."""
@@ -89,8 +90,7 @@ class CompareReview:
                 f"*Comparing needs two completed runs, there is {there}: `workbench run unet -p size=demo` makes one.*"
             )
         lines = [f"{self.titles[row.run]}: {row.run}" for row in self.rows]
-        budget = unequal_budgets(self.rows)
-        notes = [*self.problems, *([budget] if budget else []), *cautions(self.rows)]
+        notes = [*self.problems, *protocol_remarks(self.rows), *cautions(self.rows)]
         notes += [f"Refused: {line}" for line in self.deltas.refused]
         return sentences(f"**{self.cohort}, {self.split} split**\n\n" + "\n".join(f"- {line}" for line in [*lines, *notes]))
 

@@ -13,7 +13,7 @@ from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.cost import cost_table, task_networks
 from workbench.steps.expert_scores import expert_scores
-from workbench.views.theme import estimate_text
+from workbench.views.estimates import estimate_text
 
 
 def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
@@ -31,7 +31,7 @@ def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
         columns = np.column_stack([group["alone"], group["fused"], group["fused"] - group["alone"]])
         found = mean_intervals(columns, group["subject"], resamples=setup.parameters.resamples)
         rows[key] = {"n": len(group)} | {
-            name: estimate_text(each.value, each.low, each.high)
+            name: estimate_text(each.value, each.low, each.high, subjects=each.n_subjects)
             for name, each in zip(("Dice, expert alone", "Dice, fused", "fused - alone"), found, strict=True)
         }
     table = pd.DataFrame(rows).T

@@ -16,6 +16,7 @@ from workbench.errors import InputError, ParameterError, Problem
 from workbench.prepare.store import PreparedCase, PreparedCohort
 from workbench.sampling import augmentation
 from workbench.sampling.augmentation import AugmentationSettings
+from workbench.sampling.corruption import check_mask_noise, misregistered, noisy_labels, registration_errors
 from workbench.sampling.dropout import drop_each, drop_subset
 from workbench.sampling.patches import Voxel, box_centre, foreground_centre, jittered_mask_centre, random_centre, read_patch
 from workbench.seeding import stream
@@ -46,6 +47,14 @@ class SamplingSettings(BaseModel):
     balance: Literal["cases", "images", "datasets"] = Field(
         default="cases", description="what comes up equally often: cases, images, or datasets (in each of which images do)"
     )
+    mask_noise: Literal["none", "eroded", "dilated", "shifted", "dropped"] = Field(
+        default="none", description="what is wrong with the masks, see `corruption`; patches still lie where the true masks say"
+    )
+    mask_noise_mm: float = Field(default=3.0, gt=0, description="how far masks are eroded, dilated or shifted")
+    mask_noise_share: float = Field(default=0.5, gt=0, le=1, description="share of cases with such masks; dropped: of lesions")
+    misregistration: float = Field(
+        default=0.0, ge=0, description="mm by which each sequence but the first that a case shows lies aside"
+    )
     augment: bool = Field(default=True, description="whether `Sampler.augment` changes anything")
     augmentation: AugmentationSettings = AugmentationSettings()
 
@@ -73,6 +82,7 @@ class Sampler:
     Raises:
         InputError: a case has none of the wanted modalities, or there is no case.
         WorkbenchError: a case was not prepared.
+        ParameterError: masks would stay as they are, or be empty, see `corruption.check_mask_noise`.
     """
 
     def __init__(
@@ -87,6 +97,7 @@ class Sampler:
         self.settings = settings
         self.seed = seed
         self.modalities = tuple(modalities) or prepared.modalities
+        check_mask_noise(settings.mask_noise, settings.mask_noise_mm, settings.mask_noise_share, prepared.spacing)
         self.names = [str(name) for name in cases["case"]]
         if not self.names:
             raise InputError(Problem(message="there is no case to draw from", remedy="check the split and the filter of cases"))
@@ -145,6 +156,7 @@ class Sampler:
         centre, kind = self._centre(case, number, rng)
         sample = _read(case, centre, self.settings.patch, self.modalities, self.markers[name], self.settings.withhold)
         sample["record"] = {"case": name, "sample": number, "centre": list(centre), "kind": kind}
+        self._corrupt(sample, case, centre)
         if self.settings.modality_dropout:
             drop = drop_each if self.settings.dropout_mode == "each" else drop_subset
             kept = drop(sample["present"], self.settings.modality_dropout, stream(self.seed, "dropout", number))
@@ -155,6 +167,21 @@ class Sampler:
                 sample["images"] = np.where(gone[:, None, None, None], np.float16(0), sample["images"])
                 sample["present"] = kept
         return sample
+
+    def _corrupt(self, sample: dict[str, Any], case: PreparedCase, centre: Voxel) -> None:
+        """What the settings say is wrong with the data, put into a sample and its record."""
+        s = self.settings
+        if s.misregistration:
+            shown = [name for name, there in zip(self.modalities, sample["present"], strict=True) if there]
+            errors = registration_errors(self.seed, case.name, shown, s.misregistration)
+            for name, image in misregistered(case, centre, s.patch, errors).items():
+                sample["images"][self.modalities.index(name)] = image
+            sample["record"]["misregistration"] = {name: error.tolist() for name, error in errors.items()}
+        if s.mask_noise != "none" and sample["labels"] is not None:
+            sample["labels"] = noisy_labels(
+                case, centre, s.patch, kind=s.mask_noise, distance=s.mask_noise_mm, share=s.mask_noise_share, seed=self.seed
+            )
+            sample["record"]["mask_noise"] = s.mask_noise
 
     def _centre(self, case: PreparedCase, number: int, rng: np.random.Generator) -> tuple[Voxel, str]:
         settings = self.settings

@@ -11,9 +11,12 @@ import pandas as pd
 
 from workbench.cohort.folds import make_folds, read_folds
 from workbench.cohort.table import FOLDS_FILE, INFO_FILE, Cohort
+from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError, RunError
 from workbench.files import value_digest
 from workbench.jobs.processes import RUN_VARIABLE as RUN_VARIABLE
+from workbench.models.catalogue import card
+from workbench.models.options import build_options
 from workbench.records.environment import code_version, environment
 from workbench.records.provenance import split_digest
 from workbench.records.run_folder import RunFolder
@@ -108,12 +111,15 @@ def _extended(folder: Path, spec: dict[str, Any], derived: Mapping[str, Any]) ->
 
 
 def check_fit(parameters: ExperimentParameters, cohort: Cohort) -> None:
-    """Hold what the parameters name against what the cohort has; its folds are written on first use.
+    """Hold what the parameters name against what the cohort has, and against each other; its folds are written on first use.
 
     Raises:
-        ParameterError: the cohort has no such fold or sequence.
+        ParameterError: the cohort has no such fold or sequence; options that do not go together; noise that would change nothing.
     """
+    resolved = parameters.resolve()
+    build_options(resolved.method, resolved.options())
     check_sequences(parameters, cohort)
+    check_corruption(resolved, cohort)
     open_split(cohort, parameters.fold)
 
 
@@ -134,6 +140,30 @@ def check_sequences(parameters: ExperimentParameters, cohort: Cohort) -> None:
         raise ParameterError(f"parameter 'withhold': {', '.join(wrong)} is not among the run's modalities {', '.join(chosen)}")
     if set(chosen) <= set(parameters.withheld()):
         raise ParameterError(f"parameter 'withhold' leaves nothing to learn from: the run's modalities are {', '.join(chosen)}")
+
+
+def check_corruption(parameters: ExperimentParameters, cohort: Cohort) -> None:
+    """Refuse noise in training that would change nothing, or leave nothing.
+
+    Args:
+        parameters: resolved.
+        cohort: the cohort.
+
+    Raises:
+        ParameterError: noisy masks for a method that learns from none; a distance below a voxel; one sequence to misregister.
+    """
+    p = parameters
+    if p.mask_noise != "none":
+        from workbench.sampling.corruption import check_mask_noise  # SciPy is slow to load, and few runs ask for it
+
+        check_mask_noise(p.mask_noise, p.mask_noise_mm, p.mask_noise_share, p.spacing)
+        if SEGMENTATION not in card(p.method).tasks:
+            raise ParameterError(f"parameter 'mask_noise': {p.method} learns from no mask; leave it at none")
+    shown = [name for name in p.modality_names() or cohort.modalities if name not in p.withheld()]
+    if p.misregistration and len(shown) < 2:
+        raise ParameterError(
+            f"parameter 'misregistration': training shows {shown[0]} alone, which has nothing to lie aside of; give 0"
+        )
 
 
 def describe_run(

@@ -41,7 +41,10 @@ _WITHOUT_NETWORK = (
 )  # fmt: skip
 """The shared parameters that a method without a network has."""
 
-BEFORE: dict[str, Any] = {"processes": 1, "augmentation": "light", "mirror": "none", "window_batch": 1}
+BEFORE: dict[str, Any] = {
+    "processes": 1, "augmentation": "light", "mirror": "none", "window_batch": 1, "logit_adjustment": 1.0, "mask_noise": "none",
+    "mask_noise_mm": 3.0, "mask_noise_share": 0.5, "misregistration": 0.0,
+}  # fmt: skip
 """Shared parameters that came when there were runs already, and what they mean in the record of a run that does not name them."""
 
 DEFAULT_COHORT = {"demo": "cohorts/phantom", "paper": "cohorts/phantom-2mm"}
@@ -94,10 +97,28 @@ class ExperimentParameters(BaseModel):
     subsets: Literal["", "all", "few", "none"] = Field(
         "", description="test cases judged under every subset of their modalities; few: six cases"
     )
-    marker_loss: Literal["", "cross_entropy", "focal"] = Field("", description="loss of the markers; unset: cross-entropy")
+    mask_noise: Literal["none", "eroded", "dilated", "shifted", "dropped"] = Field(
+        "none",
+        description="what is wrong with the training masks; dropped: lesions are missing; validation and test stay clean",
+    )
+    mask_noise_mm: float = Field(3.0, gt=0, le=50, description="how far masks are eroded, dilated or shifted, mm")
+    mask_noise_share: float = Field(
+        0.5, gt=0, le=1, description="share of the training cases whose masks are wrong; dropped: of their lesions"
+    )
+    misregistration: float = Field(
+        0.0,
+        ge=0,
+        le=50,
+        description="mm by which each sequence but a case's first lies aside in training; validation and test stay clean",
+    )
+    marker_loss: Literal["", "cross_entropy", "focal", "logit_adjusted"] = Field(
+        "", description="loss of the markers; logit_adjusted: rare classes by the log of their frequency; unset: cross-entropy"
+    )
     focal_gamma: float = Field(2.0, ge=0, le=10, description="focusing exponent of the focal loss")
+    logit_adjustment: float = Field(1.0, gt=0, le=10, description="strength of logit_adjusted; 1: balanced softmax")
     class_weights: Literal["", "none", "inverse_frequency", "effective_number"] = Field(
-        "", description="weights of a marker's classes, from the training cases; unset: inverse_frequency"
+        "",
+        description="weights of a marker's classes, from the training cases; unset: inverse_frequency; none if logit_adjusted",
     )
     label_smoothing: float = Field(float(UNSET), lt=1, description="share of each marker label that is spread over all classes")
     oversample: str = Field("", description="marker whose classes are drawn equally often in training; empty: none")
@@ -135,6 +156,10 @@ class ExperimentParameters(BaseModel):
             value = getattr(self, name)
             if value < 0 and value != UNSET:
                 raise ValueError(f"'{name}' must be 0 or more, or {UNSET} for unset; found {value}")
+        if self.marker_loss == "logit_adjusted" and self.class_weights not in ("", "none"):
+            raise ValueError(
+                f"'class_weights' {self.class_weights} and marker_loss 'logit_adjusted' balance the classes twice: choose one"
+            )
         if self.modality_dropout > 1 or (self.modality_dropout == 1 and self.dropout_mode != "subset"):
             raise ValueError(f"'modality_dropout' must be below 1 (1 with dropout_mode 'subset'); found {self.modality_dropout}")
         return self
@@ -198,6 +223,8 @@ class ExperimentParameters(BaseModel):
         An option that was given stays as given, also where its value is the paper's and `size` is demo.
         """
         values = self.model_dump()
+        if self.marker_loss == "logit_adjusted":
+            values["class_weights"] = "none"
         resolved = values | {k: v for k, v in size_defaults(self.method, self.size).items() if _unset(values.get(k))}
         if self.size == "demo":
             given = self.model_fields_set

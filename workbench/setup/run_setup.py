@@ -22,7 +22,7 @@ from workbench.errors import ParameterError, RunError
 from workbench.files import read_json
 from workbench.labels import LABEL_SET_CLASSES
 from workbench.models.catalogue import card
-from workbench.models.losses import class_balance
+from workbench.models.losses import class_balance, log_prior
 from workbench.models.method import MethodModule
 from workbench.models.registry import create_model
 from workbench.prepare.settings import PrepareSettings
@@ -202,9 +202,9 @@ class RunSetup:
         self._loaded = ""
 
     def _balance(self, model: MethodModule) -> None:
-        """What the parameters say about rare classes; weights are counted on the training cases only, as often as they are drawn.
+        """What the parameters say about rare classes, which are counted on the training cases only, as often as they are drawn.
 
-        Oversampling and class weights together thus balance a marker once, not twice.
+        Oversampling and class weights, or logit adjustment, together thus balance a marker once, not twice.
         """
         p = self.parameters
         model.focal_gamma = p.focal_gamma if p.marker_loss == "focal" else 0.0
@@ -213,10 +213,14 @@ class RunSetup:
         drawn = list(found)
         if self.oversampled:
             drawn += repeats(drawn, found, self.oversampled, p.seed)
-        for name in self.markers if p.class_weights != "none" else ():
+        for name in self.markers:
             values = torch.tensor([found[case][name] for case in drawn], dtype=torch.float64)
-            outputs = p.options().get("grade_classes", 2) if name == "grade" else 2
-            model.marker_weights[name] = class_balance(values, name, 1 if outputs == 2 else outputs, p.class_weights)
+            classes = p.options().get("grade_classes", 2) if name == "grade" else 2
+            outputs = 1 if classes == 2 else classes
+            if p.class_weights != "none":
+                model.marker_weights[name] = class_balance(values, name, outputs, p.class_weights)
+            if p.marker_loss == "logit_adjusted":
+                model.marker_offsets[name] = p.logit_adjustment * log_prior(values, name, outputs)
 
     @property
     def oversampled(self) -> str:
@@ -270,6 +274,10 @@ class RunSetup:
             modality_dropout=p.modality_dropout,
             dropout_mode=p.dropout_mode or "each",
             withhold=p.withheld(),
+            mask_noise=p.mask_noise,
+            mask_noise_mm=p.mask_noise_mm,
+            mask_noise_share=p.mask_noise_share,
+            misregistration=p.misregistration,
             augment=p.augment,
             augmentation=augmentation_settings(p.augmentation or "light"),
             oversample=self.oversampled,

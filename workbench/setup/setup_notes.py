@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from workbench.models.method import MethodModule
 from workbench.records.pretrained import read_pretrained_record
 from workbench.records.spec import EXTENDED
+from workbench.sampling.corruption import is_noisy
 from workbench.setup.run_setup import RunSetup
 
 
@@ -16,7 +17,14 @@ def note_setup(setup: RunSetup) -> None:
 
     Called when training begins, after the weights were filled from a file: `training.json` keeps the notes.
     """
-    found = [*extension_notes(setup), *case_notes(setup), *marker_notes(setup), *_model_notes(setup), *_started_from(setup)]
+    found = [
+        *extension_notes(setup),
+        *corruption_notes(setup),
+        *case_notes(setup),
+        *marker_notes(setup),
+        *_model_notes(setup),
+        *_started_from(setup),
+    ]
     setup.notes += [note for note in dict.fromkeys(found) if note not in setup.notes]
 
 
@@ -29,6 +37,23 @@ def extension_notes(setup: RunSetup) -> list[str]:
         f"Extended from run {derived['parents'][0]} at step {derived['after']}: the learning rate warmed up and decayed a second "
         "time over the added steps, so this is not what a training of this length from the start would be."
     ]
+
+
+def corruption_notes(setup: RunSetup) -> list[str]:
+    """Of a run that trains on masks or sequences that are wrong on purpose: how, and that nothing else is."""
+    p, found = setup.parameters, []
+    clean = "validation and test cases are clean"
+    if p.mask_noise == "dropped":
+        found.append(f"trained on noisy masks: each lesion is missing with a chance of {p.mask_noise_share:g}; {clean}")
+    elif p.mask_noise != "none":
+        masked = setup.training_cases.loc[setup.training_cases["segmentation"].notna(), "case"]
+        noisy = sum(is_noisy(p.seed, str(case), p.mask_noise_share) for case in masked)
+        how = f"{p.mask_noise} by {p.mask_noise_mm:g} mm in {noisy} of {len(masked)} training cases"
+        found.append(f"trained on noisy masks: {how}; {clean}")
+    if p.misregistration:
+        how = f"each but the first that a case shows lies {p.misregistration:g} mm aside"
+        found.append(f"trained on misregistered sequences: {how}; {clean}")
+    return found
 
 
 def case_notes(setup: RunSetup) -> list[str]:

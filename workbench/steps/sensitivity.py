@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +26,7 @@ from workbench.labels import REGIONS
 from workbench.models.method import changed_gate
 from workbench.prepare.store import PreparedCase
 from workbench.records.provenance import register
+from workbench.sampling.corruption import moved, registration_errors
 from workbench.seeding import stream
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.long_tables import MARKER_COLUMNS, marker_rows
@@ -46,6 +46,8 @@ class Disturbance:
     name: str
     shift: float = 0.0
     """FLAIR is moved by so many mm against the other sequences, along a direction drawn per case."""
+    aside: float = 0.0
+    """Each sequence but the first that a case shows lies so many mm aside, as training can have it (`sampling.corruption`)."""
     gate: str = ""
     """'none' (open everywhere), 'truth' (the reference mask), 'eroded' or 'shifted'; '' = as the model makes it."""
     amount: float = 0.0
@@ -57,6 +59,9 @@ DISTURBANCES = (
     Disturbance("FLAIR shifted 1 mm", shift=1.0),
     Disturbance("FLAIR shifted 2 mm", shift=2.0),
     Disturbance("FLAIR shifted 3 mm", shift=3.0),
+    Disturbance("sequences 1 mm aside", aside=1.0),
+    Disturbance("sequences 2 mm aside", aside=2.0),
+    Disturbance("sequences 3 mm aside", aside=3.0),
     Disturbance("gate from the reference mask", gate="truth"),
     Disturbance("no gate", gate="none"),
     Disturbance("gate eroded 3 mm", gate="eroded", amount=3.0),
@@ -70,7 +75,7 @@ def sensitivity_rows(setup: RunSetup) -> pd.DataFrame:
 
     Returns:
         The columns of markers.parquet and `disturbance`. Disturbances of a gate are left out for a method without one, shifts
-        of FLAIR for a case without it.
+        of FLAIR for a case without it, sequences aside for a case that has one.
     """
     path = setup.run.folder / SENSITIVITY_FILE
     if path.is_file():
@@ -100,7 +105,8 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
 
     Returns:
         marker, class, disturbance; auc with low and high, and undisturbed, the AUC of the same cases left alone (NaN where not
-        estimable); n; change: mean absolute change of the logit; flipped: share of cases whose decision at a half changes.
+        estimable); n, n_subjects; change: mean absolute change of the logit; flipped: share of cases whose decision at a half
+        changes.
     """
     found = []
     rows = rows.assign(present=AVAILABLE)  # each case with what it has, as in the ordinary evaluation
@@ -122,11 +128,12 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
                     "high": area.high,
                     "undisturbed": alone.value,
                     "n": len(group),
+                    "n_subjects": group["subject"].nunique(),
                     "change": float((after["logit"] - reference["logit"]).abs().mean()),
                     "flipped": float((decisions != decided).mean()),
                 }
             )
-    columns = ["marker", "class", "disturbance", "auc", "low", "high", "undisturbed", "n", "change", "flipped"]
+    columns = ["marker", "class", "disturbance", "auc", "low", "high", "undisturbed", "n", "n_subjects", "change", "flipped"]
     return pd.DataFrame(found, columns=columns)
 
 
@@ -142,8 +149,15 @@ def disturbed_logits(
         images = images.clone()
         channel = modalities.index("flair")
         offset = _direction(setup, case) * disturbance.shift / spacing
-        moved = ndimage.shift(images[0, channel].cpu().numpy(), offset, order=1)
-        images[0, channel] = torch.from_numpy(moved)
+        images[0, channel] = torch.from_numpy(moved(images[0, channel].cpu().numpy(), offset))
+    if disturbance.aside:
+        shown = [name for name, there in zip(modalities, window.present[0].tolist(), strict=True) if there]
+        if len(shown) < 2:
+            return {}
+        images = images.clone()
+        for name, error in registration_errors(setup.parameters.seed, case.name, shown, disturbance.aside).items():
+            channel = modalities.index(name)
+            images[0, channel] = torch.from_numpy(moved(images[0, channel].cpu().numpy(), error / spacing))
     change: Callable[[Tensor], Tensor] | None = None
     if disturbance.gate:
         if not model.gated:

@@ -23,7 +23,8 @@ def estimate_text(
     subjects: int | None = None,
     show: Callable[[float], str] | None = None,
 ) -> str:
-    """A number with its 95 % interval: '0.87 (0.84 to 0.90)', '0.87 (0.71 to 0.95, rough)', '0.87 (no interval)'.
+    """A number with its 95 % interval: '0.87 (0.84 to 0.90)', '0.87 (0.71 to 0.95, rough)', '0.87 (no interval)'; 'not estimable'
+    where there is no number.
 
     Args:
         value: the number.
@@ -34,6 +35,8 @@ def estimate_text(
             interval that is not known is left out without a word.
         show: how one number is written, in place of `digits`.
     """
+    if not isfinite(value):
+        return "not estimable"
     written = show or (lambda number: f"{number:.{digits}f}")
     known = low is not None and high is not None and isfinite(low) and isfinite(high)
     if not known or (subjects is not None and subjects < MIN_SUBJECTS):

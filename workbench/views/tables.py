@@ -51,17 +51,6 @@ def budget_text(budget: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def unequal_budgets(rows: Iterable[RunRow]) -> str:
-    """A sentence where the runs did not spend the same effort (optimiser steps or samples differ by over 5 %), else empty."""
-    rows = list(rows)
-    for key, title in (("steps", "optimiser steps"), ("samples", "samples")):
-        spent = {row.title: row.budget[key] for row in rows if isinstance(row.budget.get(key), int | float)}
-        if len(spent) > 1 and max(spent.values()) > 1.05 * min(spent.values()):
-            listed = ", ".join(f"{title_} {value:,.0f}" for title_, value in spent.items())
-            return f"Unequal effort: these runs took different numbers of {title} ({listed})."
-    return ""
-
-
 def time_text(moment: str) -> str:
     """'21 Nov 2026, 02:11' in local time from ISO 8601; the text itself where it is no time."""
     try:
@@ -160,6 +149,20 @@ def _detection_line(key: str, numbers: Mapping[str, Interval]) -> Html:
         if metric == "dice" and share is not None and share.value != good
     ]
     return two_lines("", ", ".join(texts)) if texts else Html("")
+
+
+def found_text(table: pd.DataFrame) -> str:
+    """In how many cases regions were missed or invented, of a table of `evaluation.detection`; empty where none was.
+
+    'ET found in 57 of 60, falsely in 1 of 3; TC found in 58 of 60'.
+    """
+    parts = []
+    for row in table.to_dict("records"):
+        missed = row["n_found"] < row["n_with"]
+        words = [f"found in {row['n_found']} of {row['n_with']}"] * missed
+        words += [f"falsely {'found ' * (not missed)}in {row['n_false']} of {row['n_without']} without"] * (row["n_false"] > 0)
+        parts += [f"{row['region']} {', '.join(words)}"] * bool(words)
+    return "; ".join(parts)
 
 
 def marker_title(marker: str, name: str) -> str:

@@ -64,6 +64,25 @@ def test_brute_force_on_a_coarse_grid_of_everything_drawn(marker: str) -> None:
         assert_calibrated(probability, outcome, cells.groupby(columns).ngroup().to_numpy())
 
 
+@pytest.mark.parametrize("marker", ["idh", "codel", "grade4"])
+def test_diffusion_and_blood_volume_count_where_they_are_made(marker: str) -> None:
+    options = OPTIONS.model_copy(update={"extra": ("adc", "cbv")})
+    table = make_truth(DRAWS, 11, "normal", options)
+    probability, outcome = best_possible(table, marker), indicator(table, marker)
+    assert_calibrated(probability, outcome, np.minimum((probability * 10).astype(int), 9))
+    cells = table.assign(adc=pd.qcut(table["solid_adc"], 5, labels=False), cbv=pd.qcut(table["solid_cbv"], 5, labels=False))
+    assert_calibrated(probability, outcome, cells.groupby(["adc", "cbv"]).ngroup().to_numpy())
+    assert log_loss(outcome, probability) < log_loss(outcome, best_possible(truth(), marker)) - 0.01
+
+
+def test_what_surgery_removed_of_the_maps_is_summed_out() -> None:
+    options = OPTIONS.model_copy(update={"extra": ("adc",)})
+    table = make_truth(200, 11, "normal", options).assign(signs_show=False)
+    gone = posterior(table, options, "normal", with_age=False)
+    assert np.allclose(gone, posterior(table, OPTIONS, "normal", with_age=False))
+    assert not np.allclose(gone["idh"], posterior(table.assign(signs_show=True), options, "normal", with_age=False)["idh"])
+
+
 def test_age_is_used_only_where_asked() -> None:
     table = truth()
     older = table.assign(age=80.0)

@@ -8,7 +8,7 @@ import pytest
 from workbench.cohort.phantom.anatomy import field_of_view
 from workbench.cohort.phantom.options import PhantomOptions
 from workbench.cohort.phantom.populations import MODALITIES
-from workbench.cohort.phantom.scanners import available, scan, shift
+from workbench.cohort.phantom.scanners import available, scan, scan_map, shift
 from workbench.seeding import stream
 
 OPTIONS = PhantomOptions()
@@ -51,6 +51,29 @@ def test_missing_sequences_at_their_rate_and_never_all() -> None:
     assert np.mean(["t1" not in p for p in present]) == pytest.approx(0.25, abs=0.07)
     nothing = site.model_copy(update={"missing": dict.fromkeys(MODALITIES, 1.0)})
     assert available(stream(0, "scan"), nothing) == ("t1c",)
+
+
+def test_maps_are_quantitative() -> None:
+    box = field_of_view(4.0)
+    brain = np.zeros(box.shape, bool)
+    brain[10:30, 10:30, 10:30] = True
+    site = OPTIONS.sites["hill"]
+    signal = np.full(box.shape, 0.5, np.float32)
+    for modality, expected in (("adc", 1000), ("cbv", 250)):
+        image = scan_map(stream(0, "map"), signal, brain, box, site, modality)
+        assert image.dtype == np.int16
+        assert not image[~brain].any()
+        assert image[brain].mean() == pytest.approx(expected, rel=0.01)
+        assert image[brain].std() == pytest.approx(site.noise * expected / 0.5, rel=0.05)
+
+
+def test_a_map_that_is_asked_for_changes_no_sequence_s_presence() -> None:
+    site = OPTIONS.sites["meadow"].model_copy(update={"missing": {"t2": 0.5, "adc": 0.5}})
+    for index in range(40):
+        plain = available(stream(0, "scan", index), site)
+        more = available(stream(0, "scan", index), site, (*MODALITIES, "adc", "cbv"))
+        assert tuple(name for name in more if name in MODALITIES) == plain
+        assert "cbv" in more
 
 
 def test_shift_is_in_millimetres() -> None:

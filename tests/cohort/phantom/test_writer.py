@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from workbench.cohort.check import check_cohort
 from workbench.cohort.phantom import writer
 from workbench.cohort.phantom.writer import make_phantom
 from workbench.cohort.readers import import_cohort
@@ -93,6 +94,30 @@ def test_the_ordinary_reader_reads_it(cohort: Cohort, tmp_path: Path) -> None:
     assert list(read.cases["subject"]) == list(cohort.cases["subject"])
     for case in cohort.cases["case"]:
         assert read.present(case) == cohort.present(case)
+
+
+def test_maps_beside_the_sequences_leave_these_as_they_are(cohort: Cohort, tmp_path: Path) -> None:
+    asked = {**SETTINGS, **SMALL, "subjects": 1}
+    more = make_phantom(tmp_path / "more", **asked, extra=("adc", "cbv"))
+    case = str(more.cases["case"].iloc[0])
+    assert more.modalities == ("t1", "t1c", "t2", "flair", "adc", "cbv")
+    assert more.present(case) == (*cohort.present(case), "adc", "cbv")
+    for modality in cohort.present(case):
+        assert more.path(case, modality).read_bytes() == cohort.path(case, modality).read_bytes()
+    assert not [problem for problem in check_cohort(more) if problem.case]
+    labels = np.asarray(nib.load(more.folder / "truth" / f"{case}-labels.nii.gz").dataobj)
+    healthy = (np.asarray(nib.load(more.path(case, "t1c")).dataobj) > 0) & (labels == 0)
+    adc, cbv = (np.asarray(nib.load(more.path(case, name)).dataobj) for name in ("adc", "cbv"))
+    assert 700 < np.median(adc[healthy]) < 1000
+    assert 120 < np.median(cbv[healthy]) < 220
+    assert {"solid_adc", "solid_cbv"} <= set(more.truth)
+    assert "with adc and cbv" in more.info.source
+
+
+@pytest.mark.parametrize("option", [{"extra": ("adc",)}, {"coarse_site": "hill"}, {"misregistration": 1.0}])
+def test_what_only_gliomas_have_is_refused_of_other_lesions(tmp_path: Path, option: dict) -> None:
+    with pytest.raises(ParameterError, match=f"--{next(iter(option)).replace('_', '-')}: only gliomas"):
+        make_phantom(tmp_path / "none", lesion="ms", progress=False, **option)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.contracts import PRETRAINING, Batch, Prediction
 from workbench.errors import ParameterError
+from workbench.models.amaes.facts import AmaesPretrainOptions
 from workbench.sampling.augmentation import AugmentationSettings, apply, draw
 from workbench.setup.parameters import ExperimentParameters
 
@@ -80,9 +81,10 @@ def test_units_must_fit() -> None:
         pretraining(mask_unit=5).check_size((32, 32, 32))
 
 
-@pytest.mark.parametrize("masked_only", [False, True])
-def test_loss_is_the_mean_square_over_all_voxels_or_the_hidden_ones(masked_only: bool) -> None:
-    model = pretraining(("t1", "t2"), masked_only=masked_only)
+@pytest.mark.parametrize(("masked_only", "masked_mean"), [(False, "all"), (True, "all"), (True, "hidden")])
+def test_loss_is_the_mean_square_over_all_voxels_or_of_the_hidden_ones(masked_only: bool, masked_mean: str) -> None:
+    """As published, the hidden ones' squares are divided by the number of all voxels."""
+    model = pretraining(("t1", "t2"), masked_only=masked_only, masked_mean=masked_mean)
     values, present = images(), torch.tensor([[True, True], [True, False]])
     values = values * present[:, :, None, None, None]
     torch.manual_seed(0)
@@ -91,7 +93,23 @@ def test_loss_is_the_mean_square_over_all_voxels_or_the_hidden_ones(masked_only:
     reconstruction[1, 1] = 100.0  # an absent sequence asks for nothing
     found = model.loss(Prediction(auxiliary={"reconstruction": reconstruction, "hidden": hidden}), batch(values, present), 0.0)
     share = float(hidden[present].float().mean())
-    assert float(found["reconstruction"]) == pytest.approx(4 if masked_only else 4 * share + (1 - share), rel=1e-5)
+    masked = 4 if masked_mean == "hidden" else 4 * share
+    assert float(found["reconstruction"]) == pytest.approx(masked if masked_only else 4 * share + (1 - share), rel=1e-5)
+
+
+def test_what_an_earlier_run_divided_by_is_kept() -> None:
+    earlier = AmaesPretrainOptions(**AmaesPretrainOptions.unsaid(), masked_only=True)
+    assert earlier.masked_mean == "hidden"
+    assert "masked_mean" not in earlier.without_later(earlier.model_dump())
+    fresh = AmaesPretrainOptions(masked_only=True)
+    assert fresh.without_later(fresh.model_dump())["masked_mean"] == "all"
+    assert "masked_mean" not in AmaesPretrainOptions().without_later(AmaesPretrainOptions().model_dump())
+
+
+def test_hidden_units_are_all_but_the_floor_of_those_shown() -> None:
+    """512 units, 40 % shown: 204, not 205 (public code)."""
+    hidden = pretraining(("t1",)).draw_hidden((1, 1, 32, 32, 32), torch.device("cpu"))
+    assert int(hidden.sum()) == 308 * 4**3
 
 
 def test_augmentation_reversal_asks_for_the_image_after_space_and_before_intensity() -> None:

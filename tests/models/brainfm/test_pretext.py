@@ -46,6 +46,8 @@ def test_variance_and_covariance_are_their_formulas() -> None:
     )
     std = (rows.var(0) + 1e-4).sqrt()
     assert float(variance_term(rows)) == pytest.approx(float((1 - std).clamp_min(0).mean()), rel=1e-5)
+    biased = (rows.var(0, correction=0) + 1e-4).sqrt()
+    assert float(variance_term(rows, biased=True)) == pytest.approx(float((1 - biased).clamp_min(0).mean()), rel=1e-5)
     centred = rows - rows.mean(0)
     covariance = centred.T @ centred / 49
     wanted = sum(float(covariance[i, j]) ** 2 for i in range(6) for j in range(6) if i != j) / 6

@@ -13,6 +13,7 @@ from workbench.contracts import Batch
 from workbench.models.catalogue import card
 from workbench.models.losses import clamped_segmentation_loss
 from workbench.models.mmformer.blocks import SelfAttention, upsample
+from workbench.models.mmformer.facts import MMFormerOptions
 from workbench.models.mmformer.mmformer import MMFormer
 from workbench.models.registry import create_model, flops, paper_model
 from workbench.setup.parameters import ExperimentParameters
@@ -189,6 +190,21 @@ def test_ablations_leave_their_part_out(option: str, gone: str) -> None:
     assert set(terms) == ({"segmentation"} if option == "auxiliary" else {"segmentation", "levels", "sequences"})
     torch.stack(list(terms.values())).sum().backward()
     assert all(parameter.grad is not None for parameter in less.parameters())
+
+
+@pytest.mark.parametrize(("word", "means"), [(True, "shown"), ("false", "off"), ("acquired", "acquired")])
+def test_auxiliary_takes_the_words_it_had_as_a_switch(word: Any, means: str) -> None:
+    options = ExperimentParameters.build("mmformer", {"auxiliary": word}).options()
+    assert options["auxiliary"] == means
+    assert MMFormerOptions(**options).without_later(options)["auxiliary"] == {"shown": True, "off": False}.get(means, means)
+
+
+def test_only_the_fusions_pad_with_zeros() -> None:
+    model, before = build(), build(fusion_borders="mirrored")
+    modes = {name: part.padding_mode for name, part in model.named_modules() if isinstance(part, nn.Conv3d) and part.padding[0]}
+    zeros = {name for name, mode in modes.items() if mode == "zeros"}
+    assert zeros == {f"decoder.fusions.{level}.1.2" for level in range(5)}
+    assert all(part.padding_mode == "reflect" for part in before.modules() if isinstance(part, nn.Conv3d) and part.padding[0])
 
 
 def test_fifteen_subsets_encode_every_sequence_once() -> None:

@@ -107,3 +107,22 @@ def test_only_segmentation_is_ever_computed(model: UNet) -> None:
     assert prediction.segmentation is None
     assert model.loss(prediction, given, 0.0) == {}
     assert model.stages()[0].tasks == (SEGMENTATION,)
+
+
+def test_residual_encoder_has_the_size_of_nnunets_and_learns(meta: torch.device) -> None:
+    """102 M parameters are what its plans come to."""
+    with meta:
+        assert (
+            create_model("unet", modalities=("t1", "t1c", "t2", "flair"), classes=4, encoder="residual").parameter_count()
+            == 102_353_972
+        )
+    model = create_model("unet", modalities=("t1", "flair"), classes=4, encoder="residual", width=4, levels=3).train()
+    images, present = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0)), torch.ones(1, 2).bool()
+    batch = Batch(("t1", "flair"), images, present, (images[:, 0] > 1).long(), ("WT",), {})
+    prediction = model(images, present)
+    assert [len(prediction.auxiliary), *prediction.auxiliary["level1"].shape[2:]] == [1, 8, 8, 8]
+    model.loss(prediction, batch, 0.0)["segmentation"].backward()
+    heads = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert not heads
+    assert "3 residual blocks" in model.diagram()
+    assert "residual" not in create_model("unet", modalities=("t1",), width=4, levels=3).diagram()

@@ -60,6 +60,10 @@ class Subject:
     """Outward shift of the ventricular wall in mm; depends on age."""
     carrier: bool | None
     """Whether the mode's own sign is shown; None in the modes that have none."""
+    adc: float | None = None
+    """ADC of the solid tumour in 1e-3 mm^2/s; None where the map is not made."""
+    cbv: float | None = None
+    """Blood volume of the solid tumour over that of white matter; None where the map is not made."""
 
     @property
     def idh(self) -> int:
@@ -131,6 +135,9 @@ def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) ->
     lobe = list(look.lobes)[pick(rng.random(), np.array(list(look.lobes.values())))]
     cortical = bool(rng.random() < look.cortical) and lobe in LAYERED
     age = draw_truncated(rng, *look.age, options.age_range)
+    maps = stream(seed, "phantom", "maps", index)  # of their own: the four sequences are the same with and without them
+    adc = draw_truncated(maps, *options.solid_adc[shown], options.adc_range)
+    cbv = math.exp(draw_truncated(maps, *_log_normal(options.solid_cbv[shown]), _logs(options.cbv_range)))
     per_year, spread = options.ventricles
     return Subject(
         index=index,
@@ -149,6 +156,8 @@ def draw_subject(seed: int, index: int, options: PhantomOptions, signal: str) ->
         width=math.exp(draw_truncated(rng, *_log_normal(look.width), _logs(options.width_range))),
         ventricle=per_year * (age - 50) + spread * float(rng.standard_normal()),
         carrier=carrier,
+        adc=adc if "adc" in options.extra else None,
+        cbv=cbv if "cbv" in options.extra else None,
     )
 
 
@@ -210,6 +219,13 @@ def log_density(value: np.ndarray, mean: float, deviation: float, limits: tuple[
 def volume_log_density(options: PhantomOptions, klass: str, volume: np.ndarray) -> np.ndarray:
     """Log density of the logarithm of the whole-tumour volume (ml) in a class."""
     return log_density(np.log(volume), *_log_normal(options.classes[klass].volume), _logs(options.volume_range))
+
+
+def map_log_density(options: PhantomOptions, klass: str, name: str, level: np.ndarray) -> np.ndarray:
+    """Log density of the solid tumour's ADC, or of the logarithm of its relative blood volume, in a class."""
+    if name == "adc":
+        return log_density(level, *options.solid_adc[klass], options.adc_range)
+    return log_density(np.log(level), *_log_normal(options.solid_cbv[klass]), _logs(options.cbv_range))
 
 
 def width_log_density(options: PhantomOptions, klass: str, width: np.ndarray) -> np.ndarray:

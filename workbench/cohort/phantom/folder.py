@@ -25,8 +25,8 @@ from workbench.workers import worker_pool
 
 GENERATOR = 2
 """Version of the generator: raised whenever the same settings give other bytes. 2: numbers are dealt by chance (`classes`)."""
-FILE_NAMES = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f", "dwi": "dwi", "adc": "adc"}
-"""Sequence -> how BraTS 2023 names its file; DWI and ADC, which BraTS lacks, by their own names."""
+FILE_NAMES = {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f", "dwi": "dwi", "adc": "adc", "cbv": "cbv"}
+"""Sequence -> how BraTS 2023 names its file; what BraTS lacks by its own name."""
 ANATOMY = {
     "template": "ICBM 152 nonlinear symmetric 2009a, as nilearn carries it; deformed and changed here",
     "notice": (

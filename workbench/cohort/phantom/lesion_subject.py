@@ -16,7 +16,7 @@ from workbench.cohort.phantom.lesion_contrast import infarct_visibility, paint
 from workbench.cohort.phantom.lesion_kinds import draw_lesions
 from workbench.cohort.phantom.lesion_options import KINDS, MIXED, SEQUENCES, KindOptions, LesionOptions, LesionSite
 from workbench.cohort.phantom.lesion_shapes import Lesions
-from workbench.cohort.phantom.scanners import annotate, scan, scan_adc
+from workbench.cohort.phantom.scanners import UNITS, annotate, scan, scan_map
 from workbench.cohort.phantom.subject import Case, draw_labels, make_head, make_scene
 from workbench.errors import ParameterError
 from workbench.labels import ED, ET, NCR
@@ -93,10 +93,8 @@ def make_lesion_case(seed: int, index: int, spacing: float, lesion: str, options
     images = {}
     for modality, signal in scene.signals.items():
         noise = stream(seed, "phantom", "scan", index, modality)
-        if modality == "adc":
-            images[modality] = scan_adc(noise, signal, brain, box, site)
-        else:
-            images[modality] = scan(noise, signal, brain, box, site, modality)
+        acquire = scan_map if modality in UNITS else scan
+        images[modality] = acquire(noise, signal, brain, box, site, modality)
     whole = scene.labels > 0
     facts = {
         "kind": person.kind,

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from workbench.errors import ParameterError
 
 MODALITIES = ("t1", "t1c", "t2", "flair")
+EXTRA = ("adc", "cbv")
+"""Maps that a glioma phantom has where asked for: apparent diffusion coefficient, relative cerebral blood volume."""
 CLASSES = ("oligodendroglioma", "astrocytoma", "glioblastoma")
 LOBES = ("frontal", "temporal", "parietal", "occipital", "insular", "deep")
 LAYERED = ("frontal", "temporal", "parietal", "occipital")
@@ -91,8 +93,8 @@ class SiteOptions(Frozen):
     @model_validator(mode="after")
     def _known(self) -> SiteOptions:
         for name in ("gamma", "thickness", "missing"):
-            if unknown := set(getattr(self, name)) - set(MODALITIES):
-                raise ValueError(f"{name}: unknown {sorted(unknown)}; there are {', '.join(MODALITIES)}")
+            if unknown := set(getattr(self, name)) - {*MODALITIES, *EXTRA}:
+                raise ValueError(f"{name}: unknown {sorted(unknown)}; there are {', '.join((*MODALITIES, *EXTRA))}")
         if unknown := set(self.mix) - set(CLASSES):
             raise ValueError(f"mix: unknown {sorted(unknown)}; there are {', '.join(CLASSES)}")
         if min([*self.mix.values(), 1.0]) <= 0:

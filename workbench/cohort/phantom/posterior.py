@@ -1,7 +1,8 @@
 """The exact posterior of every marker given everything class-dependent that was drawn, and the best scores it allows.
 
 By Bayes over (class, grade): P(state | site) times the likelihood of the signs, the place, the volume, the front's width and the
-ventricles, or of the mode's carrier alone; `with_age` adds the age. The ventricles widen with age, so without the age they carry
+ventricles (and the solid tumour's diffusion and blood volume, where those maps are made), or of the mode's carrier alone;
+`with_age` adds the age. The ventricles widen with age, so without the age they carry
 some of it: that is integrated out numerically.
 
 After surgery the images still depend on the class through the same draws only. Place, border, ventricles and (through cavity and
@@ -21,6 +22,7 @@ from workbench.cohort.phantom.classes import (
     GRADES,
     STATES,
     log_density,
+    map_log_density,
     sign_model,
     state_probabilities,
     volume_log_density,
@@ -51,7 +53,7 @@ def state_log_likelihood(truth: pd.DataFrame, options: PhantomOptions, signal: s
     shown = truth["signs_show"].to_numpy(dtype=bool) if "signs_show" in truth else None
     by_class = {klass: _class_log_likelihood(truth, options, klass, with_age=with_age) for klass in CLASSES}
     for column, (klass, grade) in enumerate(STATES):
-        signs = _sign_log_likelihood(truth, options, klass, grade, signal)
+        signs = _sign_log_likelihood(truth, options, klass, grade, signal) + _map_log_likelihood(truth, options, klass)
         # Signs that surgery removed are summed out: they are independent of the rest given the state, so their factor is 1.
         result[:, column] = by_class[klass] + (np.where(shown, signs, 0.0) if shown is not None else signs)
     return result
@@ -67,6 +69,13 @@ def _sign_log_likelihood(truth: pd.DataFrame, options: PhantomOptions, klass: st
     second = np.where(ring, 1.0, np.where(patchy, p_patchy, 1 - p_patchy))
     third = np.where(mismatch, 1.0, np.where(heterogeneous, p_heterogeneous, 1 - p_heterogeneous))
     return _safe_log(first) + _safe_log(second) + _safe_log(third)
+
+
+def _map_log_likelihood(truth: pd.DataFrame, options: PhantomOptions, klass: str) -> np.ndarray:
+    result = np.zeros(len(truth))
+    for name in options.extra:
+        result += map_log_density(options, klass, name, truth[f"solid_{name}"].to_numpy(dtype=float))
+    return result
 
 
 def _class_log_likelihood(truth: pd.DataFrame, options: PhantomOptions, klass: str, *, with_age: bool) -> np.ndarray:

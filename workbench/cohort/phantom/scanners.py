@@ -10,13 +10,14 @@ from workbench.cohort.phantom.deformation import smooth_noise
 from workbench.cohort.phantom.populations import MODALITIES, SiteOptions
 
 _CEILING = 1.6
-ADC_UNIT = 2000.0
-"""1e-6 mm^2/s that a signal of 1 stands for; see `contrast`."""
+UNITS = {"adc": 2000.0, "cbv": 500.0}
+"""Map -> what a signal of 1 stands for: 1e-6 mm^2/s, and percent of white matter's blood volume; see `contrast`."""
 
 
-def available(rng: np.random.Generator, site: SiteOptions) -> tuple[str, ...]:
+def available(rng: np.random.Generator, site: SiteOptions, modalities: tuple[str, ...] = MODALITIES) -> tuple[str, ...]:
     """The sequences acquired in one scan: each is missing at its site's rate; T1c is kept where all would be missing."""
-    present = tuple(m for m, u in zip(MODALITIES, rng.random(len(MODALITIES)), strict=True) if u >= site.missing.get(m, 0.0))
+    draws = rng.random(len(modalities))  # one after the other: what stands behind does not change those before
+    present = tuple(m for m, u in zip(modalities, draws, strict=True) if u >= site.missing.get(m, 0.0))
     return present or ("t1c",)
 
 
@@ -49,17 +50,19 @@ def scan(
     return np.where(brain, np.clip(np.rint(image * units), 1, 32767), 0).astype(np.int16)
 
 
-def scan_adc(rng: np.random.Generator, signal: np.ndarray, brain: np.ndarray, box: Box, site: SiteOptions) -> np.ndarray:
-    """One ADC map as int16 in 1e-6 mm^2/s, 0 outside the brain: quantitative, so without bias field or scanner units."""
+def scan_map(
+    rng: np.random.Generator, signal: np.ndarray, brain: np.ndarray, box: Box, site: SiteOptions, modality: str
+) -> np.ndarray:
+    """One map as int16 in the unit of `UNITS`, 0 outside the brain: quantitative, so without bias field or scanner units."""
     image = signal
-    thickness = site.thickness.get("adc", 0.0)
+    thickness = site.thickness.get(modality, 0.0)
     slices = _slices(thickness, box) if thickness > box.spacing * 1.01 else None
     if slices is not None:
         image = _acquire(image, thickness / box.spacing, slices)
     image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(site.noise)
     if slices is not None:
         image = _interpolate(image, box.shape[2], slices)
-    return np.where(brain, np.clip(np.rint(image * ADC_UNIT), 1, 32767), 0).astype(np.int16)
+    return np.where(brain, np.clip(np.rint(image * UNITS[modality]), 1, 32767), 0).astype(np.int16)
 
 
 def bias_field(rng: np.random.Generator, box: Box) -> np.ndarray:

@@ -15,8 +15,7 @@ from workbench.cohort.phantom.contrast import Scene, render
 from workbench.cohort.phantom.deformation import Deformation, choose_seed, deform, push_aside, smooth_noise
 from workbench.cohort.phantom.growth import diffusivity, grow, growth_spacing
 from workbench.cohort.phantom.options import PhantomOptions
-from workbench.cohort.phantom.populations import MODALITIES
-from workbench.cohort.phantom.scanners import annotate, available, scan, shift
+from workbench.cohort.phantom.scanners import UNITS, annotate, available, scan, scan_map, shift
 from workbench.cohort.phantom.signals import apply_carrier, carrier_maps
 from workbench.cohort.phantom.subregions import Tumour, build_tumour
 from workbench.cohort.phantom.surgery import draw_plan, operate
@@ -184,11 +183,11 @@ def _scanned(head: Head, seed: int, index: int, session: int, spacing: float, op
     box = field_of_view(spacing)
     visit = () if options.stage == "preoperative" else ("session", session)
     rng = stream(seed, "phantom", "scan", index, *visit)
-    present = available(rng, site)
+    present = available(rng, site, options.modalities)
     scene = make_scene(head, box, stream(seed, "phantom", "texture", index))
     brain = scene.brain > 0.5
     images = {}
-    for modality in MODALITIES:
+    for modality in options.modalities:
         noise = stream(seed, "phantom", "scan", index, *visit, modality)
         direction = noise.standard_normal(3)
         offset = direction / np.linalg.norm(direction) * noise.random() * options.misregistration
@@ -197,7 +196,8 @@ def _scanned(head: Head, seed: int, index: int, session: int, spacing: float, op
         signal_image = apply_carrier(render(scene, modality, subject), scene.extra, modality)
         if modality != "t1c" and options.misregistration > 0:
             signal_image = shift(signal_image, offset, spacing)
-        images[modality] = scan(noise, signal_image, brain, box, site, modality)
+        acquire = scan_map if modality in UNITS else scan
+        images[modality] = acquire(noise, signal_image, brain, box, site, modality)
     error = annotate(stream(seed, "phantom", "annotator", index, *visit), box, site.label_noise)
     labels, drawn = draw_labels(tumour, box, brain, options.detect_t2), draw_labels(tumour, box, brain, options.detect_t2, error)
     cell = spacing**3 / 1000

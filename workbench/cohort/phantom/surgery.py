@@ -128,7 +128,9 @@ def operate(
         open_now = cavity & (depth > inward) if session else cavity
         remaining = np.count_nonzero(left > dense) * h**3 / 1000
         shows = bool(remaining >= options.surgery.visible)
-        shown = subject if shows else replace(subject, mismatch=False, enhancement="none", heterogeneous=False)
+        shown = (
+            subject if shows else replace(subject, mismatch=False, enhancement="none", heterogeneous=False, adc=None, cbv=None)
+        )
         filled = np.where(cavity, concentration, left)
         tumour = build_tumour(stream(seed, "phantom", "subregions", index), box, filled, tissue, shown, options)
         near = ndimage.distance_transform_edt(~open_now) * h

@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.cohort.phantom.classes import Subject, draw_subject
 from workbench.cohort.phantom.options import PhantomOptions
+from workbench.cohort.phantom.populations import EXTRA
 from workbench.cohort.phantom.posterior import posterior
 from workbench.cohort.phantom.signals import MARKER_COLUMNS, deal_markers
 from workbench.cohort.phantom.surgery import draw_plan
@@ -67,6 +68,8 @@ def _row(subject: Subject) -> dict[str, Any]:
     name = case_name(subject.index)
     row = asdict(subject)
     row.pop("index")
+    row = {key: value for key, value in row.items() if value is not None or key not in EXTRA}
     renamed = {"klass": "class", "volume": "volume_ml", "width": "width_mm", "ventricle": "ventricle_mm"}
+    renamed |= {name: f"solid_{name}" for name in EXTRA}
     row = {renamed.get(key, key): value for key, value in row.items()}
     return {"case": name, "subject": name[:-4], **row, "idh": subject.idh, "codel": subject.codel}

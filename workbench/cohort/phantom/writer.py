@@ -23,7 +23,6 @@ from workbench.cohort.phantom.folder import (
 from workbench.cohort.phantom.lesion_options import LesionOptions
 from workbench.cohort.phantom.lesion_writer import make_lesions
 from workbench.cohort.phantom.options import SIGNALS, PhantomOptions
-from workbench.cohort.phantom.populations import MODALITIES
 from workbench.cohort.phantom.signals import MARKER_COLUMNS
 from workbench.cohort.phantom.subject import make_cases
 from workbench.cohort.phantom.truth import case_names, make_truth
@@ -70,6 +69,9 @@ def make_phantom(
         if signal != "normal" or stage not in (None, "preoperative"):
             asked = f"--signal {signal}" if signal != "normal" else f"--stage {stage}"
             raise ParameterError(f"{asked}: only gliomas have it, not --lesion {lesion}")
+        theirs = ("extra", "misregistration", "coarse_site", "markerless_site")
+        if asked_too := [f"--{name.replace('_', '-')}" for name in theirs if name in overrides]:
+            raise ParameterError(f"{', '.join(asked_too)}: only gliomas have it, not --lesion {lesion}")
         if isinstance(options, PhantomOptions):
             raise ParameterError(f"--lesion {lesion} takes LesionOptions, not PhantomOptions")
         given = (options.model_dump() if options else {}) | overrides
@@ -120,7 +122,7 @@ def _write_tables(
     label_set = "glioma_post" if after else "glioma"
     rows = truth[["case", "subject", "site", "age", "sex"]].copy()
     rows["timepoint"] = [name[-3:] for name in names]
-    for modality in MODALITIES:
+    for modality in options.modalities:
         paths = [f"images/{name}/{name}-{FILE_NAMES[modality]}.nii.gz" for name in names]
         there = truth["sequences"].str.split("+").map(lambda found, m=modality: m in found)
         rows[modality] = pd.Series(paths).where(there, None)
@@ -135,11 +137,12 @@ def _write_tables(
     rows["age"] = rows["age"].round(1)
     info = CohortInfo(
         name="-".join(["phantom", *(["posttreatment"] if after else []), *([signal] if signal != "normal" else [])]),
-        modalities=MODALITIES,
+        modalities=options.modalities,
         label_convention="brats2024" if after else "brats2023",
         image_root=".",
         source=f"generated (generator {GENERATOR}): {subjects} subjects, {spacing:g} mm, seed {seed}, signal {signal}"
-        + (", after surgery" if after else ""),
+        + (", after surgery" if after else "")
+        + (f", with {' and '.join(options.extra)}" if options.extra else ""),
         space="native",
         licence="synthetic; anatomy: ICBM 152 nonlinear 2009a, (c) McConnell Brain Imaging Centre, MNI",
         citation="Fonov et al. 2011, NeuroImage 54:313 (anatomy); Swanson et al. 2000, Cell Prolif 33:317 (growth)",

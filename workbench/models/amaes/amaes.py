@@ -27,11 +27,13 @@ from torch import Tensor
 
 from workbench.files import file_digest
 from workbench.models.amaes.facts import AmaesOptions
+from workbench.models.amaes.released import WEIGHTS, published_names
 from workbench.models.amaes.unet import ARCHITECTURE, FIRST, LEVELS, Decoder, Encoder, features
 from workbench.models.networks import SegmentationNetwork, draw_levels
 from workbench.models.pretrained.coverage import Coverage
 from workbench.models.pretrained.file import refusal
 from workbench.models.pretrained.own_encoder import read_own_encoder
+from workbench.models.pretrained.released import Source, is_released, load_released
 
 
 class Amaes(SegmentationNetwork):
@@ -52,11 +54,13 @@ class Amaes(SegmentationNetwork):
         return (self.decoder(self.encoder(images)),)
 
     def load_pretrained(self, path: str | Path) -> Coverage:
-        """Fill the encoder from `amaes_pretrain`'s; the decoder stays random.
+        """Fill the encoder from `amaes_pretrain`'s or from a released checkpoint; the decoder stays random.
 
         Raises:
             InputError: the file cannot be read, is no such encoder, or does not fit; the message says what to set.
         """
+        if is_released(path, WEIGHTS):
+            return self._load_released(path)
         file = read_own_encoder(path, ARCHITECTURE, "amaes_pretrain")
         width = file.description.get("width")
         if width != self.options.width:
@@ -74,11 +78,7 @@ class Amaes(SegmentationNetwork):
         one, count = file.tensors[FIRST], len(self.modalities)
         if one.shape[1] != 1:
             raise refusal(file.path, f"its first convolution has {one.shape[1]} channels, expected 1: one sequence at a time")
-        source = {
-            "random": "random weights",
-            "copied": "its only channel",
-            "mean": f"its only channel, divided by {count}" if count > 1 else "its only channel",
-        }[self.options.stem]
+        source = self._stem_source
         loaded = {name: value for name, value in file.tensors.items() if name in own}
         skipped: dict[str, str] = {}
         adapted: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Amaes(SegmentationNetwork):
             del loaded[FIRST]
             skipped = {FIRST: "input convolution: it has one channel, random weights stay (stem)"}
         else:
-            loaded[FIRST] = one.expand_as(own[FIRST]) / (count if self.options.stem == "mean" else 1)
+            loaded[FIRST] = self._stem(one)
             adapted = (FIRST,) if count > 1 else ()
         self.load_state_dict(loaded, strict=False)  # what is left out is the decoder, and what the account says
         return Coverage(
@@ -101,6 +101,32 @@ class Amaes(SegmentationNetwork):
             unexpected=tuple(name for name in file.tensors if name not in own),
             channels=dict.fromkeys(self.modalities, source),
             seen=file.seen,
+        )
+
+    @property
+    def _stem_source(self) -> str:
+        count = len(self.modalities)
+        return {
+            "random": "random weights",
+            "copied": "its only channel",
+            "mean": f"its only channel, divided by {count}" if count > 1 else "its only channel",
+        }[self.options.stem]
+
+    def _stem(self, one: Tensor) -> Tensor:
+        """The first convolution's weights (w, 1, 3, 3, 3) for every sequence."""
+        count = len(self.modalities)
+        return one.expand(-1, count, -1, -1, -1) / (count if self.options.stem == "mean" else 1)
+
+    def _load_released(self, path: str | Path) -> Coverage:
+        sources = published_names(self.encoder.state_dict(), "encoder.")
+        first = FIRST.removeprefix("encoder.")
+        if self.options.stem == "random":
+            del sources[first]
+        else:
+            sources[first] = Source(sources[first].names, self._stem)
+        channels = dict.fromkeys(self.modalities, self._stem_source)
+        return load_released(
+            self.encoder, path, WEIGHTS, sources, options=self.options, modalities=self.modalities, channels=channels
         )
 
     def cam_layers(self) -> tuple[str, ...]:

@@ -14,11 +14,15 @@ Departures from the published code:
    and the brain's mean here.
 2. Intensity changes are the workbench's (bias field, gamma, noise); blur, ghosting, Gibbs ringing and low resolution are not.
    They belong to the run: with `augment` false there is nothing to reverse, which is the published plain masked autoencoder.
-3. Exactly the share of each image's units is hidden, drawn afresh for each image.
+3. Of the n units of each image, n - floor(0.4 n) are hidden (published), drawn afresh for each image.
 4. An absent sequence is no image; one that modality dropout took away is none either.
 5. Batches count cases, not images. The optimiser's settings and 128^3 patches are the published ones.
 6. Only the U-Nets are here. MONAI's MedNeXt-M and -L have 17.5 and 61.7 M parameters, the paper's 21 and 55 M: not the same.
-7. The published checkpoints (no licence is given) are not read.
+7. With `masked_only` the published loss is the hidden voxels' squares over the number of all voxels; `masked_mean` hidden makes
+   it their mean.
+
+Networks and losses equal the public code's on its weights to float error (`tests/parity`); its convolutions have biases, which
+instance norm takes away. The published checkpoints (no licence is given) are read by `amaes` (`released`).
 
 Parameters: 17,877,153 (width 32), of which the encoder, what is kept, has 14,132,960. With the decoder of `amaes` 22.6 M; the
 paper: 22 M. Width 64: 90.3 M; the paper: 90 M.
@@ -78,7 +82,8 @@ class AmaesPretrain(PretrainingModule):
         grid = [side // unit for side in sides]
         count = grid[0] * grid[1] * grid[2]
         order = torch.rand(*shape[:2], count).argsort(dim=2).argsort(dim=2)  # rank of each unit
-        hidden = (order < round(self.options.masked_share * count)).view(*shape[:2], *grid)
+        shown = int(count * (1 - self.options.masked_share))
+        hidden = (order < count - shown).view(*shape[:2], *grid)
         for axis in (2, 3, 4):
             hidden = hidden.repeat_interleave(unit, dim=axis)
         return hidden.to(device)
@@ -94,16 +99,18 @@ class AmaesPretrain(PretrainingModule):
         return placed.view_as(images)
 
     def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Mean squared error over all voxels of the sequences that were shown, or over the hidden ones."""
+        """Mean squared error over all voxels of the sequences that were shown; with `masked_only` the hidden ones' squares, over
+        the number of all voxels or of the hidden ones (`masked_mean`)."""
         wanted = batch.target if self.options.reversal and batch.target is not None else batch.images
         target, present = self.arrange(wanted, batch.present, batch.modalities)
         reconstruction = prediction.auxiliary["reconstruction"]
-        counted = present[:, :, None, None, None].expand_as(target)
-        if self.options.masked_only and "hidden" in prediction.auxiliary:
-            counted = counted & prediction.auxiliary["hidden"]
+        there = present[:, :, None, None, None].expand_as(target)
+        masked = self.options.masked_only and "hidden" in prediction.auxiliary
+        counted = there & prediction.auxiliary["hidden"] if masked else there
         if not bool(counted.any()):
             return {"reconstruction": zero_loss(reconstruction)}
-        return {"reconstruction": (reconstruction - target)[counted].square().mean()}
+        divisor = there if self.options.masked_mean == "all" else counted
+        return {"reconstruction": (reconstruction - target)[counted].square().sum() / divisor.sum()}
 
     @torch.no_grad()
     def examine(self, images: Tensor, present: Tensor, modalities: Sequence[str] | None = None, *, seed: int) -> Examination:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,17 +26,33 @@ class AmaesPretrainOptions(AmaesUNetOptions):
     masked_share: float = Field(0.6, gt=0, lt=1, description="share of the units of an image that are hidden")
     mask_unit: int = Field(4, ge=1, le=32, description="edge of a unit in voxels")
     masked_only: bool = Field(False, description="count the hidden voxels only; false: all voxels (published default)")
+    masked_mean: Literal["all", "hidden"] = Field(
+        "all", description="with masked_only, what the squares of the hidden voxels are divided by: the number of all voxels "
+        "(public code), or that of the hidden ones, which weighs 1 / masked_share as much",
+    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = ("masked_mean",)
+    before: ClassVar[Mapping[str, Any]] = {"masked_mean": "hidden"}
     reversal: bool = Field(
         True,
         description="reconstruct the image as it was before intensity augmentation; false: as it was shown (plain masked "
         "autoencoder; the published one has no augmentation either, set augment to false)",
     )
 
+    @classmethod
+    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As everywhere; `masked_mean` is named only where it means something."""
+        kept = super().without_later(values)
+        if not kept.get("masked_only"):
+            kept.pop("masked_mean", None)
+        return kept
+
 
 class AmaesOptions(AmaesUNetOptions):
     """`amaes`: the U-Net with skips, on all sequences at once."""
 
-    pretrained: str = Field("", description="encoder that amaes_pretrain left; empty: random weights")
+    pretrained: str = Field(
+        "", description="encoder that amaes_pretrain left, or a released checkpoint of AMAES' pretraining; empty: random weights"
+    )
     stem: Literal["mean", "copied", "random"] = Field(
         "mean",
         description="first convolution, whose pretrained form has one channel: that for each sequence, divided by their number "

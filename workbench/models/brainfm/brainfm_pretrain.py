@@ -25,6 +25,11 @@ Departures, each from a defect of the published code or where paper and code are
 9. What modality dropout took away counts as absent; what is reconstructed is the image before intensity augmentation.
 10. Variance and covariance are each process's own where there are several.
 11. Without `padding_mask` the loss and the two terms count what was padded, too; scores never do.
+12. A masked token is given the embedding of its own sequence. The published code gathers the embeddings in the order of the
+   sequence and places them in that of its masking: with three sequences some 65 % of its masked tokens are given another's.
+
+Encoder, decoder (`decoder` published), terms and schedule (`regularisation` dev) equal the public code's on its weights to float
+error (`tests/parity`); `released` loads its encoder into `brainfm`.
 
 Parameters at the published size: see the catalogue; tested.
 """
@@ -96,7 +101,8 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
             where = condition[kinds] + places.repeat(number, 1)  # (b, n T, D)
             sample = torch.arange(len(rows), device=images.device)[:, None]
             states = encoder(encoder.embed(patches[sample, shown]) + where[sample, shown], condition, kinds[sample, shown])[0]
-            voxels = self.decoder(states, shown, where)
+            positions = places.repeat(number, 1).expand_as(where) if self.options.decoder_form == "published" else None
+            voxels = self.decoder(states, shown, where, positions)
             hidden = torch.ones(kinds.shape, dtype=torch.bool, device=images.device).scatter(1, shown, False)
             back[rows, bucket.channels] = encoder.volumes(voxels.unflatten(1, (number, count)), grid).float()
             everywhere = hidden[:, :, None].expand(-1, -1, patches.shape[2])
@@ -116,7 +122,8 @@ class BrainFMPretrain(OpenChannels, PretrainingModule):
             variance, covariance = regularisation_weights(
                 progress, self.options.regularisation, self.options.regularisation_warmup
             )
-            terms["variance"] = variance * variance_term(found["visible"])
+            biased = self.options.regularisation == "dev" and self.options.published_as == "released"
+            terms["variance"] = variance * variance_term(found["visible"], biased=biased)
             terms["covariance"] = covariance * covariance_term(found["visible"])
         return terms
 

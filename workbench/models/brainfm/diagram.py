@@ -40,7 +40,7 @@ def fine_tuning(
 def pretraining(options: BrainFMPretrainOptions, modalities: Sequence[str], legend: Lines) -> str:
     """Tokens, mask, encoder, decoder, and what is compared."""
     o = options
-    decoder = ("cross-attention" if o.decoder == "published" else "self-attention", f"{o.decoder_layers} layers")
+    decoder = ("self-attention" if o.decoder == "light" else "cross-attention", f"{o.decoder_layers} layers")
     boxes = [
         Box("input", _input(o, modalities), 0, 1),
         Box("text", legend, 1, 0, "third"),

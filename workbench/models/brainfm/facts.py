@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,18 +61,39 @@ class BrainFMPretrainOptions(BrainFMEncoderOptions):
     imputation: float = Field(
         0.3, ge=0, le=1, description="probability that one whole sequence is among the masked, where there are two or more"
     )
-    decoder: Literal["published", "light"] = Field(
-        "published", description="cross-attention decoder as wide as the encoder (published code), or a narrow MAE decoder"
-    )
+    decoder: Literal["published", "cross_attention", "light"] = Field(
+        "published", description="what the published code computes (cross-attention, as wide as the encoder, ReLU, embeddings of "
+        "the sequence for masked tokens only), the same with GELU and embeddings for all, or a narrow MAE decoder",
+    )  # fmt: skip
     decoder_layers: int = Field(8, ge=1, description="layers of the decoder")
     decoder_mlp: int = Field(1024, ge=4, description="width of the decoder's MLPs")
     decoder_width: int = Field(384, ge=4, description="width of the light decoder")
     regularisation: Literal["paper", "dev", "none"] = Field(
-        "paper", description="variance and covariance terms: weights 0.1 and 0.003; the published code's 1.0 and 0.03; none"
-    )
+        "paper", description="variance and covariance terms: weights 0.1 and 0.003; the published code's 1.0 and 0.03, with a "
+        "variance over N; none",
+    )  # fmt: skip
     regularisation_warmup: float = Field(
         0.125, gt=0, le=1, description="share of the run in which the paper's two weights rise linearly from 0"
     )
+    published_as: Literal["released", "earlier"] = Field(
+        "released", description="what decoder published and regularisation dev stand for: the public code's arithmetic, or, as "
+        "in earlier runs, decoder cross_attention and a variance over N - 1",
+    )  # fmt: skip
+    later: ClassVar[tuple[str, ...]] = (*BrainFMEncoderOptions.later, "published_as")
+    before: ClassVar[Mapping[str, Any]] = {"published_as": "earlier"}
+
+    @classmethod
+    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As everywhere; `published_as` is named only where something is published."""
+        kept = super().without_later(values)
+        if kept.get("decoder") != "published" and kept.get("regularisation") != "dev":
+            kept.pop("published_as", None)
+        return kept
+
+    @property
+    def decoder_form(self) -> str:
+        """`decoder`, by what it stood for when the run was made."""
+        return "cross_attention" if (self.decoder, self.published_as) == ("published", "earlier") else self.decoder
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -97,7 +119,9 @@ class BrainFMOptions(BrainFMEncoderOptions):
         False, description="keep the encoder as it is and train the heads only; with head linear: a linear probe"
     )
     grade_classes: int = Field(2, ge=2, le=3, description="2: grade 4 against 2 and 3; 3: grades 2, 3, 4")
-    pretrained: str = Field("", description="encoder that brainfm_pretrain left; empty: random weights")
+    pretrained: str = Field(
+        "", description="encoder that brainfm_pretrain left, or weights of the public code; empty: random weights"
+    )
 
 
 _DEMO = {"width": 96, "depth": 4, "heads": 4, "mlp": 192, "dropout": 0.0, "positions_start": "sinusoidal"}

@@ -26,12 +26,14 @@ def draw_visible(count: int, sequences: int, tokens: int, keep: int, imputation:
     return noise.flatten(1).argsort(1)[:, :keep].sort(1).values.to(device)
 
 
-def variance_term(tokens: Tensor) -> Tensor:
+def variance_term(tokens: Tensor, *, biased: bool = False) -> Tensor:
     """mean over features of ReLU(1 - std), std = sqrt(var + 1e-4), over all N tokens of the batch (N, D).
+
+    The variance divides by N - 1, as VICReg's own code (Bardes et al., ICLR 2022); `biased`: by N, as BrainFM-MRI's.
 
     The paper prints the epsilon outside the root; the code has it inside, where the gradient at var = 0 is finite.
     """
-    return torch.relu(1 - torch.sqrt(tokens.float().var(0) + 1e-4)).mean()
+    return torch.relu(1 - torch.sqrt(tokens.float().var(0, correction=0 if biased else 1) + 1e-4)).mean()
 
 
 def covariance_term(tokens: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ from workbench.models.brainfm.encoder import BrainFMEncoder
 from workbench.models.brainfm.facts import BrainFMEncoderOptions
 from workbench.models.brainfm.modality_embedding import outside_vocabulary, vocabulary_rows
 from workbench.models.brainfm.modality_text import sequence_phrase
+from workbench.models.brainfm.released import WEIGHTS, published_names
 from workbench.models.pretrained.coverage import Coverage
 from workbench.models.pretrained.file import refusal
 from workbench.models.pretrained.own_encoder import read_own_encoder
+from workbench.models.pretrained.released import is_released, load_released
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +29,14 @@ MUST_AGREE = ("token", "width", "depth", "heads", "mlp", "positions", *BrainFMEn
 def load_encoder(
     encoder: BrainFMEncoder, path: str | Path, options: BrainFMEncoderOptions, modalities: Sequence[str]
 ) -> Coverage:
-    """Fill an encoder from `encoder.safetensors` of a brainfm_pretrain run; all or nothing.
+    """Fill an encoder from `encoder.safetensors` of a brainfm_pretrain run, or from a file of the public code; all or nothing.
 
     Raises:
         InputError: the file cannot be read or was built otherwise; the message says which option to set. Its modality
             embedding is one-hot, and one of the model's sequences is not among its own.
     """
+    if is_released(path, WEIGHTS):
+        return _load_released(encoder, path, options, modalities)
     file = read_own_encoder(path, "brainfm", "brainfm_pretrain")
     told = file.description
     for name in MUST_AGREE:
@@ -82,6 +86,23 @@ def load_encoder(
     encoder.load_state_dict(matched, strict=False)  # all of it but the table of text vectors, as checked above
     logger.info("%s", coverage)
     return coverage
+
+
+def _load_released(
+    encoder: BrainFMEncoder, path: str | Path, options: BrainFMEncoderOptions, modalities: Sequence[str]
+) -> Coverage:
+    """The encoder of the public code. Its sequences are known by BioBERT's vectors of their names: with others the weights would
+    load and compute something else."""
+    sources = published_names(f"{_PREFIX}{name}" for name in encoder.state_dict())
+    if options.modality_embedding == "text" and not options.embeddings:
+        raise refusal(
+            Path(path),
+            f"{WEIGHTS.title} were trained with BioBERT's vectors of the sequences' names, this model has the built-in ones",
+            "make a file of them with `workbench modality-embeddings` and pass it as embeddings",
+        )
+    own = {name.removeprefix(_PREFIX): source for name, source in sources.items()}
+    channels = {name: f"its text, '{sequence_phrase(name)}'" for name in modalities}
+    return load_released(encoder, path, WEIGHTS, own, options=options, modalities=modalities, channels=channels)
 
 
 def _vectors(digest: str) -> str:

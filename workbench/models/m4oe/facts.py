@@ -17,7 +17,7 @@ PATCH = 4
 class M4oEOptions(MethodOptions):
     """`m4oe`: a 3-D Swin-UNet whose feed-forward networks are mixtures of experts, one expert per sequence."""
 
-    later: ClassVar[tuple[str, ...]] = ("identity_blocks",)
+    later: ClassVar[tuple[str, ...]] = ("identity_blocks", "dice")
 
     width: int = Field(96, ge=12, le=192, description="features at 1/4; they double per level; a multiple of 12")
     window: int = Field(7, ge=2, le=16, description="side of Swin's attention windows, in tokens")
@@ -27,6 +27,10 @@ class M4oEOptions(MethodOptions):
         "all experts, which selects nothing (public code)",
     )
     dice_weight: float = Field(0.7, ge=0, description="weight of Dice in the loss")
+    dice: Literal["foreground", "published"] = Field(
+        "foreground", description="Dice of the foreground over the batch, as everywhere here, or with background, squares in the "
+        "denominator and per sample (public code)",
+    )  # fmt: skip
     cross_entropy_weight: float = Field(0.4, ge=0, description="weight of cross-entropy in the loss")
     checkpointing: bool = Field(True, description="recompute activations in the backward pass: less memory, slower")
     identity_blocks: bool = Field(

@@ -20,14 +20,16 @@ What does not, hence the comparison with it is one of the idea only:
 
 The released gate is as wide as the features and is spread over the experts, so that all get the same weights and nothing is
 selected: `gate` as_released brings it back, absent sequences included. The default is a weight per expert, masked to the
-sequences that are there: weights add up to one, an absent expert does not run, gets weight zero and no gradient.
+sequences that are there: weights add up to one, an absent expert does not run, gets weight zero and no gradient. Mixture and
+loss as released equal the public code's on its weights to float error (`tests/parity`).
 
 Choices of ours:
 5. Sequences are stacked as channels, absent ones zero: after the first convolution a token holds all of them, and the gate
    decides which experts read it. (A token per sequence would be another architecture: mmFormer's.)
 6. Skips are the outputs of the encoder's stages, joined by a 1^3 convolution. The last step up, 1/4 to full size, keeps a quarter
    of the first width: with all 96 features a 128^3 patch would need 0.8 GB for that map alone.
-7. No stochastic depth and no dropout. Dice leaves out the background, as everywhere here.
+7. No stochastic depth and no dropout. Dice leaves out the background and is taken over the batch, as everywhere here; the public
+   code's has the background, squares in the denominator, and is of each sample (`dice` published).
 8. `identity_blocks` takes all Swin blocks and their experts away, an ablation: what is left is a pyramid of linear layers.
 9. Subsets of sequences share nothing: every token depends on which sequences are there. Fewer experts run for smaller ones.
 
@@ -120,9 +122,11 @@ class M4oE(MethodModule):
         """0.7 Dice plus 0.4 cross-entropy, as published for training."""
         if prediction.segmentation is None:
             return {}
+        published = self.options.dice == "published"
         term = segmentation_loss(
             prediction.segmentation, batch.labels, batch.label_set,
             dice=self.options.dice_weight, cross_entropy=self.options.cross_entropy_weight,
+            batch_dice=not published, background=published, squared=published,
         )  # fmt: skip
         return {"segmentation": term}
 

@@ -17,17 +17,18 @@ from torch.nn import functional as F
 
 LEVELS = 5
 Layout = Literal["aligned", "published"]
+Borders = Literal["zeros", "mirrored"]
 
 
-def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Instance norm (nothing learnt) of the inputs, leaky ReLU 0.2, convolution with mirrored borders."""
+def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, borders: Borders = "mirrored") -> nn.Sequential:
+    """Instance norm (nothing learnt) of the inputs, leaky ReLU 0.2, convolution."""
     return nn.Sequential(
-        nn.InstanceNorm3d(inputs), nn.LeakyReLU(0.2), _convolution(inputs, outputs, kernel, stride)
+        nn.InstanceNorm3d(inputs), nn.LeakyReLU(0.2), _convolution(inputs, outputs, kernel, stride, borders)
     )  # fmt: skip
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv3d:
-    mode: Literal["reflect", "zeros"] = "reflect" if kernel > 1 else "zeros"
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, borders: Borders = "mirrored") -> nn.Conv3d:
+    mode: Literal["reflect", "zeros"] = "reflect" if kernel > 1 and borders == "mirrored" else "zeros"
     return nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, padding_mode=mode)
 
 
@@ -134,18 +135,22 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 class Decoder(nn.Module):
     """From the deepest map up: upsample, convolve, concatenate the skip, two convolutions (3^3, 1^3); four times.
 
+    Channels are concatenated as (skip, up). The public code's decoder of single sequences has (up, skip), its fusing
+    one as here: the same network, the halves of a kernel exchanged (`released.published_names`).
+
     Args:
         width: w.
         classes: outputs.
         fused: the maps of how many sequences are fused (1^3, 3^3, 1^3 convolutions) before each level; 0: none, maps come singly.
         heads: logits at the four coarser levels too.
+        borders: how the 3^3 convolutions of the fusions pad; all others mirror.
     """
 
-    def __init__(self, width: int, classes: int, fused: int, heads: bool) -> None:
+    def __init__(self, width: int, classes: int, fused: int, heads: bool, borders: Borders = "zeros") -> None:
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS)]
         self.fusions = nn.ModuleList(
-            nn.Sequential(convolution(fused * n, n, 1), convolution(n, n), convolution(n, n, 1))
+            nn.Sequential(convolution(fused * n, n, 1), convolution(n, n, borders=borders), convolution(n, n, 1))
             for n in (widths if fused else ())
         )
         pairs = list(pairwise(widths))

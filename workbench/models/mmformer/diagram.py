@@ -18,11 +18,11 @@ def mmformer(options: MMFormerOptions, modalities: Sequence[str], classes: int) 
         Box("input", (", ".join(modalities), "any of them absent"), 0, 1),
         Box("encoders", (f"{count} CNN encoders", widths), 1, 1, "first"),
         Box("decoder", ("decoder", "fuses levels 1 to 5"), 4, 1, "second"),
-        Box("output", (f"{classes} classes", "and coarser levels" if o.auxiliary else "softmax"), 5, 1),
+        Box("output", (f"{classes} classes", "softmax" if o.auxiliary == "off" else "and coarser levels"), 5, 1),
         Box("tokens", (f"tokens of {TOKEN}³ voxels", f"width {o.embedding}, {o.layout}"), 2, 0, "third"),
         Box("intra", (f"{count} intra-modal", f"Transformers, depth {o.depth}"), 3, 0, "fourth", drawn=o.intra),
         Box("inter", ("inter-modal", tokens), 4, 0, "fourth", drawn=o.inter),
-        Box("separate", ("shared decoder", "each sequence alone"), 2, 2, "second", drawn=o.auxiliary),
+        Box("separate", ("shared decoder", "each sequence alone"), 2, 2, "second", drawn=o.auxiliary != "off"),
     ]
     arrows = [
         "input > encoders",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from workbench.contracts import SEGMENTATION
 from workbench.models.method_facts import MethodFacts, ModelCard
@@ -12,6 +13,15 @@ from workbench.models.options_base import UNSET, MethodOptions
 
 TOKEN = 16
 """Voxels along an edge of a token: the deepest of five resolutions."""
+_SWITCH = {True: "shown", False: "off", "true": "shown", "false": "off", "True": "shown", "False": "off"}
+"""`auxiliary` was on or off before it said for which sequences."""
+
+
+def _auxiliary(value: Any) -> Any:
+    return _SWITCH.get(value, value) if isinstance(value, bool | str) else value
+
+
+Auxiliary = Annotated[Literal["shown", "acquired", "off"], BeforeValidator(_auxiliary)]
 
 
 class MMFormerOptions(MethodOptions):
@@ -36,7 +46,26 @@ class MMFormerOptions(MethodOptions):
     )
     intra: bool = Field(True, description="Transformer within each sequence (ablation: off)")
     inter: bool = Field(True, description="Transformer across sequences (ablation: off)")
-    auxiliary: bool = Field(True, description="losses of each sequence alone and of coarser levels (ablation: off)")
+    auxiliary: Auxiliary = Field(
+        "shown",
+        description="losses of coarser levels and of each sequence alone: of those shown, of all acquired also where dropout hid "
+        "them (public code), or off (ablation)",
+    )
+    fusion_borders: Literal["zeros", "mirrored"] = Field(
+        "zeros", description="what the fusions' 3^3 convolutions see beyond the border: zeros (public code), or a mirror image"
+    )
+    pretrained: str = Field("", description="released weights of mmFormer; empty: random weights")
+    later: ClassVar[tuple[str, ...]] = ("pretrained", "fusion_borders")
+    before: ClassVar[Mapping[str, Any]] = {"fusion_borders": "mirrored"}
+
+    @classmethod
+    def without_later(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As everywhere; `auxiliary` keeps the words it had as a switch, so that runs keep their ids."""
+        before = {"shown": True, "off": False}
+        return {
+            name: before.get(value, value) if name == "auxiliary" else value
+            for name, value in super().without_later(values).items()
+        }
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -11,17 +11,22 @@
 Each layer of a Transformer adds the positions again. The two auxiliary sums are for training only. Trained on uniformly drawn
 subsets of the sequences (`modality_dropout` 1, `dropout_mode` subset; the mask is one sampler for all methods).
 
-The published code differs from what its text says, and from what can be meant, in two places; options bring it back:
+The published code differs from what its text says, and from what can be meant, in three places; options bring it back:
 
 1. `layout`. After the inter-modal Transformer the tokens lie sequence after sequence and are viewed as voxels of four
    neighbours, so that each voxel reads four tokens of one sequence. `aligned`, the default, gives each voxel its own tokens of
    all sequences; `published` is the released arithmetic. Both have the same parameters.
 2. `absent_tokens`. The code zeroes the tokens of absent sequences but lets them take part in attention, with their positions.
    `masked`, the default: they are no keys and what comes out of them is zero.
+3. `auxiliary`. The published losses of single sequences read all four whatever the mask is, which needs complete cases. `shown`,
+   the default: p_m exists for the sequences that a sample is shown; `acquired`: also for those that dropout hid, as they were
+   before intensity augmentation. The loss of a sequence is a mean over the samples that have it.
+
+With `layout` published and `absent_tokens` zero every output equals the public code's on its weights to float error
+(`tests/parity`); `released` loads these. The 3^3 convolutions of the fusions pad with zeros in both layouts, as there, all others
+mirror; runs made before that was so have `fusion_borders` mirrored.
 
 Choices of ours:
-3. The published auxiliary losses read all four sequences whatever the mask is, which needs complete cases. Here p_m exists for
-   the sequences that a sample is shown; the loss of a sequence is a mean over the samples that have it.
 4. Any sequences, in any number; all sizes that are multiples of 16 and at least 32. Positions are learned for the tokens of
    `positions`^3 voxels and interpolated trilinearly for other sizes. `published` then mixes tokens by the same arithmetic.
 5. The published code zeroes an encoder's features; here an encoder does not run where its sequence is absent. The numbers are the
@@ -42,7 +47,8 @@ with them 36,654,416, its 36.7 M. The paper says 106 M and 748 GFLOP; others pri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +60,9 @@ from workbench.models.method import MethodModule
 from workbench.models.mmformer import diagram
 from workbench.models.mmformer.blocks import LEVELS, Decoder, Encoder, Transformer, tokens_to_volume, upsample
 from workbench.models.mmformer.facts import TOKEN, MMFormerOptions
+from workbench.models.mmformer.released import WEIGHTS, published_names
+from workbench.models.pretrained.coverage import Coverage
+from workbench.models.pretrained.released import load_released
 
 
 class MMFormer(MethodModule):
@@ -79,8 +88,9 @@ class MMFormer(MethodModule):
         used = options.intra or options.inter
         self.positions = nn.Parameter(torch.zeros(count, edge**3, embedding)) if used else None
         self.project = nn.Conv3d(count * embedding, count * deepest, 1)
-        self.decoder = Decoder(width, self.classes, fused=count, heads=options.auxiliary)
-        self.separate = Decoder(width, self.classes, fused=0, heads=False) if options.auxiliary else None
+        auxiliary = options.auxiliary != "off"
+        self.decoder = Decoder(width, self.classes, fused=count, heads=auxiliary, borders=options.fusion_borders)
+        self.separate = Decoder(width, self.classes, fused=0, heads=False) if auxiliary else None
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight)
@@ -207,15 +217,39 @@ class MMFormer(MethodModule):
             for level in range(1, LEVELS)
             if f"level{level}" in found
         ]
-        alone = []
-        for name, shown in zip(batch.modalities, batch.present.bool().T, strict=True):
-            if f"alone_{name}" in found:
-                rows = shown.nonzero()[:, 0].tolist()
-                kept = None if labels is None else labels[rows]
-                probabilities = found[f"alone_{name}"].float().softmax(1)
-                alone.append(clamped_segmentation_loss(probabilities, kept, [sets[row] for row in rows]))
+        alone = self._alone_losses(found, batch)
         none = zero_loss(prediction.segmentation)
         return terms | {"levels": torch.stack([none, *levels]).sum(), "sequences": torch.stack([none, *alone]).sum()}
+
+    def _alone_losses(self, found: Mapping[str, Tensor], batch: Batch) -> list[Tensor]:
+        """The loss of each sequence alone, a mean over the samples that show it and, with `auxiliary` acquired, over those that
+        dropout hid it from: these are read here, from the images as they were before dropout and intensity augmentation."""
+        losses = []
+        for column, name in enumerate(batch.modalities):
+            rows, logits = [], []
+            if f"alone_{name}" in found:
+                rows, logits = batch.present[:, column].nonzero()[:, 0].tolist(), [found[f"alone_{name}"]]
+            if self.options.auxiliary == "acquired" and batch.target is not None and name in self.modalities:
+                hidden = [row for row, names in enumerate(dropped(batch)) if name in names]
+                if hidden:
+                    assert self.separate is not None
+                    maps = self.encoders[self.modalities.index(name)](batch.target[hidden, column, None].float())
+                    rows, logits = [*rows, *hidden], [*logits, self.separate(maps)[0]]
+            if rows:
+                kept = None if batch.labels is None else batch.labels[rows]
+                sets = [batch.label_set[row] for row in rows]
+                losses.append(clamped_segmentation_loss(torch.cat(logits).float().softmax(1), kept, sets))
+        return losses
+
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Fill the network from the authors' released weights.
+
+        Raises:
+            InputError: the file cannot be read or does not fit, or the options are not the published ones.
+        """
+        return load_released(
+            self, path, WEIGHTS, published_names(self.state_dict()), options=self.options, modalities=self.modalities
+        )
 
     def cam_layers(self) -> tuple[str, ...]:
         """The fused map at 1/16, then at 1/8."""
@@ -224,6 +258,11 @@ class MMFormer(MethodModule):
     def diagram(self) -> str:
         """The network as built: what an option leaves out is not drawn."""
         return diagram.mmformer(self.options, self.modalities, self.classes)
+
+
+def dropped(batch: Batch) -> list[Sequence[str]]:
+    """Per sample the sequences that it has and that dropout hid."""
+    return [sample.get("dropped", ()) for sample in batch.record.get("samples", [])]
 
 
 def _place(values: Tensor, rows: Tensor) -> Tensor:

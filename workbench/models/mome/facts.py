@@ -64,6 +64,8 @@ class MixtureOptions(PlainUNetOptions):
     expert_reduction: Literal["sum", "mean"] = Field(
         "sum", description="the experts' loss over the samples of a batch; sum (published) depends on the batch size"
     )
+    pretrained: str = Field("", description="released weights of all its networks; empty: random weights")
+    later: ClassVar[tuple[str, ...]] = ("batch_dice", "pretrained")
     restart_heads: bool = Field(True, description="the experts' segmentation heads start anew in the joint stage (published)")
     experts: Literal["trained", "checkpointed", "frozen"] = Field(
         "trained",
@@ -102,6 +104,7 @@ class MoMEPlusOptions(MixtureOptions):
     )
 
 
+ONE_IMAGE = "one image of one sequence at a time"
 _DEMO: dict[str, Any] = {
     "width": 4, "levels": 4, "epochs": 10, "learning_rate": 1e-2, "batch_size": 1, "validate_every": 5,
 }  # fmt: skip
@@ -112,7 +115,7 @@ FACTS = (
     MethodFacts(
         card=ModelCard(
             name="mome", title="MoME (mixture of modality experts)", paper="MICCAI 2024, arXiv 2405.10246",
-            tasks=(SEGMENTATION,), modalities=("t1", "t1c", "t2", "flair", "dwi"), parameters=187_334_344,
+            tasks=(SEGMENTATION,), modalities=("t1", "t1c", "t2", "flair", "dwi"), parameters=187_334_344, hides=ONE_IMAGE,
             reported="187.3 M, public code",
         ),
         options=MoMEOptions, builder="workbench.models.mome.mome:MoME",
@@ -135,7 +138,7 @@ FACTS = (
         card=ModelCard(
             name="pooled_unet", title="Pooled U-Net (one image of any sequence)",
             paper="comparator of MoME, arXiv 2405.10246; Isensee et al., Nature Methods 2021", tasks=(SEGMENTATION,),
-            modalities=("t1", "t1c", "t2", "flair", "dwi"), notebook="mome", parameters=31_197_204,
+            modalities=("t1", "t1c", "t2", "flair", "dwi"), notebook="mome", parameters=31_197_204, hides=ONE_IMAGE,
         ),
         options=PooledUNetOptions, builder="workbench.models.mome.single_image_unet:PooledUNet",
         demo=_DEMO | {"steps_per_epoch": 12, "modality_dropout": 0.0},

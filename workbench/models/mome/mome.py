@@ -42,6 +42,7 @@ input has 161 channels and whose heads have 10; tested. One image of 128^3 takes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -64,7 +65,10 @@ from workbench.models.mome.blocks import (
     sample,
 )
 from workbench.models.mome.facts import MixtureOptions, MoMEOptions, SingleImageOptions
+from workbench.models.mome.released import WEIGHTS, published_names
 from workbench.models.mome.single_image_unet import PlanMethod, PooledUNet, SingleImageMethod
+from workbench.models.pretrained.coverage import Coverage
+from workbench.models.pretrained.released import load_released
 
 
 class MixtureMethod(PlanMethod):
@@ -79,6 +83,15 @@ class MixtureMethod(PlanMethod):
         super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
         if options.experts == "frozen":
             self.notes = ("the experts are frozen in the joint stage: they keep their heads and have no loss of their own there",)
+
+    def load_pretrained(self, path: str | Path) -> Coverage:
+        """Fill all networks from the authors' released weights.
+
+        Raises:
+            InputError: the file cannot be read or does not fit, or the options are not the published ones.
+        """
+        weights, sources = WEIGHTS[self.name], published_names(self.state_dict())
+        return load_released(self, path, weights, sources, options=self.options, modalities=self.modalities)
 
     def trained_beside_frozen(self) -> tuple[str, ...]:
         """Prefixes of what the joint stage trains when the experts are frozen."""

@@ -1,6 +1,7 @@
 """Reading a file of pretrained Swin weights: safely, and brought to MONAI's names, whatever it calls them.
 
-A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses all else.
+A pickle is only ever opened by `torch.load(weights_only=True)`, which builds tensors and plain values and refuses the rest;
+NumPy's numbers count as plain values, since nnU-Net's checkpoints log their scores as such.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -30,6 +33,13 @@ HEADER = "workbench-encoder"
 STEM = "swinViT.patch_embed.proj.weight"
 _HEADS = ("rotation_head.", "contrastive_head.", "conv.")
 DECODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder", "out.")
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")),
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # NumPy 1 and 2
+]
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "network_weights")
+"""Keys under which training programs keep a state dict."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _BLOCK = re.compile(r"swinViT\.layers(\d)\.0\.blocks\.(\d+)\.")
 
@@ -88,10 +98,7 @@ def read_pretrained(path: str | Path) -> PretrainedFile:
         InputError: missing, truncated, not weights, holding Python objects, 2-D, of other channels, or of no known layout.
     """
     path = Path(path)
-    if path.is_dir():
-        raise refusal(path, "a folder, expected a file of pretrained weights", "pass the file inside it")
-    if not path.is_file():
-        raise refusal(path, "the file of pretrained weights does not exist")
+    _is_file(path)
     tensors, wrapper, header = _open(path)
     prefix = "module." if tensors and all(name.startswith("module.") for name in tensors) else ""  # DistributedDataParallel
     named = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -130,6 +137,23 @@ def save_encoder(path: str | Path, state: Mapping[str, Tensor], description: Map
     write_json(stem.with_name(stem.name + ".json"), full)
 
 
+def open_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights, whatever they are wrapped in.
+
+    Raises:
+        InputError: missing, truncated, no weights, or holding Python objects.
+    """
+    _is_file(path)
+    return _open(path)[0]
+
+
+def _is_file(path: Path) -> None:
+    if path.is_dir():
+        raise refusal(path, "a folder, expected a file of pretrained weights", "pass the file inside it")
+    if not path.is_file():
+        raise refusal(path, "the file of pretrained weights does not exist")
+
+
 def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
     """(tensors, the key they were wrapped in, the description in the header)."""
     if path.suffix == ".safetensors":
@@ -140,7 +164,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
         except (SafetensorError, OSError, ValueError) as error:
             raise refusal(path, f"truncated or damaged, it cannot be read: {error}", "fetch it again") from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # it loads, or is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -158,10 +182,10 @@ def _open(path: Path) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
             f"truncated or damaged, or no file of PyTorch, it cannot be read ({_reason(error)})",
             "fetch it again, or pass the file of weights itself",
         ) from error
-    wrapper = next(
-        (key for key in ("state_dict", "model") if isinstance(content, dict) and isinstance(content.get(key), dict)), ""
-    )
+    wrapper = next((key for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), "")
     state = content[wrapper] if wrapper else content
+    if isinstance(state, dict) and state and all(isinstance(value, dict) for value in state.values()):  # of several networks
+        state = {f"{network}.{name}": value for network, part in state.items() for name, value in part.items()}
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise refusal(path, "it holds no state dict (name -> tensor)", "pass the file of weights itself")
     return {str(name): value for name, value in state.items()}, wrapper, {}

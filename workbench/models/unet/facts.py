@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,11 +16,14 @@ from workbench.models.recipe import EPOCHS, NNUNET
 class UNetOptions(MethodOptions):
     """`unet`: nnU-Net's plain U-Net and loss."""
 
-    later: ClassVar[tuple[str, ...]] = ("batch_dice",)
+    later: ClassVar[tuple[str, ...]] = ("batch_dice", "encoder")
     before: ClassVar[Mapping[str, Any]] = {"batch_dice": True}
 
     width: int = Field(32, ge=4, le=128, description="features of the first level; they double per level, up to ten times this")
     levels: int = Field(6, ge=3, le=8, description="resolutions; nnU-Net's rule gives 6 for a 128^3 patch, 5 for 64^3")
+    encoder: Literal["plain", "residual"] = Field(
+        "plain", description="two convolutions per level, or residual blocks (1, 3, 4, 6, 6, 6; nnU-Net's ResEnc plans)"
+    )
     deep_supervision: bool = Field(True, description="supervise all decoder levels but the coarsest, weights halving per level")
     batch_dice: bool = Field(False, description="Dice over the voxels of the batch; false: per sample, then averaged (nnU-Net)")
 

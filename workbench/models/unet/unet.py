@@ -7,6 +7,9 @@ of the recipe is `recipe.NNUNET` (SGD with Nesterov momentum 0.99, 1e-2, polynom
 patches, a third of them centred on foreground; nnU-Net's augmentation; windows with Gaussian weights, half overlapping,
 mirrored along all axes), which MoME, MoME+ and the pooled U-Net share. `size=demo` is a short training of a small network.
 
+`encoder` residual is the network of nnU-Net's residual-encoder plans (arXiv 2404.09556), 102,353,972 parameters (4 sequences, 4
+classes); of these plans the patch and batch sizes, which follow the memory of the GPU, are left to the parameters.
+
 Departures from nnU-Net v2:
 1. No plan is made from the data: isotropic working resolution, hence 3^3 kernels and strides of 2 throughout, and one patch
    and batch size. Depth by nnU-Net's rule: every side is halved while it stays at 4 or more.
@@ -29,12 +32,15 @@ from torch import Tensor
 from workbench.contracts import SEGMENTATION, Batch, Prediction
 from workbench.models.method import MethodModule
 from workbench.models.networks import draw_levels, supervise
-from workbench.models.plain_unet import PlainUNet, stage_features
+from workbench.models.plain_unet import PlainUNet, ResidualEncoderUNet, stage_features
 from workbench.models.unet.facts import UNetOptions
+
+RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
+"""Residual blocks per level by nnU-Net's ResEnc plans."""
 
 
 class UNet(MethodModule):
-    """nnU-Net's plain U-Net; markers are ignored."""
+    """nnU-Net's U-Net; markers are ignored."""
 
     name = "unet"
     options: UNetOptions
@@ -43,9 +49,14 @@ class UNet(MethodModule):
         super().__init__(modalities=modalities, classes=classes, markers=(), options=options)
         self.features = stage_features(options.width, options.levels)
         self.divisor = 2 ** (options.levels - 1)
+        self.blocks = RESIDUAL_BLOCKS[: options.levels]
         self.minimum = 2 * self.divisor  # instance norm needs more than one voxel at the bottom
         heads = None if options.deep_supervision else 1
-        self.net = PlainUNet(len(self.modalities), self.classes, self.features, heads=heads)
+        self.net = (
+            PlainUNet(len(self.modalities), self.classes, self.features, heads=heads)
+            if options.encoder == "plain"
+            else ResidualEncoderUNet(len(self.modalities), self.classes, self.features, self.blocks, heads=heads)
+        )
 
     def forward_arranged(self, images: Tensor, present: Tensor, *, tasks: tuple[str, ...], maps: bool) -> Prediction:
         """(B, M, X, Y, Z) -> logits (B, C, X, Y, Z); in training also those of the coarser levels, at their own resolution."""
@@ -94,6 +105,8 @@ class UNet(MethodModule):
         last = len(self.features) - 1
         supervised = max(1, last - 1) if self.options.deep_supervision else 1
         scales = ["full size", *(f"1/{2**level}" for level in range(1, last))]
+        if self.options.encoder == "residual":
+            scales = [f"{scale}, {n} residual block{'s' if n > 1 else ''}" for scale, n in zip(scales, self.blocks, strict=False)]
         down = [(f"{features} features", scale) for features, scale in zip(self.features, scales, strict=False)]
         up = [(f"{features} features", "supervised" if k < supervised else "") for k, features in enumerate(self.features[:-1])]
         bottom = (f"{self.features[-1]} features", f"1/{self.divisor}")

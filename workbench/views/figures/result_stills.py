@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from workbench.contracts import MARKER_TITLES, SEGMENTATION
 from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
 from workbench.evaluation.intervals import MIN_PER_CLASS, mean_interval
-from workbench.evaluation.metrics import Place, metrics_of, shown_in
+from workbench.evaluation.metrics import Kind, Place, metrics_of, shown_in
+from workbench.evaluation.metrics import metric as entry_of
+from workbench.evaluation.proportions import median_interval
 from workbench.views.figures.training import thin
 from workbench.views.theme import colour, theme
 
@@ -58,12 +60,13 @@ def training_figure(events: pd.DataFrame, *, title: str) -> Figure:
 
 
 def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test") -> Figure:
-    """One point per case and region, with the mean and its 95 % interval over subjects."""
+    """One point per case and region, with the mean (of distances the median) of those that have it and its 95 % interval."""
     shown = shown_in(Place.FIGURE, SEGMENTATION)
     rows = metrics[metrics["split"] == split]
     regions = list(dict.fromkeys(rows["region"]))
     figure, axes = _figure(len(shown))
     for ax, metric in zip(axes, shown, strict=True):
+        middle = median_interval if entry_of(metric).kind is Kind.DISTANCE else mean_interval
         for index, region in enumerate(regions):
             found = rows[(rows["region"] == region) & (rows["metric"] == metric) & rows["value"].notna()]
             if found.empty:
@@ -74,16 +77,19 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
                 ax.scatter(
                     (index + spread)[part], found["value"][part], s=16, alpha=0.7, facecolors=face, edgecolors=colour(index)
                 )
-            mean = mean_interval(found["value"].to_numpy(), found["subject"].to_numpy().astype(str))
-            reach = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
-            ax.errorbar(index + 0.32, mean.value, yerr=np.maximum(reach, 0), fmt="D", color="black", markersize=4, capsize=3)
+            there = found[~empty]
+            number = middle(there["value"].to_numpy(np.float64), there["subject"].to_numpy().astype(str))
+            if number.estimable:
+                reach = np.nan_to_num([[number.value - number.low], [number.high - number.value]])
+                style = {"fmt": "D", "color": "black", "markersize": 4, "capsize": 3}
+                ax.errorbar(index + 0.32, number.value, yerr=np.maximum(reach, 0), **style)
         counts = [rows[(rows["region"] == r) & (rows["metric"] == metric)]["value"].notna().sum() for r in regions]
         ax.set_xticks(range(len(regions)), [f"{r}\nn = {n}" for r, n in zip(regions, counts, strict=True)])
         entry = metrics_of(SEGMENTATION)[metric]
         ax.set(ylabel=entry.full_title)
         if entry.bounded:
             ax.set_ylim(-0.03, 1.03)
-    note = "open circles: the case does not have the region; diamonds: mean, 95 % interval"
+    note = "open circles: the case does not have the region; diamonds: mean (HD95: median) of the others, 95 % interval"
     figure.suptitle(f"{title}\n{split} cases; {note}", fontsize=9)
     return figure
 
