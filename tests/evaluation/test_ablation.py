@@ -250,6 +250,24 @@ def test_what_so_few_subjects_can_show_is_said_of_the_whole_family(cells: list[C
     assert set(whole.table["too_few"]) == {said}
 
 
+def test_a_missed_regions_distance_follows_the_policy(cells: list[Cell]) -> None:
+    def missing(c: Cell) -> Cell:
+        metrics = c.metrics.assign(n_prediction=100)
+        lost = (metrics["metric"] == "hd95") & (metrics["case"] == "s003-0") & (c.arm == "wider")
+        return replace(c, markers=None, metrics=metrics.assign(
+            n_prediction=metrics["n_prediction"].mask(lost, 0), value=metrics["value"].mask(lost, 500.0)
+        ))  # fmt: skip
+
+    some = [missing(c) for c in cells if c.seed == 0 and c.arm != "no_attention"]
+    lines = {name: row(ablation_deltas(some, outcomes=["hd95"], penalty=name, resamples=50), "wider", "hd95")
+             for name in ("grid_diagonal", "brats", "exclude")}  # fmt: skip
+    assert [int(line["n"]) for line in lines.values()] == [42, 42, 41]
+    assert lines["grid_diagonal"]["value"] - lines["brats"]["value"] == pytest.approx((500 - 374) / 42)
+    assert lines["exclude"]["n_undefined"] == 1
+    with pytest.raises(ParameterError, match="penalty 'none' is unknown"):
+        ablation_deltas(some, penalty="none")
+
+
 def test_a_cell_planned_twice_and_a_split_that_folds_share_are_refused(cells: list[Cell]) -> None:
     with pytest.raises(ParameterError, match="planned twice"):
         ablation_deltas([*cells, cells[0]])

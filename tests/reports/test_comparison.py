@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.errors import InputError, RunError
+from workbench.errors import InputError, ParameterError, RunError
 from workbench.evaluation.comparison import holm
 from workbench.files import write_parquet
 from workbench.records.run_folder import RunFolder
@@ -52,6 +52,8 @@ def test_what_cannot_be_asked_is_named(tmp_path: Path) -> None:
     first, second = (run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7]) for name in ("one", "two"))
     with pytest.raises(RunError, match="split 'train' is not judged; there are validation, test, external"):
         compare(first, second, split="train")
+    with pytest.raises(ParameterError, match="penalty 'zero' is unknown"):
+        compare(first, second, penalty="zero")
     with pytest.raises(RunError, match="is named twice"):
         compare(first, second, first.folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,9 @@ def test_notes_say_which_side_is_better_the_test_and_what_is_missing(deltas: Del
     assert "Not all runs are finished" in dice
     assert "Refused: unet, wider: other cases" in dice
     assert "lower is better" in distance
+    assert "counts as the diagonal of the case's own grid" in distance
+    assert "374 mm" in " ".join(delta_notes(replace(deltas, penalty="brats"), "hd95"))
+    assert "Cases without the region count too" in dice
     assert "DeLong" in auc
 
 

@@ -79,4 +79,5 @@ def test_marker_table_has_counts_and_intervals() -> None:
     table = marker_table({"a": good, "b": few}).set_index("Metric")
     assert table.loc["Cases", "a"] == "n = 40: 20 positive, 20 negative"
     assert "(" in table.loc["AUC", "a"]
-    assert table.loc["AUC", "b"] == "not estimable"
+    assert table.loc["AUC", "b"] == "not estimable: 2 positive and 1 negative subjects, 10 of each are needed"
+    assert "(" not in table.loc["ECE", "a"].replace("(no interval)", ""), "chance alone makes an ECE"

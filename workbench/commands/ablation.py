@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.commands.printing import PLAIN, Json, Runs, print_value, say
+from workbench.commands.printing import PLAIN, Json, Penalty, Runs, print_value, say
 
 if TYPE_CHECKING:  # pandas is not needed for --help
     import pandas as pd
@@ -25,6 +25,7 @@ def ablation(
     split: Annotated[str, typer.Option(help="test or external")] = "test",
     against: Annotated[str, typer.Option(help="condition to compare with; default: the baseline, else the first")] = "",
     outcomes: Annotated[str, typer.Option(help="metrics of the family, with commas, e.g. dice,auc; default: all")] = "",
+    penalty: Penalty = "grid_diagonal",
     as_json: Json = False,
 ) -> None:
     """Print what each switch of a sweep changes: paired deltas, intervals, tests. Exit 1: something was refused."""
@@ -32,7 +33,7 @@ def ablation(
     from workbench.reports.ablation_review import AblationReview
     from workbench.views.ablation_tables import completeness, delta_notes, delta_table, failures, shift_table
 
-    review = AblationReview(runs, sweep, split=split, against=against, outcomes=outcomes)
+    review = AblationReview(runs, sweep, split=split, against=against, outcomes=outcomes, penalty=penalty)
     if as_json:
         print_value(review.as_document())
     else:

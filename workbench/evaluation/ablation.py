@@ -17,6 +17,7 @@ import pandas as pd
 from workbench.contracts import JUDGED, MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
 from workbench.evaluation.comparison import corrected, require_same_cases
+from workbench.evaluation.detection import GRID_DIAGONAL, require_penalty, with_penalty
 from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, subject_codes
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.paired_tests import DELONG, SIGN_FLIPS, paired_tests
@@ -73,6 +74,8 @@ class Deltas:
     """One row per block and arm: cells (that both sides have), planned, seeds, folds, remark, refused (why; empty: it is not)."""
     split: str = "test"
     reference: str = BASELINE
+    penalty: str = GRID_DIAGONAL
+    """What a distance to nothing counted as, of `detection.PENALTIES`."""
 
     @property
     def family(self) -> int:
@@ -92,6 +95,7 @@ def ablation_deltas(
     reference: str = BASELINE,
     split: str = "test",
     outcomes: Sequence[str] = (),
+    penalty: str = GRID_DIAGONAL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Deltas:
@@ -102,6 +106,7 @@ def ablation_deltas(
         reference: the arm the others are compared with.
         split: test or external; within one fold also validation.
         outcomes: metrics of the family, of these what the runs have; none: those that are an OUTCOME in `evaluation.metrics`.
+        penalty: what a distance to nothing counts as, of `detection.PENALTIES`.
         resamples: bootstrap resamples of subjects, and of seeds where there are several.
         seed: same seed, same intervals.
 
@@ -114,7 +119,7 @@ def ablation_deltas(
         remark.
 
     Raises:
-        ParameterError: a split that is not compared, or a cell that is planned twice.
+        ParameterError: a split that is not compared, no such penalty, or a cell that is planned twice.
     """
     if split not in JUDGED and len({cell.fold for cell in cells}) > 1:
         raise ParameterError(f"split '{split}' is not compared over folds; there are {' and '.join(JUDGED)}")
@@ -123,7 +128,8 @@ def ablation_deltas(
     if twice:
         raise ParameterError(f"the cell {', '.join(map(str, twice))} (block, arm, fold, seed) is planned twice")
     outcomes = tuple(outcomes) or shown_in(Place.OUTCOME)
-    cells = [_of_split(cell, split, outcomes) for cell in cells]
+    require_penalty(penalty)
+    cells = [_of_split(cell, split, outcomes, penalty) for cell in cells]
     rows: list[dict[str, Any]] = []
     arms: list[dict[str, Any]] = []
     for block in dict.fromkeys(cell.block for cell in cells):
@@ -148,7 +154,7 @@ def ablation_deltas(
             rows += [{**named, **row, "remark": "; ".join(filter(None, (row["remark"], remark)))} for row in found]
     table = corrected(pd.DataFrame(rows, columns=list(COLUMNS)))[list(COLUMNS)]
     listed = pd.DataFrame(arms, columns=["block", "arm", "cells", "planned", "seeds", "folds", "remark", "refused"])
-    return Deltas(table, listed, split, reference)
+    return Deltas(table, listed, split, reference, penalty)
 
 
 def join_deltas(parts: Sequence[Deltas]) -> Deltas:
@@ -159,17 +165,20 @@ def join_deltas(parts: Sequence[Deltas]) -> Deltas:
     """
     table = pd.DataFrame([row for part in parts for row in part.table.to_dict("records")], columns=list(COLUMNS))
     arms = pd.concat([part.arms for part in parts], ignore_index=True)
-    return Deltas(corrected(table), arms, parts[0].split, parts[0].reference)
+    return Deltas(corrected(table), arms, parts[0].split, parts[0].reference, parts[0].penalty)
 
 
-def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
+def _of_split(cell: Cell, split: str, outcomes: Sequence[str], penalty: str) -> Cell:
     """The cell with only the rows that are compared, each case with all it has."""
     metrics, markers = cell.metrics, cell.markers
-    judges_markers = bool(set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes))
+    if metrics is not None:
+        metrics = with_penalty(metrics[metrics["metric"].isin(list(outcomes))], penalty)
+    if markers is not None and not set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes):
+        markers = markers.iloc[:0]
     return replace(
         cell,
-        metrics=None if metrics is None else split_rows(metrics[metrics["metric"].isin(list(outcomes))], split),
-        markers=None if markers is None else split_rows(markers if judges_markers else markers.iloc[:0], split),
+        metrics=None if metrics is None else split_rows(metrics, split),
+        markers=None if markers is None else split_rows(markers, split),
     )
 
 

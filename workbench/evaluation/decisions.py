@@ -174,7 +174,7 @@ def _joined(samples: list[Sample]) -> Sample:
         name: np.concatenate([getattr(s, name) for s in samples])
         for name in ("truth", "probability", "logit", "subjects", "certain")
     }
-    return Sample(**arrays, n_unknown=sum(s.n_unknown for s in samples))
+    return Sample(**arrays, n_unknown=sum(s.n_unknown for s in samples), n_models=len(samples))
 
 
 def _decided(part: pd.DataFrame, cut: float | Mapping[int, float], resamples: int, seed: int) -> list[dict[str, Any]]:

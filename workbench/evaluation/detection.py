@@ -46,8 +46,7 @@ def with_penalty(metrics: pd.DataFrame, penalty: str = GRID_DIAGONAL) -> pd.Data
         ParameterError: there is no such policy.
         InputError: the table does not say what the prediction holds.
     """
-    if penalty not in PENALTIES:
-        raise ParameterError(f"penalty '{penalty}' is unknown; there are {', '.join(PENALTIES)}")
+    require_penalty(penalty)
     distance = metrics["metric"].isin(_DISTANCES)
     if penalty == GRID_DIAGONAL or not distance.any():
         return metrics
@@ -64,6 +63,16 @@ def with_penalty(metrics: pd.DataFrame, penalty: str = GRID_DIAGONAL) -> pd.Data
     if penalty == EXCLUDE:
         value = value.mask(distance & ~truth & ~predicted)
     return metrics.assign(value=value)
+
+
+def require_penalty(penalty: str) -> None:
+    """Refuse a policy that there is not.
+
+    Raises:
+        ParameterError: names those that there are.
+    """
+    if penalty not in PENALTIES:
+        raise ParameterError(f"penalty '{penalty}' is unknown; there are {', '.join(PENALTIES)}")
 
 
 def penalty_text(metric: str, penalty: str) -> str:

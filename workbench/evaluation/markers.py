@@ -89,6 +89,8 @@ class Sample:
     """(n,) bool: a probability of exactly 0 or 1 whose log-odds are not known; `logit` only stands in for them."""
     n_unknown: int = 0
     """Rows that were left out because their truth is unknown."""
+    n_models: int = 1
+    """Models that scored the cases: the folds of a pooled run."""
 
     @property
     def per_class(self) -> tuple[int, int]:
@@ -112,7 +114,14 @@ class Sample:
     def of(self, chosen: np.ndarray) -> Sample:
         """The sample of some of the cases, (n,) bool."""
         arrays = {name: getattr(self, name)[chosen] for name in ("truth", "probability", "logit", "subjects", "certain")}
-        return Sample(**arrays, n_unknown=self.n_unknown)
+        return Sample(**arrays, n_unknown=self.n_unknown, n_models=self.n_models)
+
+    @property
+    def pooled(self) -> str:
+        """What its ranking is of, where several models scored the cases; empty for one."""
+        if self.n_models < 2:
+            return ""
+        return f"ranks the cases of {self.n_models} models together: of different folds, scores of different models are compared"
 
 
 def sample_of(frame: pd.DataFrame) -> Sample:
@@ -163,7 +172,9 @@ def sample_of(frame: pd.DataFrame) -> Sample:
     subjects = known["subject" if "subject" in known else "case"].to_numpy().astype(str)
     # A logit that is larger than what `log_odds` stops at is a model's own, whose probability was only rounded to 0 or 1.
     certain = np.isin(probability, (0.0, 1.0)) & (np.abs(odds) <= 1.001 * log_odds(1.0))
-    return Sample(known["truth"].to_numpy(np.float64) > 0.5, probability, odds, subjects, certain, len(frame) - len(known))
+    models = known["fold"].nunique() if "fold" in known else 1
+    truth = known["truth"].to_numpy(np.float64) > 0.5
+    return Sample(truth, probability, odds, subjects, certain, len(frame) - len(known), max(models, 1))
 
 
 def _require_classes(known: pd.DataFrame) -> None:
@@ -311,6 +322,7 @@ def _remarks(sample: Sample, values: Mapping[str, float], error: CalibrationErro
     range_ = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
     found = {"ece": f"a calibrated model would show {error.calibrated:.3f}{range_} at these probabilities"}
     found["ece_calibrated"] = "the range is that of 95 % of such models"
+    found |= dict.fromkeys(("auc", "average_precision"), sample.pooled)
     for metric, called in (("precision", "positive"), ("npv", "negative")):
         if not np.isfinite(values[metric]):
             found[metric] = f"no case is called {called}"

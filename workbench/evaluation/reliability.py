@@ -119,14 +119,27 @@ def _wald(value: float, design: Floats, residual: Floats, codes: NDArray[np.intp
     """Interval of the last coefficient of a logistic regression, whose residuals are truth minus fitted probability."""
     if not np.isfinite(value):
         return UNKNOWN
+    spread = float(np.sqrt(line_covariance(design, residual, codes)[-1, -1]))
+    return value - _Z * spread, value + _Z * spread
+
+
+def line_covariance(design: Floats, residual: Floats, subjects: Sequence[str] | ArrayLike) -> Floats:
+    """Covariance (k, k) of the coefficients of a logistic regression over subjects.
+
+    That of the model times the design effect of the residuals, or the robust one, whichever gives the last coefficient more.
+
+    Args:
+        design: (n, k).
+        residual: (n,) truth minus fitted probability.
+        subjects: subject of each case.
+    """
+    codes, count = subject_codes(subjects)
     fitted = np.abs(residual)
     inverse = np.linalg.pinv(design.T @ (design * (fitted * (1 - fitted))[:, None]))
-    model = inverse[-1, -1] * residual.size / effective_number(residual, codes)
-    count = int(codes.max()) + 1
     scores = np.stack([np.bincount(codes, column * residual, count) for column in design.T], axis=1)
     robust = inverse @ (scores.T @ scores) @ inverse * count / max(count - 1, 1)
-    spread = float(np.sqrt(max(model, robust[-1, -1])))
-    return value - _Z * spread, value + _Z * spread
+    model = inverse * residual.size / effective_number(residual, codes)
+    return np.asarray(robust if robust[-1, -1] > model[-1, -1] else model)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import corrected, paired_differences, require_same_cases
 from workbench.evaluation.delong import delong, mcnemar
+from workbench.evaluation.detection import GRID_DIAGONAL, with_penalty
 from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
 from workbench.evaluation.metrics import Better, Kind, Place, metrics_of, shown_in
@@ -48,14 +49,23 @@ class CaseScores:
     """Case -> subject."""
 
     @classmethod
-    def of(cls, metrics: pd.DataFrame, split: str = "test", present: str = "", names: Sequence[str] = ()) -> CaseScores:
+    def of(
+        cls,
+        metrics: pd.DataFrame,
+        split: str = "test",
+        present: str = "",
+        names: Sequence[str] = (),
+        penalty: str = GRID_DIAGONAL,
+    ) -> CaseScores:
         """From metrics.parquet: of one modality subset, or each case with all its modalities; only the metrics `names`, if given.
+
+        `penalty` is what a distance to nothing counts as, of `detection.PENALTIES`.
 
         Raises:
             InputError: a case that was scored twice.
         """
         chosen = metrics[metrics["metric"].isin(list(names))] if names else metrics
-        rows = split_rows(chosen, split, present)
+        rows = split_rows(with_penalty(chosen, penalty), split, present)
         twice = rows.duplicated(["case", "region", "metric"])
         if twice.any():
             case = str(rows.loc[twice, "case"].iloc[0])

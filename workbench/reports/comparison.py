@@ -12,6 +12,7 @@ import pandas as pd
 from workbench.contracts import HELD_OUT, PRETRAINING, SEGMENTATION
 from workbench.errors import RunError
 from workbench.evaluation.comparison import corrected
+from workbench.evaluation.detection import GRID_DIAGONAL, penalty_text
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.run_comparison import CaseScores, MarkerScores, compare_markers, compare_segmentation
 from workbench.evaluation.summaries import with_available
@@ -23,28 +24,32 @@ from workbench.views.estimates import few_subjects
 
 COLUMNS = (
     "first", "second", "split", "of", "metric", "value_first", "value_second", "difference", "low", "high", "n", "n_subjects",
-    "test", "p", "p_holm", "shift", "shift_low", "shift_high", "p_wilcoxon", "better", "worse", "remark",
+    "penalty", "test", "p", "p_holm", "shift", "shift_low", "shift_high", "p_wilcoxon", "better", "worse", "remark",
 )  # fmt: skip
 
 
-def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int = 2000) -> pd.DataFrame:
+def compare(
+    *runs: str | Path | RunFolder, split: str = "test", penalty: str = GRID_DIAGONAL, resamples: int = 2000
+) -> pd.DataFrame:
     """Compare every pair of runs per region or marker and metric, on the same cases.
 
     Args:
         runs: two or more evaluated runs.
         split: the split compared.
+        penalty: what a distance to nothing counts as, of `evaluation.detection.PENALTIES`.
         resamples: bootstrap resamples of subjects.
 
     Returns:
         One row per pair, region or marker class, and metric: both values, their difference (first minus second) with its 95 %
-        interval, n, n_subjects, p with its test (sign flips of the mean for voxel metrics, DeLong for AUC, within folds where a
-        run pools them, McNemar for accuracy at each run's Youden threshold from its validation cases), p_holm after Holm's
-        correction over the whole table; of voxel metrics the Hodges-Lehmann shift with its interval and Wilcoxon's p, which is
-        not corrected, and the shares of subjects in whom the first is better and worse; and a remark where the subjects are too
-        few for an interval or for any p, where the budgets differ, or where a run's pretrained weights had seen, or may have
-        seen, the test subjects.
+        interval, n, n_subjects, penalty (of distances), p with its test (sign flips of the mean for voxel metrics, DeLong for
+        AUC, within folds where a run pools them, McNemar for accuracy at each run's Youden threshold from its validation cases),
+        p_holm after Holm's correction over the whole table; of voxel metrics the Hodges-Lehmann shift with its interval and
+        Wilcoxon's p, which is not corrected, and the shares of subjects in whom the first is better and worse; and a remark where
+        the subjects are too few for an interval or for any p, where the budgets differ, or where a run's pretrained weights had
+        seen, or may have seen, the test subjects.
 
     Raises:
+        ParameterError: no such penalty.
         RunError: fewer than two runs, one named twice or not evaluated, no such split, or no region or marker in common.
         InputError: the runs do not hold the same cases (they are not paired).
     """
@@ -56,7 +61,7 @@ def compare(*runs: str | Path | RunFolder, split: str = "test", resamples: int =
     places = [run.folder.resolve() for run in opened]
     if twice := [place for place in places if places.count(place) > 1]:
         raise RunError(f"run {twice[0]} is named twice: it does not differ from itself")
-    judged = [JudgedRun.of(run, split) for run in opened]
+    judged = [JudgedRun.of(run, split, penalty) for run in opened]
     tables = [pair_rows(first, second, split, resamples) for first, second in itertools.combinations(judged, 2)]
     return with_remarks(pd.concat(tables, ignore_index=True))
 
@@ -79,18 +84,20 @@ class JudgedRun:
     markers: MarkerScores
     thresholds: dict[tuple[str, str], dict[int, float]]
     caution: str
+    penalty: str = GRID_DIAGONAL
 
     @classmethod
-    def of(cls, run: RunFolder, split: str) -> JudgedRun:
+    def of(cls, run: RunFolder, split: str, penalty: str = GRID_DIAGONAL) -> JudgedRun:
         """Read an evaluated run.
 
         Raises:
             RunError: it is not evaluated.
         """
-        voxels = CaseScores.of(_table(run, "metrics"), split, names=shown_in(Place.COMPARISON, SEGMENTATION, PRETRAINING))
+        names = shown_in(Place.COMPARISON, SEGMENTATION, PRETRAINING)
+        voxels = CaseScores.of(_table(run, "metrics"), split, names=names, penalty=penalty)
         markers = _table(run, "markers")
         scores, thresholds = (MarkerScores.of(markers, split), _youden(markers)) if len(markers) else (MarkerScores({}), {})
-        return cls(run, voxels, scores, thresholds, read_pretrained_record(run.folder).caution)
+        return cls(run, voxels, scores, thresholds, read_pretrained_record(run.folder).caution, penalty)
 
 
 def pair_rows(first: JudgedRun, second: JudgedRun, split: str, resamples: int) -> pd.DataFrame:
@@ -112,7 +119,9 @@ def pair_rows(first: JudgedRun, second: JudgedRun, split: str, resamples: int) -
     table = pd.concat(filled, ignore_index=True).reindex(columns=list(COLUMNS))
     names = [f"{run_name(run.spec)} {run.folder.name}" for run in runs]
     remarks = [_join(own, _remark(first, second)) for own in table["remark"].astype(object).fillna("")]
-    return table.assign(first=names[0], second=names[1], split=split, remark=remarks)[list(COLUMNS)]
+    policies = [first.penalty if penalty_text(str(metric), first.penalty) else "" for metric in table["metric"]]
+    named = {"first": names[0], "second": names[1], "split": split, "penalty": policies, "remark": remarks}
+    return table.assign(**named)[list(COLUMNS)]
 
 
 def _join(*parts: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from workbench.contracts import ROUGH_BELOW
 from workbench.evaluation.ablation import Deltas, outcome_key
+from workbench.evaluation.detection import penalty_text
 from workbench.evaluation.metrics import Kind, metric_title
 from workbench.evaluation.metrics import metric as entry_of
 from workbench.records.sweep_cells import SweepCell, counts
@@ -169,6 +170,10 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
     notes += [
         f"{', '.join(named for named, text in few.items() if text == said)}: {said}." for said in dict.fromkeys(few.values())
     ]
+    if said := penalty_text(metric, deltas.penalty):
+        notes.append(f"{said} Such cases move the mean; the shift hardly.")
+    if metric == "dice":
+        notes.append("Cases without the region count too: as 1 where nothing was predicted either, else as 0.")
     if several:
         notes.append(
             "P values take the trained models as given and speak of other patients only; intervals also cover the luck of the "

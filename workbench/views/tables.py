@@ -190,11 +190,23 @@ def marker_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             number = (
                 estimate_text(row["value"], row["low"], row["high"], subjects=people) if row["estimable"] else "not estimable"
             )
+            if not row["estimable"] and (reason := str(row.get("remark") or "")):
+                number = f"not estimable: {reason.removeprefix('not estimable: ')}"
             cells[metric_title(str(row["metric"]))] = number
         columns[title] = cells
     return pd.DataFrame(columns).rename_axis("Metric").reset_index()
 
 
+def calibration_text(table: pd.DataFrame) -> str:
+    """'slope 0.81 (0.52 to 1.10), intercept 0.05 (-0.30 to 0.40)' of what `markers.marker_metrics` gives, or why not."""
+    parts = []
+    for name in ("slope", "intercept"):
+        row = table[table["metric"] == f"calibration_{name}"].iloc[0]
+        known = row["estimable"]
+        parts.append(f"{name} {estimate_text(row['value'], row['low'], row['high'])}" if known else f"{name} {row['remark']}")
+    return ", ".join(parts)
+
+
 def too_few_text(n_positive: int, n_negative: int) -> str:
-    """What stands in place of a number where a class has fewer than `evaluation.markers.MIN_PER_CLASS` cases."""
+    """What stands in place of a number where a class has fewer than `evaluation.intervals.MIN_PER_CLASS` subjects."""
     return f"not estimable: n+ = {n_positive}, n− = {n_negative}"

@@ -51,7 +51,7 @@ def test_each_marker_has_its_counts_and_too_few_cases_no_band() -> None:
     first, calibration, few, _ = figure.axes
     assert first.get_title() == "IDH mutation: mutant\nn+ = 30, n- = 30"
     assert [text.get_text() for text in first.get_legend().get_texts()] == ["95 % band", "this run", "best possible (phantom)"]
-    assert few.get_title().endswith("n+ = 6, n- = 6: not estimable (needs 10 of each)")
+    assert few.get_title().endswith("n+ = 6, n- = 6: not estimable (needs 10 subjects of each)")
     assert len(few.collections) == 0
     assert few.lines[1].get_linestyle() == "--"
     assert sum(int(text.get_text()) for text in calibration.texts) == 60

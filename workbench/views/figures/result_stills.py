@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.contracts import MARKER_TITLES, SEGMENTATION
-from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
+from workbench.evaluation.curves import calibration_bins, calibration_curve, roc_curve, roc_curve_band
 from workbench.evaluation.intervals import MIN_PER_CLASS, mean_interval
 from workbench.evaluation.metrics import Kind, Place, metrics_of, shown_in
 from workbench.evaluation.metrics import metric as entry_of
@@ -112,13 +112,14 @@ def marker_figure(
     figure, axes = _figure(2, rows=len(kinds), width=4.0, height=3.7)
     for index, (marker, name) in enumerate(kinds):
         found = rows[(rows["marker"] == marker) & (rows["class"] == name)]
-        positive, negative = int((found["truth"] == 1).sum()), int((found["truth"] == 0).sum())
-        estimable = min(positive, negative) >= MIN_PER_CLASS
-        note = f"n+ = {positive}, n- = {negative}" + ("" if estimable else f": not estimable (needs {MIN_PER_CLASS} of each)")
+        positive, negative = (int((found["truth"] == side).sum()) for side in (1, 0))
+        estimable = min(found.loc[found["truth"] == side, "subject"].nunique() for side in (1, 0)) >= MIN_PER_CLASS
+        few = "" if estimable else f": not estimable (needs {MIN_PER_CLASS} subjects of each)"
+        note = f"n+ = {positive}, n- = {negative}{few}"
         _draw_roc(axes[2 * index], found, (best or {}).get((marker, name)), estimable)
         axes[2 * index].set_title(f"{MARKER_TITLES[marker]}: {name}\n{note}", fontsize=9)
         _draw_calibration(axes[2 * index + 1], found)
-        axes[2 * index + 1].set_title("calibration, counts beside the points", fontsize=9)
+        axes[2 * index + 1].set_title("calibration: smooth with 95 % band; bins with counts", fontsize=9)
     figure.suptitle(f"{title}, {split} cases", fontsize=10)
     return figure
 
@@ -141,7 +142,10 @@ def _draw_calibration(ax: Axes, found: pd.DataFrame) -> None:
     bins = calibration_bins(found)
     ax.plot([0, 1], [0, 1], color=theme("light").muted, linewidth=0.8, linestyle=":")
     reach = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)
-    ax.errorbar(bins["probability"], bins["observed"], yerr=reach, fmt="o", color=colour(0), markersize=4, capsize=2)
+    ax.errorbar(bins["probability"], bins["observed"], yerr=reach, fmt="o", color=colour(0), markersize=4, capsize=2, alpha=0.7)
+    smooth = calibration_curve(found)
+    ax.fill_between(smooth["probability"], smooth["low"], smooth["high"], color=colour(0), alpha=0.15)
+    ax.plot(smooth["probability"], smooth["observed"], color=colour(0), linewidth=1.6)
     for _, row in bins.iterrows():
         place = (row["probability"], row["observed"])
         ax.annotate(f"{int(row['n'])}", place, xytext=(4, 4), textcoords="offset points", fontsize=7)
