@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 
 from workbench.errors import WorkbenchError
 
@@ -19,32 +19,36 @@ from workbench.errors import WorkbenchError
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, started anew (not forked); a script that uses one needs ``if __name__ == "__main__"``.
 
-    Where the block is left by an exception or an interrupt, what waits is dropped and what is in hand is finished. Where this
-    process is killed, its workers end at once.
+    Where the block is left by an exception or an interrupt, or this process is killed, the workers end at once, whatever they
+    have in hand: what they make must be whole or not there.
 
     Raises:
-        WorkbenchError: a worker ended by itself.
+        WorkbenchError: a worker was ended from outside.
     """
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise WorkbenchError(
-            "a worker process was ended from outside, often for lack of memory: try fewer workers; what is done is kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    context = multiprocessing.get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    with watched, held:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(watched,))
+        try:
+            yield pool
+        except BaseException as error:
+            held.close()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise WorkbenchError(
+                    "a worker process was ended from outside, often for lack of memory: try fewer workers; what is done is kept"
+                ) from error
+            raise
+        pool.shutdown()
 
 
-def _begin() -> None:
+def _begin(watched: Connection) -> None:
     """What a worker does first. An interrupt at the keyboard reaches it too, but is its parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(watched,), name="parent-watch", daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """End this process as soon as its parent is gone: waiting for work, it would not notice."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
+def _end_with_parent(watched: Connection) -> None:
+    """End this process as soon as its parent lets go of the pipe or is gone: waiting for work, it would not notice."""
+    wait([watched])
     os._exit(1)

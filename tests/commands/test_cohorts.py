@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from command_line import workbench
 
@@ -114,3 +120,46 @@ def test_an_import_with_pseudonyms_writes_the_key_beside_the_cohort(cohort: Path
     assert read_json(tmp_path / "hidden" / "cohort.json")["pseudonyms"] is True
     assert not [path for path in (tmp_path / "hidden").rglob("*") if b"TINY" in path.name.encode()]
     assert workbench("cohort", "check", tmp_path / "hidden").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)],
+    ids=lambda how: how.name,
+)
+def test_a_phantom_that_is_ended_leaves_no_worker(tmp_path: Path, how: signal.Signals) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "workbench.cli",
+        "cohort",
+        "phantom",
+        str(tmp_path / "c"),
+        "--subjects",
+        "3",
+        "--spacing",
+        "4",
+    ]
+    parent = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL)
+    try:
+        children = wait_for_workers(parent.pid)
+        parent.send_signal(how)
+        assert parent.wait(60) != 0
+        left = psutil.wait_procs(children, timeout=10)[1]
+        assert not [child.cmdline() for child in left if child.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert not (tmp_path / "c" / "cohort.json").exists()
+
+
+def wait_for_workers(parent: int) -> list[psutil.Process]:
+    """The children of a process as soon as two of them are workers that began to work."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(parent).children(recursive=True)
+            if sum(child.cpu_times().user > 1 for child in children) >= 2:
+                return children
+        time.sleep(0.05)
+    raise AssertionError("the workers did not begin")

@@ -103,11 +103,9 @@ def corrupted_rows(setup: RunSetup) -> pd.DataFrame:
 
 def predicted_labels(setup: RunSetup, case: PreparedCase) -> np.ndarray:
     """What the trained network calls each voxel of a prepared case, uint8, as in the ordinary prediction."""
-    p = setup.parameters
     predicted = predict_case(
         setup.trained_model(), case, modalities=setup.modalities, present=setup.shown_in("test"), patch=setup.patch,
-        overlap=p.overlap, device=setup.device, whole=p.sampling == "whole", precision=p.precision, mirror=p.mirrored_axes(),
-        window_batch=p.window_batch,
+        device=setup.device, **setup.parameters.inference(),
     ).labels()  # fmt: skip
     assert predicted is not None
     return predicted
