@@ -103,7 +103,7 @@ class JudgedRun:
 
 def pair_rows(first: JudgedRun, second: JudgedRun, split: str, resamples: int) -> pd.DataFrame:
     """The rows of `compare` of one pair, for `with_remarks`."""
-    voxels = compare_segmentation(first.voxels, second.voxels, resamples=resamples)
+    voxels = compare_segmentation(first.voxels, second.voxels)
     parts = [voxels.rename(columns={"region": "of", "mean_a": "value_first", "mean_b": "value_second"})]
     found = compare_markers(
         first.markers, second.markers, thresholds_a=first.thresholds, thresholds_b=second.thresholds, resamples=resamples
