@@ -28,6 +28,7 @@ from workbench.views.ablation_tables import (
     failures,
     outcome_options,
     outcome_title,
+    shift_table,
 )
 from workbench.views.figures.forest import ORDERS, forest_figure, forest_rows
 from workbench.views.markup import Html, html_table, lines
@@ -243,12 +244,14 @@ class AblationsPage(pn.viewable.Viewer):
         table = (
             delta_table(deltas, block, metric).rename_axis(None).reset_index(names=f"{outcome_title(metric, '')}".rstrip(", "))
         )
-        scrolled = Html('<div style="overflow-x:auto">{}</div>')
+        shifts = shift_table(deltas, block, metric).rename_axis(None).reset_index(names="shift and subjects")
+        below = html_table(shifts.columns, shifts.to_numpy().astype(str).tolist()) if len(shifts) else Html("")
+        scrolled = Html('<div style="overflow-x:auto">{}{}</div>')
         html = html_table(table.columns, [[_broken(str(value)) for value in row] for row in table.to_numpy()])
         return pn.Column(
             heading,
             figure_box(figure_pane(figure)),
-            TextPane(scrolled.format(html), stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
+            TextPane(scrolled.format(html, below), stylesheets=[_TABLE_STYLE], margin=(4, 0, 0, 0), sizing_mode="stretch_width"),
             TextPane(curves, margin=(2, 0, 0, 0), sizing_mode="stretch_width"),
             sizing_mode="stretch_width", margin=0,
         )  # fmt: skip

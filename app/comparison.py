@@ -12,17 +12,19 @@ from app.pairs import pair_figure
 from app.run_picker import cohorts, gone, unequal_cohorts
 from app.state import SPLITS, AppState
 from app.store import Store
-from workbench.contracts import SEGMENTATION
+from workbench.contracts import ROUGH_BELOW, SEGMENTATION
 from workbench.errors import WorkbenchError
+from workbench.evaluation.detection import GRID_DIAGONAL, detection, penalty_text
 from workbench.evaluation.metrics import Place, metric_title, shown_in
-from workbench.evaluation.summaries import summarise_segmentation, with_available
+from workbench.evaluation.summaries import leading, summarise_segmentation, with_available
 from workbench.labels import REGIONS
 from workbench.records.index import RunRow
 from workbench.records.protocol import protocol_remarks
+from workbench.views.estimates import ROUGH_NOTE
 from workbench.views.figures.results import forest, metric_distribution
 from workbench.views.markup import lines
 from workbench.views.panes import TextPane
-from workbench.views.tables import cautions, headline_title
+from workbench.views.tables import cautions, found_text, headline_title
 
 
 class ComparisonPanel(pn.viewable.Viewer):
@@ -32,6 +34,7 @@ class ComparisonPanel(pn.viewable.Viewer):
         super().__init__()
         self.state, self.store = state, store
         self._shown: Any = None
+        self._found: dict[str, str] = {}
         self.title = TextPane("", margin=(4, 0, 4, 0), sizing_mode="stretch_width")
         self.metric = pn.widgets.Select(
             label="Metric",
@@ -94,13 +97,14 @@ class ComparisonPanel(pn.viewable.Viewer):
             self._draw_regions(rows, tables, notes)
             self._draw_markers(rows, notes, problems)
             notes += self._draw_pairs(rows, tables)
-            self.notes.object = lines([*notes, *problems])
+            found = [f"{title}: {text}" for title, text in self._found.items() if text]
+            self.notes.object = lines([*notes, *found, *problems])
 
     def _notes(self, rows: list[RunRow]) -> list[str]:
         return [*gone(self.state, self.store), *unequal_cohorts(rows), *protocol_remarks(rows), *cautions(rows)]
 
     def _tables(self, rows: list[RunRow]) -> tuple[dict[str, pd.DataFrame], list[str]]:
-        tables, problems = {}, []
+        tables, problems, self._found = {}, [], {}
         for row in rows:
             try:
                 metrics = self.store.metrics(row.run)
@@ -108,9 +112,12 @@ class ComparisonPanel(pn.viewable.Viewer):
                 problems.append(f"{row.title}: {error}")
                 continue
             if metrics is not None:
-                metrics = metrics[(metrics["split"] == self.state.split) & (metrics["metric"] == self.state.metric)]
+                metrics = metrics[metrics["split"] == self.state.split]
+                dice = metrics[metrics["metric"] == "dice"]
+                metrics = metrics[metrics["metric"] == self.state.metric]
                 if len(metrics):
                     tables[row.title] = with_available(metrics)
+                    self._found |= {row.title: found_text(detection(with_available(dice)))} if len(dice) else {}
         return tables, problems
 
     def _draw_regions(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], notes: list[str]) -> None:
@@ -119,11 +126,13 @@ class ComparisonPanel(pn.viewable.Viewer):
             if rows:
                 notes.append(f"None of these runs has segmentation results on the {self.state.split} split.")
             return
-        summaries = {
-            title: summarise_segmentation(table).rename(columns={"mean": "value"}) for title, table in tables.items()
-        }  # one split and one metric each: a row per region
+        summaries = {title: leading(summarise_segmentation(table)) for title, table in tables.items()}
+        # one split and one metric each: a row per region
         found = {region for table in tables.values() for region in table["region"]}
         regions = [region for region in REGIONS if region in found]
+        if any(table["n_subjects"].min() < ROUGH_BELOW for table in summaries.values()):
+            notes.append(ROUGH_NOTE)
+        notes += [penalty_text(self.state.metric, GRID_DIAGONAL)] * bool(penalty_text(self.state.metric, GRID_DIAGONAL))
         counts = ", ".join(f"{title} n = {table['case'].nunique()}" for title, table in tables.items())
         self.regions.object = metric_distribution(
             tables,
@@ -162,7 +171,7 @@ class ComparisonPanel(pn.viewable.Viewer):
                         "series": row.title,
                         "n": interval.n,
                     }
-                    line |= {"value": interval.value, "low": interval.low, "high": interval.high}
+                    line |= {"value": interval.value, "low": interval.low, "high": interval.high, "rough": interval.rough}
                     lines.append(line)
         if not lines:
             self.markers.object = None

@@ -17,7 +17,8 @@ from app.store import Store
 from workbench.cohort.phantom.posterior import best_possible
 from workbench.contracts import MARKER_POSITIVE, MARKERS
 from workbench.errors import WorkbenchError
-from workbench.evaluation.markers import MIN_PER_CLASS, make_sample, marker_metrics, sample_of
+from workbench.evaluation.intervals import MIN_PER_CLASS
+from workbench.evaluation.markers import make_sample, marker_metrics, sample_of
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import ALL_FOLDS, validation_thresholds, youden_threshold
 from workbench.records.index import RunRow
@@ -178,6 +179,8 @@ class CurvesPage(pn.viewable.Viewer):
                 continue
             youden = self._youden(row, tables[row.run], chosen)
             notes.append(f"{data.title}: {youden.note}")
+            if data.sample.pooled:
+                notes.append(f"{data.title}: the ROC curve and the AUC {data.sample.pooled}.")
             marks[data.title] = [Mark(state.threshold, "threshold"), Mark(youden.threshold, "Youden point of validation")]
             runs.append(data)
             youdens.append(youden.threshold)
@@ -215,7 +218,9 @@ class CurvesPage(pn.viewable.Viewer):
                 f"On the curves: ● the threshold {state.threshold:.2f}, ★ a run's Youden threshold, from its validation cases."
             )
             if any(run.too_few for run in runs):
-                notes.append(f"Not estimable: fewer than {MIN_PER_CLASS} cases of a class; the curve shows the cases there are.")
+                notes.append(
+                    f"Not estimable: fewer than {MIN_PER_CLASS} subjects of a class; the curve shows the cases there are."
+                )
             self._say(notes)
 
     def _data(self, row: RunRow, table: pd.DataFrame | None, chosen: str, title: str, notes: list[str]) -> CurveData | None:
@@ -254,7 +259,7 @@ class CurvesPage(pn.viewable.Viewer):
         if not np.isfinite(threshold):
             return Youden(threshold, f"no Youden threshold: the {n} validation cases are all of one class.")
         text = f"Youden threshold {threshold:.2f}, chosen on {n} validation cases ({positive} positive)"
-        few = f"; too few to trust it: fewer than {MIN_PER_CLASS} of a class." if not sample.estimable else "."
+        few = f"; too few to trust it: fewer than {MIN_PER_CLASS} subjects of a class." if not sample.estimable else "."
         return Youden(threshold, text + few)
 
     def _best(self, rows: list[RunRow], tables: dict[str, pd.DataFrame], chosen: str, notes: list[str]) -> CurveData | None:
@@ -304,6 +309,8 @@ class CurvesPage(pn.viewable.Viewer):
         return Html(
             '<div style="font-weight:650;font-size:15px;margin:6px 0">'
             "Metrics at threshold {:.2f} with 95 % intervals over subjects ({})</div>"
+            '<div style="font-size:13px;margin:0 0 6px 0">Calibration: slope 1 and intercept 0 are right. An ECE is above 0 by '
+            "chance alone; what counts is how far it is beyond that of a calibrated model.</div>"
             '<div style="overflow-x:auto">{}</div>'
         ).format(self.state.threshold, subtitle, html_table(table.columns, table.to_numpy()))
 

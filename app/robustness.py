@@ -13,7 +13,7 @@ from app.run_picker import RunPicker, gone, unequal_cohorts
 from app.state import AppState, Binding
 from app.store import Store
 from workbench.cohort.table import cohort_title
-from workbench.contracts import JUDGED, PRETRAINING
+from workbench.contracts import JUDGED, PRETRAINING, ROUGH_BELOW
 from workbench.errors import WorkbenchError
 from workbench.evaluation.metrics import Better, Place, metric, shown_in
 from workbench.evaluation.robustness import (
@@ -29,6 +29,7 @@ from workbench.models.catalogue import CARDS
 from workbench.records.index import RunRow
 from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import SUBSET_MARKERS_FILE, SUBSET_METRICS_FILE
+from workbench.views.estimates import ROUGH_NOTE
 from workbench.views.figures.features import feature_figure
 from workbench.views.figures.results import forest
 from workbench.views.figures.robustness import (
@@ -167,7 +168,9 @@ class RobustnessPage(pn.viewable.Viewer):
         order = [titles.get(row.run, row.run) for row in rows]  # a run has its colour of the other pages
         self._draw_numbers({titles[row.run]: tables[row.run] for row in shown}, judged, split, subtitle, order)
         cases = unequal_cases({titles[row.run]: tables[row.run] for row in shown}, split)
-        return [*unequal_cohorts(shown), *protocol_remarks(shown), *([cases] if cases else []), *cautions(shown)]
+        few = [ROUGH_NOTE] if everything["n_subjects"].min() < ROUGH_BELOW else []
+        remarks = [*few, *unequal_cohorts(shown), *protocol_remarks(shown)]
+        return [*remarks, *([cases] if cases else []), *cautions(shown)]
 
     def _judged(self, run: str, tables: tuple[pd.DataFrame, pd.DataFrame], judged: str, split: str) -> pd.DataFrame:
         stamp = self.store.stamp(run, SUBSET_METRICS_FILE)
@@ -194,6 +197,7 @@ class RobustnessPage(pn.viewable.Viewer):
             added.append(
                 table.assign(
                     series=title, value=table["harmed"], low=table["harmed_low"], high=table["harmed_high"],
+                    rough=table["n_subjects"] < ROUGH_BELOW,
                     label=[subset_title(a) if a != "any" else "any sequence" for a in table["added"]],
                 )
             )  # fmt: skip

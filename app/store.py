@@ -160,23 +160,24 @@ class Store:
         known = self._headlines.get((run, split))
         if known is not None and known[0] == stamps:
             return known[1]
-        found = self._kept_headline(run, stamps) if split == "test" else None
-        if found is None and wait:
-            found = self._make_headline(run, split)
-        if found is not None:
+        found, current = self._kept_headline(run, stamps) if split == "test" else (None, False)
+        if wait and not current:
+            found, current = self._make_headline(run, split), True
+        if found is not None and current:
             self._headlines[run, split] = (stamps, found)  # not in the cache of tables: a few numbers of each run there is
         return found
 
-    def _kept_headline(self, run: str, stamps: list[Any]) -> dict[str, Interval] | None:
-        """The numbers that the run wrote down; None where it has none, or the tables are newer."""
+    def _kept_headline(self, run: str, stamps: list[Any]) -> tuple[dict[str, Interval] | None, bool]:
+        """The numbers that the run wrote down, None where it has none or the tables are newer; and whether this version did."""
         *tables, kept = stamps
         if kept is None or any(table is not None and table[0] > kept[0] for table in tables):
-            return None
+            return None, False
         try:
             numbers = read_headline(self.folder / run)
         except WorkbenchError:
-            return None
-        return {name: _interval(number) for name, number in numbers.items()} or None
+            return None, False
+        current = all("n_subjects" in number for number in numbers.values())
+        return {name: _interval(number) for name, number in numbers.items()} or None, current and bool(numbers)
 
     def _make_headline(self, run: str, split: str) -> dict[str, Interval]:
         try:
@@ -216,7 +217,8 @@ class Store:
 
 def _interval(number: HeadlineNumber) -> Interval:
     value, low, high = (float("nan") if number[key] is None else float(number[key] or 0) for key in ("value", "low", "high"))
-    return Interval(value, low, high, number["n"], estimable=number["value"] is not None)
+    people = number.get("n_subjects", number["n"])  # an older version did not say: no more than cases
+    return Interval(value, low, high, number["n"], people, estimable=number["value"] is not None)
 
 
 def _open_cohort(folder: Path) -> tuple[Cohort | None, str]:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+MIN_SUBJECTS, ROUGH_BELOW = 6, 15
+"""Subjects below which a number has no interval, and below which its interval is rough: the nominal 95 % may be 85 %."""
+
 MARKERS: tuple[str, ...] = ("idh", "codel", "tert", "mgmt", "grade")
 """Molecular markers and grade. All binary (0/1) except grade (2/3/4)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import threading
@@ -112,12 +113,25 @@ def test_a_headline_older_than_its_tables_is_not_believed(many: Path) -> None:
     store = Store(many)
     run = store.runs()[7].run
     path = many / run / "headline.json"
-    forged = {"dice WT": {"value": 0.123, "low": 0.1, "high": 0.2, "n": 5}}
+    forged = {"dice WT": {"value": 0.123, "low": 0.1, "high": 0.2, "n": 50, "n_subjects": 50}}
     path.write_text(json.dumps(forged))
     assert store.headline(run)["dice WT"].value == 0.123, "as new as its tables: taken"
     os.utime(path, (1, 1))
     assert store.headline(run, wait=False) is None
     assert store.headline(run)["dice WT"].n == 14
+
+
+def test_a_headline_of_an_older_version_stands_until_there_is_time(many: Path) -> None:
+    """Its Dice is a mean over all cases, also those without the region."""
+    store = Store(many)
+    run = store.runs()[8].run
+    (many / run / "headline.json").write_text(json.dumps({"dice WT": {"value": 0.123, "low": 0.1, "high": 0.2, "n": 5}}))
+    early = store.headline(run, wait=False)
+    assert early is not None
+    assert early["dice WT"].value == 0.123
+    assert not math.isfinite(early["dice WT"].low), "five cases are no more than five subjects"
+    assert store.headline(run)["dice WT"].n == 14
+    assert store.headline(run, wait=False)["found WT"].n == 14, "and is kept"
 
 
 def test_a_damaged_headline_is_worked_out_again(many: Path) -> None:

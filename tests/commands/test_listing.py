@@ -32,7 +32,7 @@ def test_an_unreadable_run_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def test_a_number_without_interval_is_listed(tmp_path: Path) -> None:
-    """One subject gives a mean but no interval."""
+    """One subject gives a mean but no interval, and an older version's numbers are of all cases."""
     run = tmp_path / "runs" / "default" / "one"
     spec = {"schema_version": 1, "run": "one", "method": "unet", "experiment": "default", "parameters": {},
             "cohort": {"name": "tiny", "phantom": True}}  # fmt: skip
@@ -45,6 +45,16 @@ def test_a_number_without_interval_is_listed(tmp_path: Path) -> None:
     done = workbench("runs", "--runs", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     assert "dice WT 0.500 (no interval, n 1), auc idh not estimable (n 1)" in done.stdout
+    assert "1 of these runs wrote their numbers down with an older version" in done.stderr
+    wide = {"low": 0.3, "high": 0.7, "n": 9, "n_subjects": 8}
+    write_json(run / "headline.json", {
+        "dice ET": wide | {"value": 0.5}, "hd95 ET": wide | {"value": 3.25, "high": 9.5, "n_subjects": 40},
+        "found ET": wide | {"value": 8 / 9}, "false ET": wide | {"value": 0.0, "n": 2, "n_subjects": 2},
+    })  # fmt: skip
+    done = workbench("runs", "--runs", tmp_path / "runs")
+    assert "dice ET 0.500 (0.300 to 0.700, rough, n 9), hd95 ET median 3.250 (0.300 to 9.500, n 9)" in done.stdout
+    assert "found ET 8 of 9, false ET 0 of 2" in done.stdout
+    assert "older version" not in done.stderr
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from workbench.errors import ParameterError
-from workbench.evaluation.ablation import Cell, ablation_deltas
+from workbench.evaluation.ablation import Cell, ablation_deltas, join_deltas
 from workbench.evaluation.delong import delong
-from workbench.evaluation.intervals import mean_interval
+from workbench.evaluation.intervals import difference_intervals
+from workbench.evaluation.paired_tests import sign_flip
 
 FOLDS, SEEDS, PER_FOLD = 3, 2, 14
 EFFECTS = {"baseline": 0.0, "no_attention": -0.04, "wider": 0.0}
@@ -61,7 +62,13 @@ def test_difference_and_p_are_those_of_the_subjects_mean_over_seeds(cells: list[
     line = row(found, "no_attention", "dice")
     assert line["difference"] == pytest.approx(delta.mean())
     assert line["value"] - line["value_reference"] == pytest.approx(delta.mean())
-    assert line["p"] == pytest.approx(stats.wilcoxon(delta, method="exact").pvalue)
+    assert line["p"] == sign_flip(delta.to_numpy()[:, None])[0] < 0.001
+    assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(delta, method="exact").pvalue)
+    assert (line["test"], line["too_few"]) == ("sign flips", "")
+    assert line["shift_low"] < line["shift"] < line["shift_high"] < 0
+    assert (line["better"], line["worse"]) == ((delta > 0).mean(), (delta < 0).mean())
+    distance = row(found, "no_attention", "hd95")
+    assert (distance["better"], distance["worse"]) == (line["better"], line["worse"]), "of a distance, less is better"
     assert line["low"] < -0.04 < line["high"]
     assert line["high"] < 0
     assert (line["n"], line["n_subjects"], line["cells"], line["planned"], line["seeds"]) == (42, 42, 6, 6, 2)
@@ -73,7 +80,7 @@ def test_one_seed_has_the_interval_of_the_other_comparisons(cells: list[Cell]) -
     single = [c for c in cells if c.seed == 0]
     line = row(ablation_deltas(single, resamples=500), "no_attention", "dice")
     delta = values(single, "no_attention") - values(single, "baseline")
-    interval = mean_interval(delta, [case[:3] + case[3] for case in delta.index], resamples=500)
+    interval = difference_intervals(delta.to_numpy()[:, None], [case[:3] + case[3] for case in delta.index])[0]
     assert (line["low"], line["high"]) == pytest.approx((interval.low, interval.high))
 
 
@@ -114,15 +121,17 @@ def test_auc_of_one_fold_and_seed_is_tested_by_delong() -> None:
 def test_variances_of_folds_add_up(cells: list[Cell]) -> None:
     single = [c for c in cells if c.seed == 0]
     line = row(ablation_deltas(single, resamples=100), "wider", "auc")
-    variances, pairs = [], []
+    variances, pairs, freedom = [], [], []
     for fold in range(FOLDS):
         a, b = (next(c.markers for c in single if (c.arm, c.fold) == (arm, fold)) for arm in ("baseline", "wider"))
         found = delong(a["truth"], b["probability"], a["probability"])
-        variances.append((found.difference / found.z) ** 2)
+        variances.append((found.difference / found.t) ** 2)
+        freedom.append(found.df)
         pairs.append(found.n_positive * (found.n - found.n_positive))
-    share = np.array(pairs) / sum(pairs)
-    z = line["difference"] / np.sqrt(np.sum(share**2 * variances))
-    assert line["p"] == pytest.approx(2 * stats.norm.sf(abs(z)))
+    parts = (np.array(pairs) / sum(pairs)) ** 2 * variances
+    t = line["difference"] / np.sqrt(parts.sum())
+    df = parts.sum() ** 2 / np.sum(parts**2 / freedom)  # Satterthwaite's, over the folds
+    assert line["p"] == pytest.approx(2 * stats.t.sf(abs(t), df))
 
 
 def test_only_the_cells_that_both_sides_have_count(cells: list[Cell]) -> None:
@@ -168,7 +177,8 @@ def test_sessions_of_a_subject_stay_together() -> None:
     delta = values(pair, "no_attention") - values(pair, "baseline")
     means = delta.groupby(delta.index.str[:4]).mean()
     assert (line["n"], line["n_subjects"]) == (42, 14)
-    assert line["p"] == pytest.approx(stats.wilcoxon(means, method="exact").pvalue)
+    assert line["p"] == sign_flip(means.to_numpy()[:, None])[0]
+    assert line["p_wilcoxon"] == pytest.approx(stats.wilcoxon(means, method="exact").pvalue)
 
 
 def test_external_cases_are_averaged_over_the_folds_that_judged_them() -> None:
@@ -223,10 +233,39 @@ def test_few_cases_of_a_class_are_not_estimable(cells: list[Cell]) -> None:
     for metric in ("auc", "brier"):
         line = row(found, "wider", metric)
         assert not line["estimable"]
-        assert "6 positive and 36 negative cases" in line["remark"]
+        assert "6 positive and 36 negative subjects" in line["remark"]
         assert (line["n"], line["n_subjects"], line["n_positive"]) == (42, 42, 6)
         assert np.isnan(line["difference"])
     assert found.family == 4
+
+
+def test_what_so_few_subjects_can_show_is_said_of_the_whole_family(cells: list[Cell]) -> None:
+    few = [replace(c, metrics=c.metrics[c.metrics["subject"] < "s008"], markers=None) for c in cells if c.fold == 0]
+    found = ablation_deltas(few, outcomes=["dice", "hd95"], resamples=50)
+    assert set(found.table["too_few"]) == {""}, "2 / 2^8 times 4 tests"
+    parts = [ablation_deltas([c for c in few if c.arm in ("baseline", arm)], resamples=50) for arm in ("wider", "no_attention")]
+    whole = join_deltas(parts * 4)
+    assert whole.family == 16
+    said = "8 subjects: after Holm's correction over 16 tests p could not have come out below 0.12"
+    assert set(whole.table["too_few"]) == {said}
+
+
+def test_a_missed_regions_distance_follows_the_policy(cells: list[Cell]) -> None:
+    def missing(c: Cell) -> Cell:
+        metrics = c.metrics.assign(n_prediction=100)
+        lost = (metrics["metric"] == "hd95") & (metrics["case"] == "s003-0") & (c.arm == "wider")
+        return replace(c, markers=None, metrics=metrics.assign(
+            n_prediction=metrics["n_prediction"].mask(lost, 0), value=metrics["value"].mask(lost, 500.0)
+        ))  # fmt: skip
+
+    some = [missing(c) for c in cells if c.seed == 0 and c.arm != "no_attention"]
+    lines = {name: row(ablation_deltas(some, outcomes=["hd95"], penalty=name, resamples=50), "wider", "hd95")
+             for name in ("grid_diagonal", "brats", "exclude")}  # fmt: skip
+    assert [int(line["n"]) for line in lines.values()] == [42, 42, 41]
+    assert lines["grid_diagonal"]["value"] - lines["brats"]["value"] == pytest.approx((500 - 374) / 42)
+    assert lines["exclude"]["n_undefined"] == 1
+    with pytest.raises(ParameterError, match="penalty 'none' is unknown"):
+        ablation_deltas(some, penalty="none")
 
 
 def test_a_cell_planned_twice_and_a_split_that_folds_share_are_refused(cells: list[Cell]) -> None:

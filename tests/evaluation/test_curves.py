@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
+from scipy.interpolate import CubicSpline
 from scipy.special import expit
 from sklearn import metrics as reference
-from sklearn.calibration import calibration_curve
+from sklearn.calibration import calibration_curve as sklearn_calibration
 from statsmodels.stats.proportion import proportion_confint
 
 from workbench.evaluation.curves import (
     calibration_bins,
+    calibration_curve,
     confusion_at,
     precision_recall_band,
     precision_recall_curve,
@@ -95,10 +100,19 @@ def test_few_cases_have_a_curve_without_a_band_and_one_class_has_none() -> None:
     assert confusion_at(nobody, 0.5)["n"].tolist() == [0, 0, 0, 0]
 
 
-def test_a_perfect_predictor_has_no_band_to_speak_of() -> None:
+@pytest.mark.parametrize("curve", [roc_curve_band, precision_recall_band])
+def test_a_perfect_predictor_has_a_band(curve: Callable[..., pd.DataFrame]) -> None:
     perfect = make_sample([0] * 12 + [1] * 12, np.linspace(0.1, 0.9, 24))
-    band = roc_curve_band(perfect)
-    assert band[["tpr", "low", "high"]].to_numpy() == pytest.approx(1)
+    band = curve(perfect, points=11)
+    assert band.iloc[:, 1].to_numpy() == pytest.approx(1)
+    inside = band.iloc[5]
+    assert inside["high"] == 1
+    expected = (
+        proportion_confint(12, 12, method="wilson") if curve is roc_curve_band else proportion_confint(6, 6, method="wilson")
+    )
+    assert inside["low"] == pytest.approx(expected[0])
+    if curve is roc_curve_band:
+        assert band.iloc[-1].tolist() == [1, 1, 1, 1], "by definition, not by chance"
 
 
 def test_calibration_bins_hold_everybody_once_and_agree_with_scikit_learn() -> None:
@@ -107,7 +121,7 @@ def test_calibration_bins_hold_everybody_once_and_agree_with_scikit_learn() -> N
     assert bins["n"].tolist() == [10] * 10
     assert bins["n_positive"].sum() == data.truth.sum()
     assert (bins["highest"].to_numpy()[:-1] < bins["lowest"].to_numpy()[1:]).all()
-    observed, predicted = calibration_curve(data.truth, data.probability, n_bins=10, strategy="quantile")
+    observed, predicted = sklearn_calibration(data.truth, data.probability, n_bins=10, strategy="quantile")
     assert bins["observed"].to_numpy() == pytest.approx(observed)
     assert bins["probability"].to_numpy() == pytest.approx(predicted)
     low, high = proportion_confint(bins.loc[3, "n_positive"], 10, method="wilson")
@@ -148,3 +162,51 @@ def test_the_best_possible_curve_is_an_ordinary_one_from_posterior_probabilities
     assert values["best"]["auc"] > values["noisy"]["auc"] + 0.03
     assert values["best"]["brier"] < values["noisy"]["brier"]
     assert values["best"]["calibration_slope"] == pytest.approx(1, abs=0.15)
+
+
+def test_the_smooth_calibration_curve_is_the_logistic_regression_on_a_natural_spline() -> None:
+    data = sample(150)
+    curve = calibration_curve(data, points=41)
+    knots = np.quantile(data.logit, [0.1, 0.5, 0.9])
+    basis = CubicSpline(knots, np.eye(3), bc_type="natural")  # cubic between the knots, straight beyond them
+    grid = np.linspace(data.logit.min(), data.logit.max(), 41)
+
+    def natural(x: np.ndarray) -> np.ndarray:
+        inside = np.clip(x, knots[0], knots[-1])
+        return basis(inside) + (x - inside)[:, None] * np.where(x[:, None] > 0, basis(knots[-1:], 1), basis(knots[:1], 1))
+
+    fitted = sm.GLM(data.truth.astype(float), natural(data.logit), family=sm.families.Binomial()).fit()
+    assert curve["probability"].to_numpy() == pytest.approx(expit(grid))
+    assert curve["observed"].to_numpy() == pytest.approx(fitted.predict(natural(grid)), abs=1e-6)
+    assert ((curve["low"] < curve["observed"]) & (curve["observed"] < curve["high"])).all()
+
+
+def test_the_smooth_curve_follows_a_bent_truth_and_its_band_holds_it() -> None:
+    held = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        odds = rng.normal(0, 1.5, 300)
+        data = make_sample(rng.random(300) < expit(0.5 * odds + 0.4), expit(odds))
+        curve = calibration_curve(data, points=21)
+        true = expit(0.5 * np.log(curve["probability"] / (1 - curve["probability"])) + 0.4)
+        held.append(((curve["low"] <= true) & (true <= curve["high"])).to_numpy())
+    assert 0.90 <= np.mean(held) <= 0.99
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, 2, 4000)
+    bent = calibration_curve(make_sample(rng.random(4000) < expit(np.abs(odds) - 1), expit(odds)))
+    middle = bent["observed"][(bent["probability"] > 0.4) & (bent["probability"] < 0.6)].mean()
+    assert middle < min(bent["observed"].iloc[0], bent["observed"].iloc[-1]) - 0.3, "a straight line cannot do this"
+
+
+def test_sessions_of_a_subject_widen_the_band_and_what_cannot_be_fitted_has_no_curve() -> None:
+    data = sample(80)
+    four = make_sample(*(np.repeat(side, 4) for side in (data.truth, data.probability, data.subjects)))
+    alone, whole = calibration_curve(data), calibration_curve(four)
+    np.testing.assert_allclose(alone, whole, rtol=1e-5)
+    apart = make_sample(np.repeat(data.truth, 4), np.repeat(data.probability, 4))
+    assert (calibration_curve(apart)["high"] - calibration_curve(apart)["low"]).mean() < 0.6 * (
+        whole["high"] - whole["low"]
+    ).mean()
+    assert calibration_curve(BY_HAND).empty
+    assert calibration_curve(make_sample([0] * 12 + [1] * 12, np.linspace(0.1, 0.9, 24))).empty, "separated"
+    assert calibration_curve(make_sample([0, 1] * 12, [0.5] * 24)).empty, "nothing varies"

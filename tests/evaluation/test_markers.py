@@ -14,7 +14,16 @@ from sklearn import metrics as reference
 from workbench.contracts import MARKER_TASK
 from workbench.errors import InputError, ParameterError
 from workbench.evaluation.intervals import resample_weights
-from workbench.evaluation.markers import COLUMNS, auc_interval, class_rows, make_sample, marker_metrics, metric_values, sample_of
+from workbench.evaluation.markers import (
+    COLUMNS,
+    OF_CHANCE,
+    auc_interval,
+    class_rows,
+    make_sample,
+    marker_metrics,
+    metric_values,
+    sample_of,
+)
 from workbench.evaluation.metrics import metrics_of
 
 
@@ -40,17 +49,21 @@ def oracle(truth: np.ndarray, probability: np.ndarray, logit: np.ndarray, thresh
     observed, predicted = reference_bins(truth, probability)
     return {
         "auc": reference.roc_auc_score(truth, probability),
+        "average_precision": reference.average_precision_score(truth, probability),
         "accuracy": reference.accuracy_score(truth, called),
         "balanced_accuracy": reference.balanced_accuracy_score(truth, called),
         "precision": reference.precision_score(truth, called),
+        "npv": reference.precision_score(truth, called, pos_label=0),
         "recall": reference.recall_score(truth, called),
         "specificity": reference.recall_score(truth, called, pos_label=0),
         "f1": reference.f1_score(truth, called),
         "mcc": reference.matthews_corrcoef(truth, called),
-        "brier": reference.brier_score_loss(truth, probability),
-        "ece": np.mean(np.abs(observed - predicted)),
         "calibration_slope": line.params[1],
         "calibration_intercept": large.params[0],
+        "brier": reference.brier_score_loss(truth, probability),
+        "brier_skill": 1 - np.mean((probability - truth) ** 2) / np.mean((np.mean(truth) - truth) ** 2),
+        "log_loss": reference.log_loss(truth, probability),
+        "ece": np.mean(np.abs(observed - predicted)),
     }
 
 
@@ -66,10 +79,13 @@ def test_every_metric_agrees_with_scikit_learn_and_statsmodels(seed: int, thresh
     table = marker_metrics(frame, threshold=threshold)
     assert tuple(table.columns) == COLUMNS
     expected = oracle(*(frame[name].to_numpy() for name in ("truth", "probability", "logit")), threshold)
-    assert tuple(table["metric"]) == tuple(metrics_of(MARKER_TASK)) == tuple(expected)
-    for metric, value in zip(table["metric"], table["value"], strict=True):
-        assert value == pytest.approx(expected[metric], abs=1e-7), metric
+    assert tuple(table["metric"]) == tuple(metrics_of(MARKER_TASK)) == (*expected, *OF_CHANCE)
+    found = table.set_index("metric")["value"]
+    for metric, value in expected.items():
+        assert found[metric] == pytest.approx(value, abs=1e-7), metric
+    assert found["ece_excess"] == pytest.approx(found["ece"] - found["ece_calibrated"])
     inside = table[table["metric"] != "ece"]
+    assert table[table["metric"] == "ece"][["low", "high"]].isna().all(axis=None), "an ECE is above 0 by chance alone"
     assert ((inside["low"] <= inside["value"]) & (inside["value"] <= inside["high"])).all()
     assert (table["n"] == 100).all()
     assert (table["n_positive"] == frame["truth"].sum()).all()
@@ -116,7 +132,10 @@ def test_same_seed_same_table_and_rows_in_any_order() -> None:
     first = marker_metrics(frame, seed=3)
     pd.testing.assert_frame_equal(first, marker_metrics(frame, seed=3))
     pd.testing.assert_frame_equal(first, marker_metrics(frame.sample(frac=1, random_state=1), seed=3), rtol=1e-9)
-    assert not first["low"].equals(marker_metrics(frame, seed=4)["low"])
+    other = marker_metrics(frame, seed=4)
+    drawn = first["metric"].isin(OF_CHANCE)
+    assert (first.loc[drawn, "low"] != other.loc[drawn, "low"]).all(), "what is drawn follows the seed"
+    pd.testing.assert_frame_equal(first[~drawn].drop(columns="remark"), other[~drawn].drop(columns="remark"))
 
 
 def test_copies_of_a_subjects_cases_narrow_no_interval() -> None:
@@ -124,7 +143,7 @@ def test_copies_of_a_subjects_cases_narrow_no_interval() -> None:
     copies = pd.concat([frame, frame.assign(case=frame["case"] + "b")])
     once, twice = marker_metrics(frame), marker_metrics(copies)
     columns = ["metric", "value", "low", "high"]
-    same = [metric != "ece" for metric in once["metric"]]
+    same = [not metric.startswith("ece") for metric in once["metric"]]
     pd.testing.assert_frame_equal(once.loc[same, columns], twice.loc[same, columns], rtol=1e-6)
     independent = marker_metrics(copies.assign(subject=copies["case"]))
     assert independent.loc[0, "high"] - independent.loc[0, "low"] < 0.85 * (twice.loc[0, "high"] - twice.loc[0, "low"])
@@ -134,6 +153,8 @@ def test_separable_classes_have_no_slope_and_raise_no_warning() -> None:
     logit = np.r_[np.linspace(-3, -1, 15), np.linspace(1, 3, 15)]
     table = marker_metrics(make_sample(logit > 0, expit(logit))).set_index("metric")
     assert table.loc["auc", "value"] == 1
+    assert table.loc["auc", "low"] < 0.9
+    assert table.loc["calibration_slope", "remark"] == "not estimable: the classes do not overlap"
     assert np.isnan(table.loc["calibration_slope", "value"])
     assert not table.loc["calibration_slope", "estimable"]
     assert np.isfinite(table.loc["calibration_intercept", "value"])
@@ -141,8 +162,10 @@ def test_separable_classes_have_no_slope_and_raise_no_warning() -> None:
 
 def test_precision_is_undefined_where_nothing_is_called_positive() -> None:
     frame = rows(60)
-    table = marker_metrics(frame, threshold=1.0).set_index("metric")["value"]
+    whole = marker_metrics(frame, threshold=1.0).set_index("metric")
+    table = whole["value"]
     assert np.isnan(table["precision"])
+    assert whole.loc["precision", "remark"] == "no case is called positive"
     assert (table["f1"], table["mcc"], table["recall"], table["specificity"]) == (0, 0, 0, 1)
 
 
@@ -165,6 +188,85 @@ def test_the_expected_shapes_of_bad_rows() -> None:
         marker_metrics(pd.concat([frame, frame.assign(present="t1")]))
     with pytest.raises(ParameterError, match=r"threshold is 1\.5"):
         marker_metrics(frame, threshold=1.5)
+
+
+@pytest.mark.parametrize("value", [2.0, 0.3, -1.0])
+def test_a_truth_that_is_no_class_is_refused(value: float) -> None:
+    frame = rows(40)
+    with pytest.raises(InputError, match=rf"case case-0003, channel idh: the true class is {value}, expected 0, 1"):
+        sample_of(frame.assign(truth=frame["truth"].mask(frame.index == 3, value)))
+
+
+def test_two_patients_with_ten_sessions_each_are_two() -> None:
+    frame = rows(60)
+    sessions = frame.assign(subject=np.where(frame["truth"] == 1, np.where(frame.index % 2 == 0, "x", "y"), frame["subject"]))
+    table = marker_metrics(sessions)
+    assert not table["estimable"].any()
+    assert table["remark"].str.startswith("2 positive and ").all()
+    assert marker_metrics(frame)["estimable"].all()
+
+
+def test_probabilities_of_0_and_1_that_are_right_leave_slope_and_intercept_alone() -> None:
+    frame = rows(80).drop(columns="logit")
+    sure = pd.DataFrame(
+        {"case": ["a", "b", "c"], "subject": ["a", "b", "c"], "truth": [1.0, 0.0, 1.0], "probability": [1.0, 0, 1]}
+    )
+    both = marker_metrics(pd.concat([frame, frame.iloc[:3].assign(**sure)])).set_index("metric")
+    alone = marker_metrics(frame).set_index("metric")
+    for metric in ("calibration_slope", "calibration_intercept"):
+        assert both.loc[metric, ["value", "low", "high"]].tolist() == pytest.approx(
+            alone.loc[metric, ["value", "low", "high"]].tolist()
+        )
+        assert both.loc[metric, "remark"].startswith("3 cases with a probability of exactly 0 or 1")
+    assert both.loc["log_loss", "value"] == pytest.approx(alone.loc["log_loss", "value"] * 80 / 83)
+    assert both.loc["brier", "value"] == pytest.approx(alone.loc["brier", "value"] * 80 / 83)
+
+
+def test_one_that_is_wrong_makes_slope_intercept_and_log_loss_impossible() -> None:
+    frame = rows(80).drop(columns="logit")
+    row = frame.index[frame["truth"] == 0][0]
+    table = marker_metrics(frame.assign(probability=frame["probability"].mask(frame.index == row, 1.0))).set_index("metric")
+    for metric in ("calibration_slope", "calibration_intercept", "log_loss"):
+        assert not table.loc[metric, "estimable"]
+        assert table.loc[metric, ["value", "low", "high"]].isna().all()
+        assert table.loc[metric, "remark"] == "not estimable: 1 cases have a probability of exactly 0 or 1 and are wrong"
+    assert table.loc["brier", "estimable"]
+    own = rows(80).assign(logit=lambda t: t["logit"].mask(t.index == row, 40.0), probability=lambda t: expit(t["logit"]))
+    assert own.loc[row, "probability"] == 1
+    assert marker_metrics(own)["estimable"].all(), "a model's own logit is known, though its probability is rounded to 1"
+
+
+def extreme(kind: str, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    truth = rng.permutation(np.arange(n) < rng.integers(0, n + 1))
+    noise = rng.normal(size=n)
+    score = {
+        "perfect": np.where(truth, 0.9, 0.1), "certain": truth.astype(float), "wrong": 1.0 - truth, "constant": np.full(n, 0.5),
+        "two values": np.where(noise > 0, 0.3, 0.6), "separated": expit(noise + 20 * truth - 10), "random": expit(noise),
+    }  # fmt: skip
+    return truth, score[kind]
+
+
+@pytest.mark.parametrize("kind", ["perfect", "certain", "wrong", "constant", "two values", "separated", "random"])
+def test_no_interval_is_of_no_width(kind: str) -> None:
+    seen = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        n = int(rng.choice([3, 22, 40, 150]))
+        truth, probability = extreme(kind, n, rng)
+        sample = make_sample(truth, probability, (np.arange(n) // rng.integers(1, 4)).astype(str).tolist())
+        table = marker_metrics(sample, resamples=60)
+        area = auc_interval(sample)
+        for metric, value, low, high in [
+            *table[["metric", "value", "low", "high"]].to_numpy(),
+            ("", area.value, area.low, area.high),
+        ]:
+            if np.isfinite([low, high]).all():
+                seen += 1
+                assert high - low > 1e-3, (metric, seed)
+                assert low - 1e-9 <= value <= high + 1e-9, (metric, seed)
+            else:
+                assert np.isnan([low, high]).all(), (metric, seed)
+    assert seen > 30
 
 
 def test_a_thousand_resamples_of_every_metric_cost_less_than_200_aucs_of_scikit_learn() -> None:

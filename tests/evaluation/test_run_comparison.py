@@ -61,7 +61,8 @@ def test_a_metric_that_is_no_mean_over_cases_is_compared_on_the_same_resamples(m
     entries = [replace(m, shown=(*m.shown, Place.COMPARISON)) if m.name == "balanced_accuracy" else m for m in METRICS]
     monkeypatch.setattr(table_of_metrics, "METRICS", tuple(entries))
     first, second = (side[side["marker"] == "idh"] for side in (markers(80, seed=1, skill=1.5), markers(80, seed=2, skill=0.3)))
-    table = compare_markers(first, second, thresholds_a={("idh", "mutant"): 0.4}).set_index("metric")
+    chosen = {"thresholds_a": {("idh", "mutant"): 0.4}, "thresholds_b": {("idh", "mutant"): 0.5}}
+    table = compare_markers(first, second, **chosen).set_index("metric")
     assert list(table.index) == ["auc", "accuracy", "balanced_accuracy", "brier"]
     row = table.loc["balanced_accuracy"]
     samples = [sample_of(side) for side in (first, second)]
@@ -73,3 +74,21 @@ def test_a_metric_that_is_no_mean_over_cases_is_compared_on_the_same_resamples(m
     shifts = np.subtract(*(metric_values(s, draws, c)["balanced_accuracy"] for s, c in zip(samples, (0.4, 0.5), strict=True)))
     assert (row["low"], row["high"]) == pytest.approx(np.quantile(shifts, [0.025, 0.975]), abs=0.02)
     assert np.isnan(row["p"])
+
+
+@pytest.mark.parametrize("chosen", [{}, {("idh", "mutant"): {1: 0.4}}])
+def test_where_validation_gave_no_threshold_decisions_are_not_estimable(chosen: dict) -> None:
+    """None was chosen for the class, or none for the fold: never 0.5 in its place."""
+    first, second = (side[side["marker"] == "idh"] for side in (markers(80, seed=1), markers(80, seed=2)))
+    table = compare_markers(first, second, thresholds_a={("idh", "mutant"): 0.4}, thresholds_b=chosen).set_index("metric")
+    accuracy = table.loc["accuracy"]
+    assert not accuracy["estimable"]
+    assert np.isnan([accuracy["value_a"], accuracy["difference"], accuracy["low"], accuracy["p"]]).all()
+    assert accuracy["remark"] == "not estimable: no threshold was chosen, since validation lacks a class"
+    assert table.loc[["auc", "brier"], "estimable"].all()
+    assert compare_markers(first, second)["estimable"].all(), "at a half where nothing else is asked for"
+
+
+def test_why_nothing_is_compared_is_said() -> None:
+    few = markers(15)
+    assert (compare_markers(few, few)["remark"].str.contains("subjects, 10 of each are needed")).all()

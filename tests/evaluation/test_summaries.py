@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
 from judged_cases import FULL, markers, metrics
@@ -12,6 +13,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from workbench.errors import InputError
 from workbench.evaluation.intervals import mean_interval
 from workbench.evaluation.markers import auc_interval, marker_metrics
+from workbench.evaluation.proportions import median_interval
 from workbench.evaluation.summaries import (
     MARKER_COLUMNS,
     SEGMENTATION_COLUMNS,
@@ -32,12 +34,16 @@ def test_every_number_of_a_segmentation_row() -> None:
     ]  # fmt: skip
     dice = table[(table["region"] == "ET") & (table["metric"] == "dice")]
     row = summary.iloc[2]
-    expected = mean_interval(dice["value"], dice["subject"])
+    expected = mean_interval(dice["value"], dice["subject"], (0, 1))
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.value, expected.low, expected.high))
     assert (row["n"], row["n_subjects"], row["n_undefined"], row["n_empty_truth"], row["n_nonempty"]) == (16, 8, 0, 4, 12)
     nonempty = dice[dice["n_truth"] > 0]
     assert row["mean_nonempty"] == pytest.approx(nonempty["value"].mean())
     assert row["low_nonempty"] < row["mean_nonempty"] < row["high_nonempty"]
+    assert row["subjects_nonempty"] == nonempty["subject"].nunique()
+    assert [row["q1"], row["median"], row["q3"]] == pytest.approx(np.quantile(nonempty["value"], [0.25, 0.5, 0.75]))
+    middle = median_interval(nonempty["value"], nonempty["subject"])
+    assert (row["median_low"], row["median_high"], row["penalty"]) == pytest.approx((middle.low, middle.high, ""), nan_ok=True)
     undefined = summary.iloc[3]
     assert (undefined["n"], undefined["n_undefined"], undefined["n_empty_truth"]) == (12, 4, 4)
     assert undefined["mean"] == undefined["mean_nonempty"]
@@ -124,19 +130,54 @@ def test_too_few_cases_are_said_to_be_not_estimable() -> None:
 def test_headline_is_short_and_complete() -> None:
     scored, predicted = metrics(16), markers()
     found = headline(scored, pd.concat([predicted, markers(12, split="validation")]))
-    assert list(found) == ["dice WT", "dice ET", "auc idh", "auc grade 2", "auc grade 3", "auc grade 4"]
+    judged = ["dice WT", "dice ET", "found WT", "found ET", "false ET"]
+    assert list(found) == [*judged, "auc idh", "auc grade 2", "auc grade 3", "auc grade 4"]
     dice = scored[(scored["region"] == "WT") & (scored["metric"] == "dice")]
     # several structures at once are summed in another order than one alone: equal to the last digits, which the processor decides
-    expected = asdict(mean_interval(dice["value"], dice["subject"]))
+    expected = asdict(mean_interval(dice["value"], dice["subject"], (0, 1)))
     assert asdict(found["dice WT"]) == {
         name: pytest.approx(value, rel=1e-12) if isinstance(value, float) else value for name, value in expected.items()
     }
     assert found["auc idh"] == auc_interval(predicted[predicted["marker"] == "idh"])
+    assert (found["found ET"].value, found["false ET"].value, found["false ET"].n) == (1, 1, 4)
     few = headline(None, markers(12))
     assert not few["auc idh"].estimable
     assert few["auc idh"].n == 11
     assert headline(None, None) == {}
     assert headline(scored, predicted, split="external") == {}
+
+
+def test_a_headline_is_never_one_case_without_the_region() -> None:
+    """Nothing is ever found, and in one of six cases there is nothing to find: the mean Dice over all of them is 0.17."""
+    nothing = [0, 0, 0, 0, 0, 1]
+    head = {"case": list("abcdef"), "subject": list("abcdef"), "split": "test", "present": "t1", "region": "ET"}
+    truth = {"n_truth": [9, 9, 9, 9, 9, 0], "n_prediction": 0}
+    scored = pd.concat([
+        pd.DataFrame(head | truth | {"metric": "dice", "value": nothing}),
+        pd.DataFrame(head | truth | {"metric": "hd95", "value": [240.0, 250, 260, 270, 280, 0]}),
+    ])  # fmt: skip
+    summary = summarise_segmentation(scored, by_present=False).set_index("metric")
+    assert summary.loc["dice", "mean"] == pytest.approx(1 / 6)
+    found = headline(scored, None)
+    assert (found["dice ET"].value, found["dice ET"].n) == (0, 5)
+    assert (found["found ET"].value, found["found ET"].n) == (0, 5)
+    assert (found["false ET"].value, found["false ET"].n) == (0, 1)
+    assert found["hd95 ET"].value == 260
+    assert np.isnan(found["dice ET"].low), "no interval of zero width"
+    only = headline(scored[scored["n_truth"] == 0], None)
+    assert not only["dice ET"].estimable
+    assert "found ET" not in only
+
+
+def test_a_distances_penalty_is_named_and_applied() -> None:
+    head = {"case": list("abcdefgh"), "subject": list("abcdefgh"), "split": "test", "present": "t1", "region": "ET"}
+    scored = pd.DataFrame(head | {"metric": "hd95", "value": [1.0, 2, 3, 4, 5, 6, 300, 300],
+                                  "n_truth": [9] * 7 + [0], "n_prediction": [9] * 6 + [0, 9]})  # fmt: skip
+    found = {name: summarise_segmentation(scored, penalty=name).iloc[0] for name in ("grid_diagonal", "brats", "exclude")}
+    assert [row["mean"] for row in found.values()] == pytest.approx([621 / 8, 769 / 8, 3.5])
+    assert [row["median"] for row in found.values()] == [4.0, 4.0, 3.5]
+    assert [row["n_nonempty"] for row in found.values()] == [7, 7, 6]
+    assert [row["penalty"] for row in found.values()] == list(found)
 
 
 def test_empty_tables_keep_their_columns() -> None:

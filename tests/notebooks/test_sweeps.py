@@ -14,15 +14,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from workbench.cli import app
 from workbench.cohort.folds import make_folds
 from workbench.cohort.table import Cohort, CohortInfo
 from workbench.models.catalogue import list_models
-from workbench.records.sweep_plan import SweepPlan
+from workbench.models.registry import create_model
+from workbench.records.sweep_plan import BASELINE, SweepPlan
+from workbench.sampling.corruption import check_mask_noise
 from workbench.setup.parameters import ExperimentParameters, applicable
+from workbench.setup.sizes import size_defaults
+from workbench.steps.corrupted_cases import TESTS
 from workbench.sweeps.strict_yaml import read_yaml
 from workbench.sweeps.sweep_file import plan_sweep
 
@@ -140,7 +147,7 @@ def test_switches_are_options_of_the_method_and_change_what_they_name(name: str)
 @pytest.mark.parametrize("name", FILES)
 def test_rows_given_in_comments_name_options_that_exist(name: str) -> None:
     text = content_text(name)
-    methods = content(name)["methods"]
+    methods = content(name).get("methods") or [row["method"] for row in content(name)["include"]]
     rows = re.findall(r"^ *# +(?:- |[\w ]+: )(\{.*\})", text, flags=re.MULTILINE)
     for row in rows:
         options = set(read_yaml(row)) - {"fold", "condition", "method", "seed"}
@@ -174,24 +181,85 @@ def test_a_shipped_sweep_can_be_tried_by_the_command_in_its_comment(name: str, c
         assert run["method"] == "radiomics" or resolved.epochs * resolved.steps_per_epoch < 250
 
 
+RECIPE = ("modality_dropout", "dropout_mode", "augmentation", "mirror", "optimiser", "learning_rate", "warmup", "clip")
+
+
 def test_the_comparison_has_every_method_with_the_same_effort(plans: dict[str, SweepPlan]) -> None:
     cells = plans["comparison.yaml"].cells
     there = {card.name for card in list_models() if card.status == "available" and "pretraining" not in card.tasks}
     assert {cell.method for cell in cells} | {cell.method for cell in plans["comparison_radiomics.yaml"].cells} == there
     assert plans["comparison.yaml"].experiment == plans["comparison_radiomics.yaml"].experiment
-    effort, markers = set(), set()
+    arms: dict[str, dict[str, ExperimentParameters]] = {}
     for cell in cells:
-        found = ExperimentParameters.build(cell.method, cell.parameters).resolve()
+        arms.setdefault(cell.condition, {})[cell.method] = ExperimentParameters.build(cell.method, cell.parameters).resolve()
+    own, same = arms.pop("own recipe"), arms.pop(BASELINE)
+    assert not arms
+    assert own.keys() == same.keys()
+    effort, markers = set(), set()
+    for found in (*own.values(), *same.values()):
         effort.add((found.epochs * found.steps_per_epoch * found.accumulate, found.batch_size, found.spacing, found.patience))
         markers |= {found.markers} - {"none"}
     assert effort == {(75_000, 2, 1.0, 0)}
+    shown = {(p.modality_dropout, p.dropout_mode, p.augmentation, p.mirror) for p in same.values()}
+    assert shown == {(1.0, "subset", "nnunet", "none")}
+    for method, found in own.items():
+        paper = size_defaults(method, "paper")
+        assert {name: getattr(found, name) for name in RECIPE} == {name: paper[name] for name in RECIPE}, method
     assert markers == {"idh,codel,tert,grade"}
+
+
+def test_equal_operations_are_the_comparisons_baseline_but_for_its_length(plans: dict[str, SweepPlan]) -> None:
+    wanted = {cell.method: cell.parameters for cell in plans["comparison.yaml"].cells if cell.condition == BASELINE}
+    found = {cell.method: cell.parameters for cell in plans["comparison_operations.yaml"].cells}
+    assert set(found) == set(wanted) - {"unet"}
+    for method, values in found.items():
+        assert {k: v for k, v in values.items() if k != "epochs"} == {k: v for k, v in wanted[method].items() if k != "epochs"}
+
+
+@pytest.mark.slow
+def test_equal_operations_are_equal(plans: dict[str, SweepPlan]) -> None:
+    """Counted anew: steps times the operations of one step, over a method's stages by their shares."""
+    cells = {cell.method: cell.parameters for cell in plans["comparison_operations.yaml"].cells}
+    unet = next(c.parameters for c in plans["comparison.yaml"].cells if c.method == "unet" and c.condition == BASELINE)
+    whole = operations("unet", unet)
+    alone = operations("pooled_unet", cells["pooled_unet"]) / int(cells["pooled_unet"]["epochs"])  # what one expert takes
+    for method, parameters in cells.items():
+        experts = {"mome": 1, "mome_plus": 4}.get(method, 0)  # at once in the stage that trains them by themselves
+        assert operations(method, parameters, experts * alone) == pytest.approx(whole, rel=0.02), method
+
+
+def operations(method: str, parameters: dict[str, Any], of_experts: float = 0.0) -> float:
+    """Epochs times the operations of a step in which every sequence is shown."""
+    p = ExperimentParameters.build(method, parameters).resolve()
+    names = p.modality_names()
+    model = create_model(method, modalities=names, classes=4, markers=p.marker_names(), **p.options()).to("meta").train()
+    if method == "masm":
+        model.temperature = torch.tensor(1.0)  # is read while the network runs
+    stages = {stage.name: stage for stage in model.stages()}
+    *_, last = stages.values()
+    images = torch.empty(p.batch_size, len(names), p.patch, p.patch, p.patch, device="meta")
+    present = torch.ones(p.batch_size, len(names), dtype=torch.bool, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        found = model(images, present, names, tasks=last.tasks)
+        sums = [part.float().sum() for part in tree_leaves(vars(found)) if isinstance(part, torch.Tensor) and part.requires_grad]
+        torch.stack(sums).sum().backward()
+    return p.epochs * (last.share * counter.get_total_flops() + (1 - last.share) * of_experts)
 
 
 def test_alpha_and_beta_are_crossed(plans: dict[str, SweepPlan]) -> None:
     cells = plans["mts_unet_losses.yaml"].cells
     assert {(cell.factors["alpha"], cell.factors["beta"]) for cell in cells} == {(a, b) for a in GRID for b in GRID}
     assert len(cells) == 9 * 3
+
+
+def test_noisy_training_is_tested_on_the_same_kinds_of_noise(plans: dict[str, SweepPlan]) -> None:
+    cells = [cell for cell in plans["noisy_training.yaml"].cells if cell.method == "unet"]
+    found = [ExperimentParameters.build(cell.method, cell.parameters).resolve() for cell in cells]
+    assert {p.mask_noise for p in found} == {"none", *(test.mask_noise for test in TESTS)}
+    assert {p.misregistration for p in found} == {test.misregistration for test in TESTS}
+    for p in found:
+        check_mask_noise(p.mask_noise, p.mask_noise_mm, p.mask_noise_share, p.spacing)
+        assert not (p.misregistration and p.mask_noise != "none"), "one thing at a time"
 
 
 def test_modality_dropout_differs_in_dropout_only(plans: dict[str, SweepPlan]) -> None:

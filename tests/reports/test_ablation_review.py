@@ -45,6 +45,10 @@ def test_tables_have_a_row_per_switch_and_block(review: AblationReview) -> None:
     assert table.loc[("mts_unet", "baseline"), "runs"] == ""
     assert "Not all runs are finished" in review.notes("dice").data
     assert "IDH mutation" in review.table("auc").columns
+    shifts = review.shifts("dice")
+    assert "Wilcoxon\u00a0p" in shifts.loc[("unet", "wider"), "WT"]
+    assert "of\u00a0subjects\u00a0better, " in shifts.loc[("unet", "wider"), "WT"]
+    assert "No finished pair" in review.shifts("auc").data, "an AUC is no mean over cases"
     assert "No finished pair of runs was judged by brier" in review.table("brier").data
     assert "over all 54 tests" in review.notes("auc").data, "five switches x five regions, and 29 AUCs: one is not estimable"
     assert "never pooled" in review.notes("auc").data

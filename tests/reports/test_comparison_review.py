@@ -31,6 +31,7 @@ def test_pairs_on_other_patients_are_refused_and_the_others_compared(review: Com
     table = review.table("dice")
     assert len(table) == 3
     assert (table["WT"] == "refused").sum() == 2
+    assert len(review.shifts("dice")) == 1
     assert "first run minus second" in review.notes("auc").data
     assert "luck" in review.notes("auc").data
     assert "nothing" not in review.table("hd95").data

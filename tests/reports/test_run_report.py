@@ -53,11 +53,17 @@ def test_results_are_texts_with_counts(setup_of: Any) -> None:
     table = result_table(setup_of, "segmentation")
     dice = setup_of.run.metrics().query("split == 'test' and region == 'ET' and metric == 'dice'")
     row = table.loc[("test", "ET")]
-    assert row["Dice"].startswith(f"{dice['value'].mean():.2f} (")
-    empty = int((dice["n_truth"] == 0).sum())
-    assert (row["n"], row["empty in truth"]) == (12, empty)
-    assert empty > 0
-    assert row["Dice where not empty"].endswith(f", n {12 - empty}")
+    there = dice[dice["n_truth"] > 0]
+    assert 0 < len(there) < 12
+    assert row["Dice"].startswith(f"{there['value'].mean():.2f} (")
+    assert row["Dice"].endswith(", rough)"), "of fewer than 15 subjects"
+    assert (row["n"], row["with the region"]) == (12, len(there))
+    assert row["found"].startswith(f"{(there['value'] > 0).sum()} of {len(there)}")
+    assert row["falsely found"].startswith(f"{(dice.loc[dice['n_truth'] == 0, 'value'] == 0).sum()} of {12 - len(there)}")
+    distance = setup_of.run.metrics().query("split == 'test' and region == 'ET' and metric == 'hd95' and n_truth > 0")["value"]
+    assert row["HD95 (mm), median"].startswith(f"{distance.median():.2f} (")
+    quartiles = "quartiles (a miss counts as the diagonal of the case's own grid)"
+    assert row[quartiles] == f"{distance.quantile(0.25):.2f} to {distance.quantile(0.75):.2f}"
     assert table.columns.name == "phantom cohort demo"
 
 

@@ -30,7 +30,9 @@ def test_the_headline_is_of_the_test_cases_and_is_kept(run: RunFolder) -> None:
     written = write_headline(run, 100)
     metrics = run.metrics().query("split == 'test' and region == 'WT' and metric == 'dice'")
     assert written["dice WT"]["value"] == pytest.approx(metrics["value"].mean())
-    assert written["dice WT"]["n"] == len(metrics) == 12
+    assert written["dice WT"]["n"] == written["dice WT"]["n_subjects"] == len(metrics) == 12
+    distances = run.metrics().query("split == 'test' and region == 'WT' and metric == 'hd95'")
+    assert written["hd95 WT"]["value"] == pytest.approx(distances["value"].median())
     assert headline(run.folder) == headline(str(run.folder)) == written
 
 
@@ -40,7 +42,7 @@ def test_what_cannot_be_estimated_is_null(run: RunFolder) -> None:
     metrics = run.metrics()
     write_parquet(run.path("metrics.parquet"), metrics.assign(value=metrics["value"].where(metrics["metric"] == "dice", np.nan)))
     written = write_headline(run, 100)
-    assert written["auc idh"] == {"value": None, "low": None, "high": None, "n": 12}
+    assert written["auc idh"] == {"value": None, "low": None, "high": None, "n": 12, "n_subjects": 12}
     assert written["hd95 WT"]["value"] is None
     assert "NaN" not in run.path(HEADLINE_FILE).read_text()
     assert json.loads(run.path(HEADLINE_FILE).read_text()) == written

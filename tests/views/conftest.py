@@ -27,12 +27,15 @@ def deltas() -> Deltas:
     named = {"block": "unet", "arm": "no_attention", "cells": 2, "planned": 2, "seeds": 1, "remark": ""}
     rows = [
         {**named, "of": "WT", "metric": "dice", "value_reference": 0.8, "value": 0.7, "difference": -0.1, "low": -0.15,
-         "high": -0.05, "p": 0.01, "p_holm": 0.02, "n": 60},
+         "high": -0.05, "p": 0.01, "p_holm": 0.02, "shift": -0.09, "shift_low": -0.14, "shift_high": -0.04, "p_wilcoxon": 0.0004,
+         "better": 0.1, "worse": 0.85, "n": 60, "n_subjects": 40, "too_few": ""},
         {**named, "of": "WT", "metric": "hd95", "value_reference": 5.0, "value": 7.0, "difference": 2.0, "low": -1.0,
-         "high": 5.0, "p": 0.2, "p_holm": 0.2, "n": 58},
+         "high": 5.0, "p": 0.2, "p_holm": 0.2, "shift": 1.0, "shift_low": -0.5, "shift_high": 2.5, "p_wilcoxon": 0.12,
+         "better": 0.4, "worse": 0.6, "n": 10, "n_subjects": 8, "too_few": "8 subjects: p could not have come out below 0.1"},
         {**named, "of": "idh:mutant", "metric": "auc", "value_reference": 0.9, "value": float("nan"),
          "difference": float("nan"), "low": float("nan"), "high": float("nan"), "p": float("nan"), "p_holm": float("nan"),
-         "n": 8},
+         **dict.fromkeys(("shift", "shift_low", "shift_high", "p_wilcoxon", "better", "worse"), float("nan")), "n": 8,
+         "n_subjects": 8, "too_few": ""},
     ]  # fmt: skip
     line = {"block": "unet", "planned": 2, "seeds": 1, "folds": 2, "remark": ""}
     arms = [

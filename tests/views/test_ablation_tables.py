@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from workbench.views.ablation_tables import (
     failures,
     outcome_options,
     p_text,
+    shift_table,
     signed,
 )
 
@@ -56,7 +58,16 @@ def test_table_of_a_metric_starts_with_the_reference_and_says_why_an_arm_has_no_
     }
     assert table["runs"].tolist() == ["", "2/2", "1/2", "0/2"]
     assert delta_table(deltas, "unet", "auc").loc["no_attention", "IDH mutation"] == "not estimable, n 8"
+    assert delta_table(deltas, "unet", "hd95").loc["no_attention", "WT"] == "+2.00 (−1.00 to 5.00, rough), p 0.200, n 10"
     assert delta_table(deltas, "other", "dice").empty
+
+
+def test_beside_the_mean_stands_the_shift_with_wilcoxons_p_and_the_shares_of_subjects(deltas: Deltas) -> None:
+    table = shift_table(deltas, "unet", "dice")
+    assert table.to_dict() == {
+        "WT": {"no_attention": "shift −0.090 (−0.140 to −0.040), Wilcoxon p < 0.001; 10 % of subjects better, 85 % worse"}
+    }
+    assert shift_table(deltas, "unet", "auc").empty, "an AUC has no shift"
 
 
 def test_outcomes_stand_in_the_order_asked_for(deltas: Deltas) -> None:
@@ -69,12 +80,20 @@ def test_outcomes_stand_in_the_order_asked_for(deltas: Deltas) -> None:
 def test_notes_say_which_side_is_better_the_test_and_what_is_missing(deltas: Deltas) -> None:
     dice, distance, auc = (" ".join(delta_notes(deltas, metric)) for metric in ("dice", "hd95", "auc"))
     assert "higher is better" in dice
-    assert "Wilcoxon" in dice
+    assert "p: of this mean, by flipping the signs" in dice
+    assert "Wilcoxon's signed-rank test is of; that p is not corrected" in dice
+    assert "rough" not in dice
+    assert "with fewer than 15 it is rough" in distance
+    assert "unet, no_attention, WT: 8 subjects: p could not have come out below 0.1." in distance
+    assert "Wilcoxon" not in auc
     assert "over all 2 tests" in dice
     assert "One seed" in dice
     assert "Not all runs are finished" in dice
     assert "Refused: unet, wider: other cases" in dice
     assert "lower is better" in distance
+    assert "counts as the diagonal of the case's own grid" in distance
+    assert "374 mm" in " ".join(delta_notes(replace(deltas, penalty="brats"), "hd95"))
+    assert "Cases without the region count too" in dice
     assert "DeLong" in auc
 
 

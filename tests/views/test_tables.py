@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from workbench.evaluation.markers import make_sample, marker_metrics
 from workbench.evaluation.summaries import headline
@@ -12,6 +13,7 @@ from workbench.records.index import RunRow, list_runs
 from workbench.records.run_folder import RunFolder
 from workbench.views.tables import (
     duration_text,
+    found_text,
     headline_title,
     marker_table,
     runs_table,
@@ -56,6 +58,19 @@ def test_text_from_disk_is_escaped() -> None:
     assert '"x"' not in cells
 
 
+def test_missed_and_invented_regions_are_said() -> None:
+    rows = [
+        {"region": "WT", "n_with": 60, "n_found": 60, "n_without": 0, "n_false": 0},
+        {"region": "TC", "n_with": 60, "n_found": 58, "n_without": 0, "n_false": 0},
+        {"region": "ET", "n_with": 57, "n_found": 50, "n_without": 3, "n_false": 1},
+        {"region": "RC", "n_with": 20, "n_found": 20, "n_without": 40, "n_false": 2},
+    ]
+    assert found_text(pd.DataFrame(rows)) == (
+        "TC found in 58 of 60; ET found in 50 of 57, falsely in 1 of 3 without; RC falsely found in 2 of 40 without"
+    )
+    assert found_text(pd.DataFrame(rows[:1])) == ""
+
+
 def test_marker_table_has_counts_and_intervals() -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
@@ -64,4 +79,5 @@ def test_marker_table_has_counts_and_intervals() -> None:
     table = marker_table({"a": good, "b": few}).set_index("Metric")
     assert table.loc["Cases", "a"] == "n = 40: 20 positive, 20 negative"
     assert "(" in table.loc["AUC", "a"]
-    assert table.loc["AUC", "b"] == "not estimable"
+    assert table.loc["AUC", "b"] == "not estimable: 2 positive and 1 negative subjects, 10 of each are needed"
+    assert "(" not in table.loc["ECE", "a"].replace("(no interval)", ""), "chance alone makes an ECE"

@@ -9,8 +9,10 @@ import typer
 
 from workbench.commands.printing import PLAIN, Json, Runs, print_value, say, size_text
 from workbench.errors import RunError
+from workbench.evaluation.metrics import Kind, metric
 from workbench.records.headline_file import HeadlineNumber, read_headline
 from workbench.records.index import RunRow, list_runs
+from workbench.views.estimates import estimate_text, share_text
 
 listing_app = typer.Typer(**PLAIN | {"no_args_is_help": False})
 
@@ -33,11 +35,18 @@ def list_all_runs(context: typer.Context, runs: Runs = Path("runs"), as_json: Js
         return
     if not rows:
         say(f"no runs under {runs} yet: start one with `workbench run unet -p size=demo`")
+    older = 0
     for row in rows:
         values = _headline(runs, row)
+        older += any("n_subjects" not in value and name.startswith("dice ") for name, value in values.items())
         numbers = ", ".join(_number(name, value) for name, value in values.items())
         caution = f"  [⚠ {row.pretrained.caution}]" if row.pretrained.caution else ""
         print_value(f"{row.run}  {row.name or '?'} on {row.cohort or '?'}  {row.state}  {numbers or row.reason}{caution}")
+    if older:
+        say(
+            f"{older} of these runs wrote their numbers down with an older version: their Dice and HD95 are means over all "
+            "cases, also those without the region, which count as 1 or 0 (HD95: as 0, or the diagonal of the image)"
+        )
 
 
 def _headline(runs: Path, row: RunRow) -> dict[str, HeadlineNumber]:
@@ -51,8 +60,12 @@ def _headline(runs: Path, row: RunRow) -> dict[str, HeadlineNumber]:
 def _number(name: str, value: HeadlineNumber) -> str:
     if value["value"] is None:
         return f"{name} not estimable (n {value['n']})"
-    interval = "no interval" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
-    return f"{name} {value['value']:.3f} ({interval}, n {value['n']})"
+    if name.split(" ")[0] in ("found", "false"):
+        return f"{name} {share_text(value['value'], value['n'])}"
+    people = value.get("n_subjects", value["n"])  # an older version did not say: no more than cases
+    text = estimate_text(value["value"], value["low"], value["high"], 3, subjects=people)
+    middle = "median " * ("n_subjects" in value and metric(name.split(" ")[0]).kind is Kind.DISTANCE)
+    return f"{name} {middle}{text.removesuffix(')')}, n {value['n']})"
 
 
 def _confirmed() -> bool:

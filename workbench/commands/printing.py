@@ -15,6 +15,10 @@ PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pret
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output and nothing else")]
 Runs = Annotated[Path, typer.Option("--runs", help="folder of all runs")]
+Penalty = Annotated[
+    str,
+    typer.Option(help="what a distance counts as where only truth or prediction has the region: grid_diagonal, brats or exclude"),
+]
 CohortFolder = Annotated[Path, typer.Argument(help="cohort folder", show_default=False)]
 RunArgument = Annotated[Path, typer.Argument(help="run folder", show_default=False)]
 

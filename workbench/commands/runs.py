@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.commands.listing import listing_app
-from workbench.commands.printing import PLAIN, Json, RunArgument, Runs, as_pairs, print_value, say
+from workbench.commands.printing import PLAIN, Json, Penalty, RunArgument, Runs, as_pairs, print_value, say
 from workbench.errors import ParameterError
 
 runs_app = typer.Typer(**PLAIN)
@@ -118,12 +118,13 @@ def predict(
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="two or more run folders")],
     split: Annotated[str, typer.Option(help="test, validation or external")] = "test",
+    penalty: Penalty = "grid_diagonal",
     as_json: Json = False,
 ) -> None:
     """Compare runs pairwise on the same subjects: paired differences with intervals, tests, Holm correction."""
     from workbench.reports.comparison import compare as compare_runs
 
-    table = compare_runs(*folders, split=split)
+    table = compare_runs(*folders, split=split, penalty=penalty)
     print_value(json.loads(table.to_json(orient="records")) if as_json else table.to_string(index=False))
     _say_protocols(folders)
 

@@ -16,19 +16,22 @@ import pandas as pd
 
 from workbench.contracts import JUDGED, MARKER_TASK, MARKERS
 from workbench.errors import InputError, ParameterError, Problem, WorkbenchError
-from workbench.evaluation.comparison import holm, require_same_cases, signed_rank
-from workbench.evaluation.intervals import RESAMPLES
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.comparison import corrected, require_same_cases
+from workbench.evaluation.detection import GRID_DIAGONAL, require_penalty, with_penalty
+from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, subject_codes
 from workbench.evaluation.metrics import Place, shown_in
+from workbench.evaluation.paired_tests import DELONG, SIGN_FLIPS, paired_tests
 from workbench.evaluation.replicates import Scores, auc_difference, mean_difference
-from workbench.evaluation.run_comparison import require_same_truth, split_rows
+from workbench.evaluation.run_comparison import better_and_worse, require_same_truth, split_rows
 from workbench.labels import REGIONS
 
 BASELINE = "baseline"
 COLUMNS = (
-    "block", "arm", "of", "metric", "value_reference", "value", "difference", "low", "high", "p", "p_holm", "n", "n_subjects",
-    "n_positive", "n_undefined", "estimable", "cells", "planned", "seeds", "remark",
+    "block", "arm", "of", "metric", "value_reference", "value", "difference", "low", "high", "p", "p_holm", "test", "too_few",
+    "shift", "shift_low", "shift_high", "p_wilcoxon", "better", "worse", "n", "n_subjects", "n_positive", "n_undefined",
+    "estimable", "cells", "planned", "seeds", "remark",
 )  # fmt: skip
+_NUMBERS = ("value_reference", "value", "difference", "low", "high", "shift", "shift_low", "shift_high", "better", "worse")
 _KEY = ["fold", "seed", "case"]
 
 
@@ -71,6 +74,8 @@ class Deltas:
     """One row per block and arm: cells (that both sides have), planned, seeds, folds, remark, refused (why; empty: it is not)."""
     split: str = "test"
     reference: str = BASELINE
+    penalty: str = GRID_DIAGONAL
+    """What a distance to nothing counted as, of `detection.PENALTIES`."""
 
     @property
     def family(self) -> int:
@@ -90,6 +95,7 @@ def ablation_deltas(
     reference: str = BASELINE,
     split: str = "test",
     outcomes: Sequence[str] = (),
+    penalty: str = GRID_DIAGONAL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Deltas:
@@ -100,17 +106,20 @@ def ablation_deltas(
         reference: the arm the others are compared with.
         split: test or external; within one fold also validation.
         outcomes: metrics of the family, of these what the runs have; none: those that are an OUTCOME in `evaluation.metrics`.
+        penalty: what a distance to nothing counts as, of `detection.PENALTIES`.
         resamples: bootstrap resamples of subjects, and of seeds where there are several.
         seed: same seed, same intervals.
 
     Returns:
         `table`: block, arm, of (region, or 'marker:class'), metric, value_reference, value, difference, low, high (see
-        `evaluation.replicates`), p (Wilcoxon's signed-rank test of the subjects' mean differences over cases and seeds; of an AUC
-        DeLong's, by fold; none of the Brier score), p_holm, n (cases), n_subjects, n_positive, n_undefined (cases without a value
-        in one of the two), estimable, cells, planned, seeds, remark.
+        `evaluation.replicates`), p (of that mean, over cases and seeds, by flipping the signs of the subjects' differences; of an
+        AUC DeLong's, by fold; none of the Brier score), p_holm, test, too_few (see `comparison.corrected`), shift with shift_low
+        and shift_high (Hodges-Lehmann, of the subjects' mean differences) and p_wilcoxon, better, worse (shares of subjects), n
+        (cases), n_subjects, n_positive, n_undefined (cases without a value in one of the two), estimable, cells, planned, seeds,
+        remark.
 
     Raises:
-        ParameterError: a split that is not compared, or a cell that is planned twice.
+        ParameterError: a split that is not compared, no such penalty, or a cell that is planned twice.
     """
     if split not in JUDGED and len({cell.fold for cell in cells}) > 1:
         raise ParameterError(f"split '{split}' is not compared over folds; there are {' and '.join(JUDGED)}")
@@ -119,7 +128,8 @@ def ablation_deltas(
     if twice:
         raise ParameterError(f"the cell {', '.join(map(str, twice))} (block, arm, fold, seed) is planned twice")
     outcomes = tuple(outcomes) or shown_in(Place.OUTCOME)
-    cells = [_of_split(cell, split, outcomes) for cell in cells]
+    require_penalty(penalty)
+    cells = [_of_split(cell, split, outcomes, penalty) for cell in cells]
     rows: list[dict[str, Any]] = []
     arms: list[dict[str, Any]] = []
     for block in dict.fromkeys(cell.block for cell in cells):
@@ -142,10 +152,9 @@ def ablation_deltas(
                 refused = str(error)
             arms.append({**named, "folds": len({key[0] for key in shared}), "remark": remark, "refused": refused})
             rows += [{**named, **row, "remark": "; ".join(filter(None, (row["remark"], remark)))} for row in found]
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "p_holm"])
-    table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))[list(COLUMNS)]
+    table = corrected(pd.DataFrame(rows, columns=list(COLUMNS)))[list(COLUMNS)]
     listed = pd.DataFrame(arms, columns=["block", "arm", "cells", "planned", "seeds", "folds", "remark", "refused"])
-    return Deltas(table, listed, split, reference)
+    return Deltas(table, listed, split, reference, penalty)
 
 
 def join_deltas(parts: Sequence[Deltas]) -> Deltas:
@@ -156,18 +165,20 @@ def join_deltas(parts: Sequence[Deltas]) -> Deltas:
     """
     table = pd.DataFrame([row for part in parts for row in part.table.to_dict("records")], columns=list(COLUMNS))
     arms = pd.concat([part.arms for part in parts], ignore_index=True)
-    table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))
-    return Deltas(table, arms, parts[0].split, parts[0].reference)
+    return Deltas(corrected(table), arms, parts[0].split, parts[0].reference, parts[0].penalty)
 
 
-def _of_split(cell: Cell, split: str, outcomes: Sequence[str]) -> Cell:
+def _of_split(cell: Cell, split: str, outcomes: Sequence[str], penalty: str) -> Cell:
     """The cell with only the rows that are compared, each case with all it has."""
     metrics, markers = cell.metrics, cell.markers
-    judges_markers = bool(set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes))
+    if metrics is not None:
+        metrics = with_penalty(metrics[metrics["metric"].isin(list(outcomes))], penalty)
+    if markers is not None and not set(shown_in(Place.OUTCOME, MARKER_TASK)) & set(outcomes):
+        markers = markers.iloc[:0]
     return replace(
         cell,
-        metrics=None if metrics is None else split_rows(metrics[metrics["metric"].isin(list(outcomes))], split),
-        markers=None if markers is None else split_rows(markers if judges_markers else markers.iloc[:0], split),
+        metrics=None if metrics is None else split_rows(metrics, split),
+        markers=None if markers is None else split_rows(markers, split),
     )
 
 
@@ -276,12 +287,17 @@ def _mean_row(of: str, metric: str, who: pd.DataFrame, first: pd.Series, second:
     seeds = wide.columns.get_level_values("seed").to_numpy(np.int64)
     interval = mean_difference(wide.to_numpy(np.float64), subjects, seeds, resamples=n, seed=seed)
     both = np.isfinite(delta)
-    per_case = frame[both].groupby(["subject", "case"])["delta"].mean()
-    p = float("nan") if metric == "brier" else signed_rank(per_case.groupby("subject").mean().to_numpy(np.float64))
+    own = wide.mean(axis=1).to_numpy(np.float64)[:, None]
+    tested = paired_tests(own, subject_codes(subjects)[0], seed=seed)[0]
+    better, worse = better_and_worse(metric, tested.higher, tested.lower)
+    tests: dict[str, Any] = {"p": tested.p, "p_wilcoxon": tested.p_wilcoxon, "test": SIGN_FLIPS}
+    if metric == "brier":  # the AUC's test speaks for the marker: one outcome, one test
+        tests = {"p": float("nan"), "p_wilcoxon": float("nan"), "test": ""}
     sides = [float(side[both].groupby(who["case"][both]).mean().mean()) for side in (first, second)]
     return {
         "of": of, "metric": metric, "value_reference": sides[0], "value": sides[1], "difference": interval.value,
-        "low": interval.low, "high": interval.high, "p": p, "n": interval.n, "n_subjects": interval.n_subjects,
+        "low": interval.low, "high": interval.high, **tests, "shift": tested.shift.value, "shift_low": tested.shift.low,
+        "shift_high": tested.shift.high, "better": better, "worse": worse, "n": interval.n, "n_subjects": interval.n_subjects,
         "n_positive": None, "n_undefined": len(wide) - interval.n, "estimable": interval.estimable, "remark": "",
     }  # fmt: skip
 
@@ -295,9 +311,10 @@ def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[s
                 case=str(bad["case"].iloc[0]), channel=of, message=f"the probability is {bad['probability'].iloc[0]}",
                 remedy="the training probably diverged: look at its losses, lower the learning rate",
             ))  # fmt: skip
-    positive, every = a.drop_duplicates("case")["truth"].sum(), a["case"].nunique()
-    few = min(positive, every - positive) < MIN_PER_CLASS
-    counts = f"{positive:.0f} positive and {every - positive:.0f} negative cases, {MIN_PER_CLASS} of each are needed"
+    positive = a.drop_duplicates("case")["truth"].sum()
+    subjects = [a.loc[a["truth"] == side, "subject"].nunique() for side in (1, 0)]
+    few = min(subjects) < MIN_PER_CLASS
+    counts = f"{subjects[0]} positive and {subjects[1]} negative subjects, {MIN_PER_CLASS} of each are needed"
     remark = f"not estimable: {counts}" if few else ""
     rows = []
     if "auc" in outcomes:
@@ -307,7 +324,7 @@ def _marker_rows(of: str, a: pd.DataFrame, b: pd.DataFrame, outcomes: Sequence[s
         first, second = ((side["probability"] - a["truth"]) ** 2 for side in (a, b.loc[a.index]))
         row = _mean_row(of, "brier", a, first, second, n, seed) | {"n_positive": int(positive), "remark": remark}
         if few:
-            row |= dict.fromkeys(("value_reference", "value", "difference", "low", "high"), float("nan")) | {"estimable": False}
+            row |= dict.fromkeys(_NUMBERS, float("nan")) | {"estimable": False}
         rows.append(row)
     return rows
 
@@ -324,7 +341,7 @@ def _auc_row(of: str, a: pd.DataFrame, b: pd.DataFrame, n: int, seed: int) -> di
     left_out = f"{found.left_out} folds with fewer than two subjects of a class left out of the AUC" if found.left_out else ""
     return {
         "of": of, "metric": "auc", "value_reference": found.first, "value": found.second, "difference": found.interval.value,
-        "low": found.interval.low, "high": found.interval.high, "p": found.p, "n": found.interval.n,
+        "low": found.interval.low, "high": found.interval.high, "p": found.p, "test": DELONG, "n": found.interval.n,
         "n_subjects": found.interval.n_subjects, "n_positive": found.n_positive, "n_undefined": 0,
         "estimable": found.interval.estimable, "remark": left_out,
     }  # fmt: skip

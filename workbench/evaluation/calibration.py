@@ -31,8 +31,12 @@ class Temperature:
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
         """Calibrated probabilities: (n,) logits of a binary marker -> (n,); (n, C) of classes -> (n, C)."""
-        scaled = np.asarray(logits, np.float64) / self.temperature
+        scaled = self.log_odds(logits)
         return np.asarray(expit(scaled) if scaled.ndim == 1 else softmax(scaled, axis=1))
+
+    def log_odds(self, logits: ArrayLike) -> np.ndarray:
+        """Calibrated log-odds of a binary marker, or logits of classes, in the shape of `logits`."""
+        return np.asarray(logits, np.float64) / self.temperature
 
     def as_dict(self) -> dict[str, float | int | str]:
         """JSON-able form."""
@@ -50,7 +54,11 @@ class Platt:
 
     def apply(self, logits: ArrayLike) -> np.ndarray:
         """Calibrated probabilities (n,) of the logits (n,) of a binary marker."""
-        return np.asarray(expit(self.slope * np.asarray(logits, np.float64) + self.intercept))
+        return np.asarray(expit(self.log_odds(logits)))
+
+    def log_odds(self, logits: ArrayLike) -> np.ndarray:
+        """Calibrated log-odds (n,)."""
+        return np.asarray(self.slope * np.asarray(logits, np.float64) + self.intercept)
 
     def as_dict(self) -> dict[str, float | int | str]:
         """JSON-able form."""

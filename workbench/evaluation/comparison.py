@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
+from numpy.typing import ArrayLike, NDArray
 
 from workbench.errors import InputError, Problem
-from workbench.evaluation.intervals import RESAMPLES, mean_interval, subject_codes
+from workbench.evaluation.intervals import Floats, difference_intervals, subject_codes
+from workbench.evaluation.paired_tests import SIGN_FLIPS, paired_tests, too_few_to_tell
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean paired difference (first minus second) with its 95 % subject-bootstrap interval and Wilcoxon's p."""
+    """Mean paired difference (first minus second), its 95 % interval (`difference_intervals`), the tests of `paired_tests`."""
 
     mean_a: float
     mean_b: float
@@ -28,7 +27,16 @@ class PairedDifference:
     low: float
     high: float
     p: float
-    """Wilcoxon signed-rank test on the subjects' mean differences, two-sided; 1 where all are zero."""
+    """Two-sided, by flipping the signs of the subjects' differences: of the mean, whose interval stands beside it."""
+    p_wilcoxon: float
+    """Wilcoxon's signed-rank test of the subjects' mean differences: of the shift."""
+    shift: float
+    """Hodges-Lehmann shift of the subjects' mean differences."""
+    shift_low: float
+    shift_high: float
+    higher: float
+    """Share of subjects in whom the first is higher."""
+    lower: float
     n: int
     """Cases in which both have a value."""
     n_subjects: int
@@ -36,41 +44,59 @@ class PairedDifference:
     """Cases left out since the metric is not defined in one or both."""
 
 
-def paired_difference(
-    a: pd.Series, b: pd.Series, subjects: pd.Series | None = None, *, resamples: int = RESAMPLES, seed: int = 0
-) -> PairedDifference:
+def paired_difference(a: pd.Series, b: pd.Series, subjects: pd.Series | None = None, *, seed: int = 0) -> PairedDifference:
     """Compare a metric of two runs case by case.
 
     Args:
         a: value per case, the index holds the cases; NaN = not defined.
         b: likewise, of the other run; any order.
         subjects: case -> subject; each case is its own subject without.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same interval.
+        seed: same seed, same p.
 
     Raises:
         InputError: cases that only one of the two has, or that occur twice; the message names them.
     """
     require_same_cases(a.index, b.index)
-    b = b.reindex(a.index)
-    left, right = a.to_numpy(np.float64), b.to_numpy(np.float64)
     names = (a.index if subjects is None else subjects.reindex(a.index)).to_numpy().astype(str)
-    both = np.isfinite(left) & np.isfinite(right)
-    left, right, names = left[both], right[both], names[both]
-    interval = mean_interval(left - right, names, resamples=resamples, seed=seed)
-    mean_a, mean_b = (float(np.mean(side)) if side.size else float("nan") for side in (left, right))
-    per_subject = pd.Series(left - right).groupby(names).mean().to_numpy(np.float64)
-    return PairedDifference(
-        mean_a=mean_a,
-        mean_b=mean_b,
-        difference=interval.value,
-        low=interval.low,
-        high=interval.high,
-        p=signed_rank(per_subject),
-        n=int(both.sum()),
-        n_subjects=subject_codes(names)[1],
-        n_undefined=int((~both).sum()),
-    )
+    left, right = (side.to_numpy(np.float64)[:, None] for side in (a, b.reindex(a.index)))
+    return paired_differences(left, right, names, seed=seed)[0]
+
+
+def paired_differences(a: Floats, b: Floats, subjects: NDArray[np.str_], *, seed: int = 0) -> list[PairedDifference]:
+    """`paired_difference` of each column of (n cases, k) values of two runs.
+
+    Args:
+        a: of the first run, NaN = not defined.
+        b: of the second, cases and columns in the same order.
+        subjects: (n,) subject of each case.
+        seed: same seed, same p.
+    """
+    differences = a - b
+    both = np.isfinite(differences)
+    counts = both.sum(axis=0)
+    means = [np.where(both, side, 0.0).sum(axis=0) / np.where(counts, counts, np.nan) for side in (a, b)]
+    intervals = difference_intervals(differences, subjects)
+    tests = paired_tests(differences, subject_codes(subjects)[0], seed=seed)
+    return [
+        PairedDifference(
+            mean_a=float(means[0][k]),
+            mean_b=float(means[1][k]),
+            difference=found.value,
+            low=found.low,
+            high=found.high,
+            p=test.p,
+            p_wilcoxon=test.p_wilcoxon,
+            shift=test.shift.value,
+            shift_low=test.shift.low,
+            shift_high=test.shift.high,
+            higher=test.higher,
+            lower=test.lower,
+            n=int(counts[k]),
+            n_subjects=test.n_subjects,
+            n_undefined=len(a) - int(counts[k]),
+        )
+        for k, (found, test) in enumerate(zip(intervals, tests, strict=True))
+    ]
 
 
 def require_same_cases(a: pd.Index, b: pd.Index) -> None:
@@ -99,33 +125,24 @@ def require_same_cases(a: pd.Index, b: pd.Index) -> None:
         raise InputError(*problems)
 
 
-def signed_rank(differences: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; zeros are left out; 1 where all are zero, NaN without any difference.
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of one family of tests with p_holm, and `too_few`: where its subjects could not have shown any difference.
 
-    Exact up to 50 differences, ties with their mean rank (SciPy approximates there, and is far too sure of few differences),
-    otherwise the normal approximation with a tie correction.
+    Args:
+        table: columns p, test, n_subjects (only of sign flips).
     """
-    values = differences[np.isfinite(differences)]
-    if not values.size:
-        return float("nan")
-    values = values[np.abs(values) > 1e-12]
-    if not values.size:
-        return 1.0
-    if values.size > 50:
-        return float(stats.wilcoxon(values, method="approx").pvalue)
-    ranks = np.rint(2 * stats.rankdata(np.abs(values))).astype(int)  # doubled: mean ranks are halves
-    ways = np.ones(1)  # number of sign patterns for each sum of the positive ranks
-    for rank in ranks:
-        ways = np.append(ways, np.zeros(rank)) + np.append(np.zeros(rank), ways)
-    positive = int(ranks[values > 0].sum())
-    return float(min(1.0, 2 * ways[: min(positive, ranks.sum() - positive) + 1].sum() / ways.sum()))
+    p = table["p"].to_numpy(np.float64)
+    family = int(np.isfinite(p).sum())
+    rows = zip(p, table["test"], table.get("n_subjects", table["p"]), strict=True)
+    remarks = [too_few_to_tell(int(n), family) if test == SIGN_FLIPS and np.isfinite(own) else "" for own, test, n in rows]
+    return table.assign(p_holm=holm(p), too_few=pd.Series(remarks, index=table.index, dtype=object))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's step-down adjustment (1979) of p values (k,); NaN stays NaN and does not count as a test."""
     values = np.asarray(p_values, np.float64)
-    tested = np.isfinite(values)
-    adjusted = np.full(values.shape, np.nan)
-    if tested.any():
-        adjusted[tested] = multipletests(values[tested], method="holm")[1]
+    tested = np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    adjusted = np.full(values.shape, np.nan)  # statsmodels' multipletests collects garbage at every call: 0.2 s
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(order.size, 0, -1)), 1.0)
     return adjusted

@@ -1,4 +1,4 @@
-"""The curves of a marker: ROC and precision-recall with bootstrap bands, calibration bins, and the confusion at a threshold.
+"""The curves of a marker: ROC and precision-recall with bands, calibration smooth and in bins, the confusion at a threshold.
 
 Every function takes a `markers.Sample` or the rows of markers.parquet it is made from, and returns a table ready to be drawn.
 Curves describe the cases at hand, however few; their bands are given only where there are enough cases of each class
@@ -7,16 +7,22 @@ Curves describe the cases at hand, however few; their bands are given only where
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import statsmodels.api as sm
+from scipy import stats
+from scipy.special import expit
 from sklearn import metrics as reference
-from statsmodels.stats.proportion import proportion_confint
 
 from workbench.evaluation import weighted
-from workbench.evaluation.intervals import LEVEL, RESAMPLES, Floats, resample_weights, subject_codes, tail_levels
+from workbench.evaluation.delong import effective_numbers
+from workbench.evaluation.intervals import LEVEL, MIN_SUBJECTS, RESAMPLES, Floats, resampled, subject_codes, tail_levels
 from workbench.evaluation.markers import Sample, as_sample
+from workbench.evaluation.proportions import share_bounds, wilson
+from workbench.evaluation.reliability import line_covariance
 
 BINS = 10
 POINTS = 101
@@ -36,6 +42,8 @@ def roc_curve_band(
 ) -> pd.DataFrame:
     """ROC curve on a common grid of false positive rates with its pointwise 95 % band over resampled subjects.
 
+    Where all resamples agree (a perfect predictor), the band is Wilson's of a share of the positives.
+
     Returns:
         fpr (0 to 1 in `points` steps), tpr, low, high. Between its corners the curve is interpolated linearly.
     """
@@ -51,7 +59,9 @@ def roc_curve_band(
             [np.interp(grid, x, y) if np.isfinite(x + y).all() else grid * np.nan for x, y in zip(fpr, tpr, strict=True)]
         )
 
-    return pd.DataFrame({"fpr": grid, "tpr": on_grid(_once(sample))[0], **_band(on_grid, sample, resamples, seed)})
+    positives = np.where(grid < 1, effective_numbers(sample.truth, sample.probability, sample.subjects)[0], 0.0)
+    middle = on_grid(_once(sample))[0]
+    return pd.DataFrame({"fpr": grid, "tpr": middle, **_band(on_grid, middle, positives, sample, resamples, seed)})
 
 
 def precision_recall_curve(data: pd.DataFrame | Sample) -> pd.DataFrame:
@@ -69,7 +79,8 @@ def precision_recall_band(
 ) -> pd.DataFrame:
     """Precision on a common grid of recalls with its 95 % band over resampled subjects: recall, precision, low, high.
 
-    The precision at a recall is that of the highest threshold which reaches it (no interpolation: precision is not linear).
+    The precision at a recall is that of the highest threshold which reaches it (no interpolation: precision is not linear). Where
+    all resamples agree, the band is Wilson's of a share of the cases called positive there.
     """
     sample = as_sample(data)
     grid = np.linspace(0, 1, points)
@@ -83,15 +94,64 @@ def precision_recall_band(
         reached = [np.searchsorted(np.where(np.isnan(p), -1.0, r), grid - 1e-12) for p, r in zip(precision, recall, strict=True)]
         return np.stack([p[np.minimum(index, p.size - 1)] for p, index in zip(precision, reached, strict=True)])
 
-    return pd.DataFrame({"recall": grid, "precision": on_grid(_once(sample))[0], **_band(on_grid, sample, resamples, seed)})
+    middle = on_grid(_once(sample))[0]
+    positives = effective_numbers(sample.truth, sample.probability, sample.subjects)[0]
+    called = np.maximum(1, positives * grid) / np.where(middle > 0, middle, 1)
+    return pd.DataFrame({"recall": grid, "precision": middle, **_band(on_grid, middle, called, sample, resamples, seed)})
+
+
+def calibration_curve(data: pd.DataFrame | Sample, *, points: int = POINTS) -> pd.DataFrame:
+    """Observed frequency as a smooth function of the predicted probability, with its pointwise 95 % band over subjects.
+
+    Logistic regression of the truth on a natural cubic spline of the log-odds with three knots, at their 10th, 50th and 90th
+    percentile (Harrell 2015, Regression Modeling Strategies, 2.4), over the range of the log-odds that there are. The band is
+    Wald's on the scale of the log-odds, by Student's t; its variance is that of the model times the subjects' design effect
+    or the robust one over subjects, whichever is larger, as of the calibration slope (`reliability`).
+
+    Returns:
+        probability, observed, low, high. No rows where too few subjects of a class have log-odds, where these do not vary, or
+        where they separate the classes: then no finite curve fits best.
+    """
+    sample = as_sample(data)
+    sample = sample.of(~sample.certain)
+    nothing = pd.DataFrame(columns=["probability", "observed", "low", "high"], dtype=float)
+    if not sample.estimable or bool(weighted.separable(_once(sample), sample.truth, sample.logit)[0]):
+        return nothing
+    grid = np.linspace(sample.logit.min(), sample.logit.max(), points)
+    knots = np.quantile(sample.logit, [0.1, 0.5, 0.9])
+    few = np.unique(knots).size < 3
+    design, shown = (_straight(x) if few else _spline(x, knots) for x in (sample.logit, grid))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # separation by the spline alone: judged below
+        fitted = sm.GLM(sample.truth.astype(np.float64), design, family=sm.families.Binomial()).fit()
+    covariance = line_covariance(design, sample.truth - fitted.fittedvalues, sample.subjects)
+    spread = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", shown, covariance, shown), 0.0))
+    if not fitted.converged or not np.isfinite(spread).all() or spread.min() > 10:
+        return nothing
+    middle = shown @ fitted.params
+    reach = stats.t.ppf((1 + LEVEL) / 2, subject_codes(sample.subjects)[1] - design.shape[1]) * spread
+    curves = {"probability": grid, "observed": middle, "low": middle - reach, "high": middle + reach}
+    return pd.DataFrame({name: expit(values) for name, values in curves.items()})
+
+
+def _straight(x: Floats) -> Floats:
+    return np.stack([np.ones_like(x), x], axis=1)
+
+
+def _spline(x: Floats, knots: Floats) -> Floats:
+    """Basis (n, 3) of cubic splines with three knots that are straight lines beyond the outer ones."""
+    first, middle, last = knots
+    cubes = [np.maximum(x - knot, 0) ** 3 for knot in knots]
+    bend = cubes[0] - cubes[1] * (last - first) / (last - middle) + cubes[2] * (middle - first) / (last - middle)
+    return np.column_stack([_straight(x), bend / (last - first) ** 2])
 
 
 def calibration_bins(data: pd.DataFrame | Sample, *, bins: int = BINS) -> pd.DataFrame:
     """Observed frequency against predicted probability in bins of equal mass; equal probabilities share a bin.
 
     Returns:
-        bin, n, n_positive, lowest, highest and mean predicted `probability`, `observed` frequency with its 95 % Wilson interval
-        low, high (over cases, not subjects). Bins without a case have no row.
+        bin, n, n_positive, lowest, highest and mean predicted `probability`, `observed` frequency with its 95 % interval low,
+        high (`proportions.share_bounds`). Bins without a case have no row.
     """
     sample = as_sample(data)
     columns = ["bin", "n", "n_positive", "lowest", "highest", "probability", "observed", "low", "high"]
@@ -101,8 +161,9 @@ def calibration_bins(data: pd.DataFrame | Sample, *, bins: int = BINS) -> pd.Dat
     table = frame.groupby("bin").agg(
         n=("y", "size"), n_positive=("y", "sum"), lowest=("p", "min"), highest=("p", "max"), probability=("p", "mean")
     )
-    low, high = proportion_confint(table["n_positive"], table["n"], alpha=1 - LEVEL, method="wilson")
-    table = table.assign(observed=table["n_positive"] / table["n"], low=np.asarray(low), high=np.asarray(high))
+    members = [frame["bin"].to_numpy() == place for place in table.index]
+    ends = np.array([share_bounds(sample.truth[of], sample.subjects[of]) for of in members])
+    table = table.assign(observed=table["n_positive"] / table["n"], low=ends[:, 0], high=ends[:, 1])
     return table.reset_index()[columns]
 
 
@@ -138,12 +199,19 @@ def _cumulative(weights: Floats, sample: Sample) -> tuple[Floats, Floats]:
     return np.hstack([start, hits]), np.hstack([start, alarms])
 
 
-def _band(on_grid: Callable[[Floats], Floats], sample: Sample, resamples: int, seed: int) -> dict[str, Floats]:
-    """Pointwise percentile band of a curve; NaN where there are too few cases or a single subject."""
-    if not sample.estimable or subject_codes(sample.subjects)[1] < 2:
-        nothing = np.full(on_grid(_once(sample)).shape[1], np.nan)
+def _band(
+    on_grid: Callable[[Floats], Floats], middle: Floats, number: Floats, sample: Sample, resamples: int, seed: int
+) -> dict[str, Floats]:
+    """Pointwise percentile band of a curve; NaN where there are too few subjects.
+
+    Where it has no width, it is that of the share `middle` of `number` cases; of 0 cases it stays: what is so by definition.
+    """
+    if not sample.estimable or subject_codes(sample.subjects)[1] < MIN_SUBJECTS:
+        nothing = np.full(middle.size, np.nan)
         return {"low": nothing, "high": nothing}
-    draws = on_grid(resample_weights(sample.subjects, resamples, seed))
+    draws = resampled(on_grid, sample.subjects, resamples, seed)
     draws = draws[np.isfinite(draws).all(axis=1)]
     low, high = np.quantile(draws, tail_levels(subject_codes(sample.subjects)[1]), axis=0)
+    for place in np.flatnonzero((high - low < 1e-9) & (number > 0)):
+        low[place], high[place] = wilson(float(np.clip(middle[place], 0, 1)), float(number[place]))
     return {"low": low, "high": high}

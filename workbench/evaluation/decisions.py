@@ -17,10 +17,10 @@ import pandas as pd
 from workbench.contracts import JUDGED, MARKER_TASK
 from workbench.evaluation.calibration import Platt, Temperature, fit_platt, fit_temperature
 from workbench.evaluation.intervals import RESAMPLES
-from workbench.evaluation.markers import Sample, log_odds, marker_metrics, sample_of
+from workbench.evaluation.markers import Sample, marker_metrics, sample_of
 from workbench.evaluation.metrics import Place, shown_in
 from workbench.evaluation.summaries import with_available
-from workbench.evaluation.thresholds import ALL_FOLDS, SENSITIVITY, per_case, validation_thresholds
+from workbench.evaluation.thresholds import ALL_FOLDS, NO_THRESHOLD, SENSITIVITY, per_case, validation_thresholds
 
 FIXED = "0.5"
 RULES = (FIXED, "youden", "sensitivity")
@@ -28,11 +28,11 @@ RULES = (FIXED, "youden", "sensitivity")
 
 DECISION_COLUMNS = (
     "split", "marker", "class", "rule", "threshold", "n_validation", "trusted", "metric", "value", "low", "high", "n",
-    "n_positive", "estimable",
+    "n_positive", "estimable", "remark",
 )  # fmt: skip
 CALIBRATION_COLUMNS = (
     "split", "marker", "class", "calibration", "fit", "n_validation", "trusted", "metric", "value", "low", "high", "n",
-    "n_positive", "estimable",
+    "n_positive", "estimable", "remark",
 )  # fmt: skip
 
 
@@ -94,19 +94,20 @@ def calibration_table(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed
 
 
 def calibrations(validation: Sample) -> dict[str, Temperature | Platt | None]:
-    """The maps fitted on one marker class's validation cases: none, temperature, platt."""
+    """The maps fitted on one marker class's validation cases: none, temperature, platt. Cases without log-odds are left out."""
     if not validation.truth.size:
         return {"none": None}
-    logit, truth = validation.logit, validation.truth
+    known = validation.of(~validation.certain)
+    logit, truth = known.logit, known.truth
     return {"none": None, "temperature": fit_temperature(logit, truth), "platt": fit_platt(logit, truth)}
 
 
 def calibrated(sample: Sample, fitted: Temperature | Platt | None) -> Sample:
-    """The cases with probability and logit mapped; unchanged for None."""
+    """The cases with probability and logit mapped; unchanged for None, and where a probability of 0 or 1 has no log-odds."""
     if fitted is None:
         return sample
-    probability = fitted.apply(sample.logit)
-    return replace(sample, probability=probability, logit=log_odds(probability, 1e-12))
+    probability = np.where(sample.certain, sample.probability, fitted.apply(sample.logit))
+    return replace(sample, probability=probability, logit=np.where(sample.certain, sample.logit, fitted.log_odds(sample.logit)))
 
 
 def fitted_artefact(markers: pd.DataFrame, parent: str) -> dict[str, Any]:
@@ -169,8 +170,11 @@ def _joined(samples: list[Sample]) -> Sample:
     """The cases of several folds together."""
     if len(samples) == 1:
         return samples[0]
-    arrays = {name: np.concatenate([getattr(s, name) for s in samples]) for name in ("truth", "probability", "logit", "subjects")}
-    return Sample(**arrays, n_unknown=sum(s.n_unknown for s in samples))
+    arrays = {
+        name: np.concatenate([getattr(s, name) for s in samples])
+        for name in ("truth", "probability", "logit", "subjects", "certain")
+    }
+    return Sample(**arrays, n_unknown=sum(s.n_unknown for s in samples), n_models=len(samples))
 
 
 def _decided(part: pd.DataFrame, cut: float | Mapping[int, float], resamples: int, seed: int) -> list[dict[str, Any]]:
@@ -185,13 +189,13 @@ def _decided(part: pd.DataFrame, cut: float | Mapping[int, float], resamples: in
 
 
 def _metrics(sample: Sample, place: Place, threshold: float, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Rows metric, value, low, high, n, n_positive, estimable; all NaN where there is no threshold."""
+    """Rows metric, value, low, high, n, n_positive, estimable, remark; all NaN where there is no threshold."""
     usable = threshold if np.isfinite(threshold) else 0.5
     table = marker_metrics(sample, threshold=usable, resamples=resamples, seed=seed)
     table = table[table["metric"].isin(shown_in(place, MARKER_TASK))]
     if not np.isfinite(threshold):
-        table = table.assign(value=np.nan, low=np.nan, high=np.nan, estimable=False)
-    columns = ["metric", "value", "low", "high", "n", "n_positive", "estimable"]
+        table = table.assign(value=np.nan, low=np.nan, high=np.nan, estimable=False, remark=NO_THRESHOLD)
+    columns = ["metric", "value", "low", "high", "n", "n_positive", "estimable", "remark"]
     return [dict(zip(columns, row, strict=True)) for row in table[columns].itertuples(index=False, name=None)]
 
 

@@ -3,14 +3,20 @@
 `evaluation.metrics` lists them. Decisions are positive from `threshold` on; a calibration slope below 1 is overconfident, a
 calibration intercept (with the slope held at 1) of 0 is right on average.
 
-Intervals are 95 % BCa intervals over resampled subjects (`evaluation.intervals`), but ECE's is a percentile interval recentred on
-the value, since every resample inflates an ECE. With fewer than `MIN_PER_CLASS` cases of either class nothing is estimable:
-values are NaN, the counts are still given.
+Intervals have closed forms that hold with few of a class and never claim certainty: Newcombe's of the AUC (`delong.auc_bounds`),
+Wilson's of shares and what is made of them (`proportions`; of the average precision as a share of the positives, after Boyd, Eng
+and Page 2013, ECML PKDD), jackknife and Wald of probabilities (`reliability`). A metric without one has the BCa interval over
+resampled subjects. With fewer than `MIN_PER_CLASS` subjects of either class nothing is estimable: values are NaN, the counts are
+still given.
+
+A probability of exactly 0 or 1 has no log-odds. Such cases, where right, add nothing to the likelihood of any slope or shift:
+slope and intercept are those of the other cases. Where one is wrong, no slope or shift makes it possible, and the log loss is
+infinite: the three are not estimable. `remark` counts them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,23 +28,16 @@ from scipy.special import expit, logit
 from workbench.contracts import MARKER_POSITIVE, MARKER_TASK
 from workbench.errors import InputError, ParameterError, Problem
 from workbench.evaluation import weighted
-from workbench.evaluation.intervals import (
-    RESAMPLES,
-    Floats,
-    Interval,
-    Method,
-    bounds,
-    leave_out_weights,
-    resample_weights,
-    subject_codes,
-    weighted_interval,
-)
-from workbench.evaluation.metrics import in_order, metrics_of
+from workbench.evaluation.delong import auc_bounds, effective_numbers
+from workbench.evaluation.intervals import MIN_PER_CLASS, RESAMPLES, Floats, Interval, subject_codes, weighted_interval
+from workbench.evaluation.metrics import in_order, metrics_of, require_known
+from workbench.evaluation.proportions import UNKNOWN, Bounds, decision_bounds, wilson
+from workbench.evaluation.reliability import CalibrationError, calibration_error, line_bounds, loss_bounds, skill_bounds
 
-MIN_PER_CLASS = 10
-"""Cases of each class below which a marker metric is 'not estimable'."""
+COLUMNS = ("metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable", "remark")
 
-COLUMNS = ("metric", "value", "low", "high", "n", "n_positive", "n_subjects", "n_unknown", "estimable")
+OF_CHANCE = ("ece_calibrated", "ece_excess")
+"""Metrics that say what chance makes of an ECE."""
 
 SMALLEST = 1e-7
 """Probability below which none is told apart from 0 when it is written as log-odds."""
@@ -86,14 +85,43 @@ class Sample:
     """(n,) log-odds."""
     subjects: np.ndarray
     """(n,) text."""
+    certain: np.ndarray
+    """(n,) bool: a probability of exactly 0 or 1 whose log-odds are not known; `logit` only stands in for them."""
     n_unknown: int = 0
     """Rows that were left out because their truth is unknown."""
+    n_models: int = 1
+    """Models that scored the cases: the folds of a pooled run."""
+
+    @property
+    def per_class(self) -> tuple[int, int]:
+        """Number of subjects with a positive and with a negative case."""
+        positive, negative = (int(np.unique(self.subjects[self.truth == side]).size) for side in (True, False))
+        return positive, negative
 
     @property
     def estimable(self) -> bool:
-        """Whether there are enough cases of each class for a metric."""
-        positive = int(self.truth.sum())
-        return min(positive, self.truth.size - positive) >= MIN_PER_CLASS
+        """Whether there are enough subjects of each class for a metric."""
+        return min(self.per_class) >= MIN_PER_CLASS
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing is estimable; empty where it is."""
+        positive, negative = self.per_class
+        if self.estimable:
+            return ""
+        return f"{positive} positive and {negative} negative subjects, {MIN_PER_CLASS} of each are needed"
+
+    def of(self, chosen: np.ndarray) -> Sample:
+        """The sample of some of the cases, (n,) bool."""
+        arrays = {name: getattr(self, name)[chosen] for name in ("truth", "probability", "logit", "subjects", "certain")}
+        return Sample(**arrays, n_unknown=self.n_unknown, n_models=self.n_models)
+
+    @property
+    def pooled(self) -> str:
+        """What its ranking is of, where several models scored the cases; empty for one."""
+        if self.n_models < 2:
+            return ""
+        return f"ranks the cases of {self.n_models} models together: of different folds, scores of different models are compared"
 
 
 def sample_of(frame: pd.DataFrame) -> Sample:
@@ -103,7 +131,8 @@ def sample_of(frame: pd.DataFrame) -> Sample:
     where the column is missing, the log-odds come from the probability.
 
     Raises:
-        InputError: a case of known truth has no valid probability, or occurs twice; the message names it.
+        InputError: a truth that is neither 0, 1 nor unknown; a case of known truth that has no valid probability, or occurs
+            twice. The message names the case.
         ParameterError: rows of several classes or markers.
     """
     for column in {"marker", "class", "present", "split"} & set(frame.columns):
@@ -111,6 +140,7 @@ def sample_of(frame: pd.DataFrame) -> Sample:
             listed = ", ".join(map(str, frame[column].unique()[:4]))
             raise ParameterError(f"marker metrics are of one {column} at a time, but the rows hold {listed}: filter them first")
     known = frame[frame["truth"].notna()]
+    _require_classes(known)
     probability = known["probability"].to_numpy(np.float64)
     bad = known.loc[~((probability >= 0) & (probability <= 1))]
     if len(bad):
@@ -140,7 +170,28 @@ def sample_of(frame: pd.DataFrame) -> Sample:
         if np.isfinite(given).all() and np.allclose(expit(given), probability, rtol=1e-3, atol=1e-6):
             odds = given
     subjects = known["subject" if "subject" in known else "case"].to_numpy().astype(str)
-    return Sample(known["truth"].to_numpy(np.float64) > 0.5, probability, odds, subjects, len(frame) - len(known))
+    # A logit that is larger than what `log_odds` stops at is a model's own, whose probability was only rounded to 0 or 1.
+    certain = np.isin(probability, (0.0, 1.0)) & (np.abs(odds) <= 1.001 * log_odds(1.0))
+    models = known["fold"].nunique() if "fold" in known else 1
+    truth = known["truth"].to_numpy(np.float64) > 0.5
+    return Sample(truth, probability, odds, subjects, certain, len(frame) - len(known), max(models, 1))
+
+
+def _require_classes(known: pd.DataFrame) -> None:
+    """Refuse truths other than 0 and 1."""
+    wrong = known.loc[~known["truth"].isin((0, 1))]
+    if len(wrong):
+        raise InputError(
+            *(
+                Problem(
+                    case=str(row.get("case", "")),
+                    channel=str(row.get("marker", "")),
+                    message=f"the true class is {row['truth']}, expected 0, 1, or nothing where it is unknown",
+                    remedy="correct the marker in the cohort's table, or the truth in the table of predictions",
+                )
+                for _, row in wrong.head(8).iterrows()
+            )
+        )
 
 
 def make_sample(truth: ArrayLike, probability: ArrayLike, subjects: Sequence[str] | None = None) -> Sample:
@@ -161,17 +212,37 @@ def as_sample(data: pd.DataFrame | Sample) -> Sample:
 def metric_values(sample: Sample, weights: Floats, threshold: float | Floats = 0.5) -> dict[str, Floats]:
     """Every metric for each row of case weights (R, n) -> {metric: (R,)}; one threshold, or one for each case (n,).
 
+    All but `OF_CHANCE`, which are no function of the cases alone.
+
     Raises:
         ParameterError: a metric that is computed but not in `evaluation.metrics`.
     """
     truth, probability = sample.truth, sample.probability
     values = {"auc": weighted.auc(weights, truth, probability)}
+    values["average_precision"] = weighted.average_precision(weights, truth, probability)
     values |= weighted.confusion_metrics(weighted.counts(weights, truth, probability >= threshold))
     values["brier"] = weighted.brier(weights, truth, probability)
+    values["brier_skill"] = weighted.brier_skill(weights, truth, probability)
     values["ece"] = weighted.calibration_error(weights, truth, probability)
-    values["calibration_slope"] = weighted.calibration_slope(weights, truth, sample.logit)[0]
-    values["calibration_intercept"] = weighted.calibration_in_the_large(weights, truth, sample.logit)
-    return in_order(values, MARKER_TASK)
+    values |= _of_log_odds(sample, weights)
+    require_known(values, MARKER_TASK)
+    return {name: values[name] for name in metrics_of(MARKER_TASK) if name in values}
+
+
+def _of_log_odds(sample: Sample, weights: Floats) -> dict[str, Floats]:
+    """Log loss, calibration slope and intercept; NaN where a case is certain and wrong, see the module."""
+    names = ("log_loss", "calibration_slope", "calibration_intercept")
+    if _certain_and_wrong(sample):
+        return {name: np.full(len(weights), np.nan) for name in names}
+    open_, own = sample.of(~sample.certain), weights[:, ~sample.certain]
+    losses = own @ weighted.log_losses(open_.truth, open_.logit)
+    slope = weighted.calibration_slope(own, open_.truth, open_.logit)[0]
+    shift = weighted.calibration_in_the_large(own, open_.truth, open_.logit)
+    return dict(zip(names, (weighted.divide(losses, weights.sum(axis=1)), slope, shift), strict=True))
+
+
+def _certain_and_wrong(sample: Sample) -> int:
+    return int(np.sum(sample.certain & (sample.probability != sample.truth)))
 
 
 def marker_metrics(
@@ -182,15 +253,17 @@ def marker_metrics(
     Args:
         frame: rows of markers.parquet of one marker, class, split and modality subset; or a `Sample`.
         threshold: probability from which a case is called positive; chosen on validation (`evaluation.thresholds`).
-        resamples: bootstrap resamples of subjects.
+        resamples: resamples of subjects, where an interval needs them: that of ECE's excess over chance.
         seed: same seed, same intervals.
 
     Returns:
-        One row per metric: metric, value, low, high, n, n_positive, n_subjects, n_unknown (rows left out), estimable.
+        One row per metric: metric, value, low, high, n, n_positive, n_subjects, n_unknown (rows left out), estimable, remark
+        (why there is no number or no interval, or what it leaves out; empty).
 
     Raises:
         InputError: see `sample_of`.
-        ParameterError: a threshold outside [0, 1], or rows of several markers or classes.
+        ParameterError: a threshold outside [0, 1], rows of several markers or classes, or a metric without an entry in
+            `evaluation.metrics`.
     """
     if not 0 <= threshold <= 1:
         raise ParameterError(f"threshold is {threshold}, expected a number from 0 to 1")
@@ -200,31 +273,75 @@ def marker_metrics(
     nan = float("nan")
     if not sample.estimable:
         return pd.DataFrame(
-            [(metric, nan, nan, nan, *common, False) for metric in metrics_of(MARKER_TASK)], columns=list(COLUMNS)
+            [(metric, nan, nan, nan, *common, False, sample.too_few) for metric in metrics_of(MARKER_TASK)], columns=list(COLUMNS)
         )
-    values = metric_values(sample, np.ones((1, n)), threshold)
-    draws = metric_values(sample, resample_weights(sample.subjects, resamples, seed), threshold)
-    jackknife = metric_values(sample, leave_out_weights(sample.subjects), threshold)
+    values = {metric: float(of[0]) for metric, of in metric_values(sample, np.ones((1, n)), threshold).items()}
+    known = _known_bounds(sample, threshold, values)
+    error = calibration_error(sample.truth, sample.probability, sample.subjects, resamples=resamples, seed=seed)
+    values |= dict(zip(OF_CHANCE, (error.calibrated, error.excess), strict=True))
+    known |= {"ece": UNKNOWN, "ece_calibrated": error.calibrated_range, "ece_excess": error.excess_bounds}
+    remarks = _remarks(sample, values, error)
     rows = []
-    for metric, entry in metrics_of(MARKER_TASK).items():
-        value, (low, high) = float(values[metric][0]), (nan, nan)
-        if n_subjects > 1:
-            method: Method = "recentred" if metric == "ece" else "bca"
-            low, high = bounds(value, draws[metric], jackknife[metric], method=method, n_subjects=n_subjects)
-        low, high = np.clip([low, high], *entry.limits)
-        rows.append((metric, value, float(low), float(high), *common, bool(np.isfinite(value))))
+    for metric, value in in_order(values, MARKER_TASK).items():
+        low, high = known[metric] if metric in known else _resampled_bounds(sample, threshold, metric, resamples, seed)
+        low, high = np.clip([low, high], *metrics_of(MARKER_TASK)[metric].limits)
+        rows.append((metric, value, float(low), float(high), *common, bool(np.isfinite(value)), remarks.get(metric, "")))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def auc_interval(data: pd.DataFrame | Sample, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """AUC with its 95 % interval, for a curve's legend; not estimable with too few cases of a class."""
+def _known_bounds(sample: Sample, threshold: float, values: Mapping[str, float]) -> dict[str, Bounds]:
+    """The intervals that have a closed form."""
+    truth, probability, subjects = sample.truth, sample.probability, sample.subjects
+    found = {"auc": auc_bounds(truth, probability, subjects)}
+    found["average_precision"] = wilson(values["average_precision"], effective_numbers(truth, probability, subjects)[0])
+    found |= decision_bounds(truth, probability >= threshold, subjects)
+    found["brier"] = loss_bounds((probability - truth) ** 2, (probability - ~truth) ** 2, subjects)
+    found["brier_skill"] = skill_bounds(truth, probability, subjects)
+    open_ = sample.of(~sample.certain)
+    slope, shift = line_bounds(open_.truth, open_.logit, open_.subjects) if open_.estimable else (UNKNOWN, UNKNOWN)
+    losses = np.where(sample.certain, 0.0, weighted.log_losses(truth, sample.logit))
+    return found | {
+        "log_loss": loss_bounds(losses, weighted.log_losses(~truth, sample.logit), subjects)
+        if np.isfinite(values["log_loss"])
+        else UNKNOWN,
+        "calibration_slope": slope if np.isfinite(values["calibration_slope"]) else UNKNOWN,
+        "calibration_intercept": shift if np.isfinite(values["calibration_intercept"]) else UNKNOWN,
+    }
+
+
+def _resampled_bounds(sample: Sample, threshold: float, metric: str, resamples: int, seed: int) -> Bounds:
+    found = weighted_interval(
+        lambda weights: metric_values(sample, weights, threshold)[metric], sample.subjects, resamples=resamples, seed=seed
+    )
+    return found.low, found.high
+
+
+def _remarks(sample: Sample, values: Mapping[str, float], error: CalibrationError) -> dict[str, str]:
+    """What a reader must know beside a number."""
+    low, high = error.calibrated_range
+    range_ = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+    found = {"ece": f"a calibrated model would show {error.calibrated:.3f}{range_} at these probabilities"}
+    found["ece_calibrated"] = "the range is that of 95 % of such models"
+    found |= dict.fromkeys(("auc", "average_precision"), sample.pooled)
+    for metric, called in (("precision", "positive"), ("npv", "negative")):
+        if not np.isfinite(values[metric]):
+            found[metric] = f"no case is called {called}"
+    certain, wrong = int(sample.certain.sum()), _certain_and_wrong(sample)
+    for metric in ("log_loss", "calibration_slope", "calibration_intercept"):
+        if wrong:
+            found[metric] = f"not estimable: {wrong} cases have a probability of exactly 0 or 1 and are wrong"
+        elif certain:
+            found[metric] = f"{certain} cases with a probability of exactly 0 or 1, all right, add nothing"
+    if not wrong and not np.isfinite(values["calibration_slope"]):
+        found["calibration_slope"] = "not estimable: the classes do not overlap"
+    return found
+
+
+def auc_interval(data: pd.DataFrame | Sample) -> Interval:
+    """AUC with its 95 % interval, for a curve's legend; not estimable with too few subjects of a class."""
     sample = as_sample(data)
     n, subjects = sample.truth.size, subject_codes(sample.subjects)[1]
     if not sample.estimable:
         return Interval.unknown(n, subjects)
-    return weighted_interval(
-        lambda weights: weighted.auc(weights, sample.truth, sample.probability),
-        sample.subjects,
-        resamples=resamples,
-        seed=seed,
-    )
+    value = float(weighted.auc(np.ones((1, n)), sample.truth, sample.probability)[0])
+    return Interval(value, *auc_bounds(sample.truth, sample.probability, sample.subjects), n, subjects)

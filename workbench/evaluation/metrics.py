@@ -1,7 +1,8 @@
 """Every metric there is: name, title, unit, better side, what it is where something is empty, and where it is shown.
 
-Tables, figures, comparisons and pages read this table, in its order; `segmentation.case_metrics`, `markers.metric_values` and the
-pretraining methods compute what it names. A value that is computed but not named here is refused (`in_order`), never lost.
+Tables, figures, comparisons and pages read this table, in its order; `segmentation.case_metrics`, `markers.metric_values` (with
+`markers.marker_metrics` for what chance makes of ECE) and the pretraining methods compute what it names. A value that is computed
+but not named here is refused (`in_order`), never lost.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ TRUE_CLASS = "probability of the true class"
 """What single cases are judged by where a marker has an AUC."""
 
 _HIGHER, _LOWER, _NEITHER = Better
-_TOO_FEW = "NaN with fewer than 10 cases of a class"
+_TOO_FEW = "NaN with fewer than 10 subjects of a class"
+_CERTAIN = f"{_TOO_FEW}, or where a probability of exactly 0 or 1 is wrong"
 _UNDECIDED = f"{_TOO_FEW}, or where its denominator holds no case"
 _NO_VOXEL = "NaN where there is no such voxel"
 
@@ -135,20 +137,29 @@ METRICS: tuple[Metric, ...] = (
            signed=True, limits=(-inf, inf), shown=(Place.NOTEBOOK, Place.GROUPS, Place.DASHBOARD)),
     Metric("auc", "AUC", Kind.RANKING, _HIGHER, _TOO_FEW,
            shown=(Place.NOTEBOOK, Place.GROUPS, Place.SUBSETS, Place.COMPARISON, Place.OUTCOME, Place.HEADLINE, Place.RUN_LIST)),
+    Metric("average_precision", "Average precision", Kind.RANKING, _HIGHER, _TOO_FEW, shown=(Place.NOTEBOOK,)),
     Metric("accuracy", "Accuracy", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.COMPARISON,)),
     Metric("balanced_accuracy", "Balanced accuracy", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.NOTEBOOK, Place.DECISIONS)),
     Metric("precision", "Precision", Kind.DECISION, _HIGHER, _UNDECIDED, shown=(Place.DECISIONS,)),
+    Metric("npv", "Negative predictive value", Kind.DECISION, _HIGHER, _UNDECIDED, shown=(Place.DECISIONS,)),
     Metric("recall", "Recall", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),
     Metric("specificity", "Specificity", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),
     Metric("f1", "F1", Kind.DECISION, _HIGHER, _TOO_FEW, shown=(Place.DECISIONS,)),
     Metric("mcc", "MCC", Kind.DECISION, _HIGHER, _UNDECIDED, limits=(-1, 1), shown=(Place.NOTEBOOK, Place.DECISIONS)),
+    Metric("calibration_slope", "Calibration slope", Kind.CALIBRATION, _NEITHER, f"{_CERTAIN}, or where classes do not overlap",
+           limits=(-inf, inf), shown=(Place.NOTEBOOK, Place.RECALIBRATION)),
+    Metric("calibration_intercept", "Calibration intercept", Kind.CALIBRATION, _NEITHER, _CERTAIN, signed=True,
+           limits=(-inf, inf), shown=(Place.NOTEBOOK, Place.RECALIBRATION)),
     Metric("brier", "Brier score", Kind.CALIBRATION, _LOWER, _TOO_FEW,
            shown=(Place.NOTEBOOK, Place.RECALIBRATION, Place.COMPARISON, Place.OUTCOME)),
+    Metric("brier_skill", "Brier skill score", Kind.CALIBRATION, _HIGHER, _TOO_FEW, limits=(-inf, 1),
+           shown=(Place.RECALIBRATION,)),
+    Metric("log_loss", "Log loss", Kind.CALIBRATION, _LOWER, _CERTAIN, "nat", limits=(0, inf), shown=(Place.RECALIBRATION,)),
     Metric("ece", "ECE", Kind.CALIBRATION, _LOWER, _TOO_FEW, shown=(Place.NOTEBOOK, Place.RECALIBRATION)),
-    Metric("calibration_slope", "Calibration slope", Kind.CALIBRATION, _NEITHER, f"{_TOO_FEW}, or where classes do not overlap",
-           limits=(-inf, inf), shown=(Place.RECALIBRATION,)),
-    Metric("calibration_intercept", "Calibration intercept", Kind.CALIBRATION, _NEITHER, _TOO_FEW, signed=True,
-           limits=(-inf, inf), shown=(Place.RECALIBRATION,)),
+    Metric("ece_calibrated", "ECE of a calibrated model", Kind.CALIBRATION, _NEITHER, _TOO_FEW,
+           shown=(Place.NOTEBOOK, Place.RECALIBRATION)),
+    Metric("ece_excess", "ECE beyond a calibrated model's", Kind.CALIBRATION, _LOWER, _TOO_FEW, limits=(-1, 1),
+           shown=(Place.NOTEBOOK, Place.RECALIBRATION)),
     Metric(TRUE_CLASS, TRUE_CLASS, Kind.CASE_SCORE, _HIGHER, "no row where the truth is unknown"),
     Metric("foreground_mse", "MSE of masked brain voxels", Kind.PRETEXT, _LOWER, _NO_VOXEL, limits=(0, inf)),
     Metric("hidden_l1", "L1 in corrupted cuboids", Kind.PRETEXT, _LOWER, _NO_VOXEL, limits=(0, inf)),

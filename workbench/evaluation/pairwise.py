@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from workbench.errors import ParameterError
 from workbench.evaluation.ablation import Cell, Deltas, ablation_deltas
-from workbench.evaluation.comparison import holm
+from workbench.evaluation.comparison import corrected
+from workbench.evaluation.detection import GRID_DIAGONAL, require_penalty
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.thresholds import ALL_FOLDS
 
@@ -24,7 +24,13 @@ def pair_title(first: str, second: str) -> str:
 
 
 def pairwise_deltas(
-    runs: Sequence[Cell], *, split: str = "test", outcomes: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
+    runs: Sequence[Cell],
+    *,
+    split: str = "test",
+    outcomes: Sequence[str] = (),
+    penalty: str = GRID_DIAGONAL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Deltas:
     """Paired differences of every two runs, first minus second, in the order of `itertools.combinations`.
 
@@ -33,6 +39,7 @@ def pairwise_deltas(
             folds, an AUC compares cases within a fold, as in `evaluation.ablation`: cases that one model scored in each run.
         split: test, external, or, of runs of one fold, validation.
         outcomes: metrics of the family, as of `ablation_deltas`.
+        penalty: what a distance to nothing counts as, of `detection.PENALTIES`.
         resamples: bootstrap resamples of subjects.
         seed: same seed, same intervals.
 
@@ -40,12 +47,13 @@ def pairwise_deltas(
         As `ablation_deltas`; `arm` is the pair's title, block is empty, p_holm is over all pairs and outcomes. A pair that is
         refused (other subjects, other truths, another cohort, no outcome in common) stands in `arms` with the reason.
     """
+    require_penalty(penalty)
     tables, arms = [], []
     for first, second in itertools.combinations(runs, 2):
         title, cells = pair_title(first.arm, second.arm), _by_fold(first, second, split)
         try:
             found = ablation_deltas(
-                cells, reference="second", split=split, outcomes=outcomes, resamples=resamples, seed=seed
+                cells, reference="second", split=split, outcomes=outcomes, penalty=penalty, resamples=resamples, seed=seed
             )  # fmt: skip
         except ParameterError as error:  # validation cases of pooled folds
             arms.append(pd.DataFrame([_REFUSED | {"arm": title, "refused": str(error)}]))
@@ -56,8 +64,7 @@ def pairwise_deltas(
         return ablation_deltas([])
     tables = tables or [ablation_deltas([]).table]
     table = pd.concat([part for part in tables if len(part)] or tables[:1], ignore_index=True)
-    table = table.assign(p_holm=holm(table["p"].to_numpy(np.float64)))
-    return Deltas(table, pd.concat(arms, ignore_index=True), split, "the second run")
+    return Deltas(corrected(table), pd.concat(arms, ignore_index=True), split, "the second run", penalty)
 
 
 def _by_fold(first: Cell, second: Cell, split: str) -> list[Cell]:

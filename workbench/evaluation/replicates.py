@@ -20,12 +20,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from workbench.evaluation import weighted
-from workbench.evaluation.delong import auc_covariance
-from workbench.evaluation.intervals import RESAMPLES, Interval, bounds, leave_out_weights, resample_weights, subject_codes
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.delong import auc_covariance, t_test
+from workbench.evaluation.intervals import (
+    MIN_PER_CLASS,
+    RESAMPLES,
+    Interval,
+    bounds,
+    difference_intervals,
+    leave_out_weights,
+    resample_weights,
+    subject_codes,
+)
 from workbench.seeding import stream
 
 Floats = NDArray[np.float64]
@@ -96,15 +103,13 @@ def mean_difference(
     value = float(own.mean())
     if count < 2:
         return Interval(value, float("nan"), float("nan"), n, count)
-    drawn = resample_weights(subjects, resamples, seed)
     if np.unique(seeds).size < 2:
-        draws = drawn @ own / drawn.sum(axis=1)
-    else:
-        chosen = seed_weights(seeds, resamples, seed)
-        totals, weights = chosen @ filled.T, chosen @ there.T
-        # a case of which no seed was drawn (or whose stretched weights cancel) stands for itself: its mean over what there is
-        means = np.where(weights > 0.5, totals / np.where(weights > 0.5, weights, 1.0), own)
-        draws = (drawn * means).sum(axis=1) / drawn.sum(axis=1)
+        return difference_intervals(own[:, None], subjects)[0]
+    drawn, chosen = resample_weights(subjects, resamples, seed), seed_weights(seeds, resamples, seed)
+    totals, weights = chosen @ filled.T, chosen @ there.T
+    # a case of which no seed was drawn (or whose stretched weights cancel) stands for itself: its mean over what there is
+    means = np.where(weights > 0.5, totals / np.where(weights > 0.5, weights, 1.0), own)
+    draws = (drawn * means).sum(axis=1) / drawn.sum(axis=1)
     left_out = leave_out_weights(subjects)
     low, high = bounds(value, draws, left_out @ own / left_out.sum(axis=1), n_subjects=count)
     return Interval(value, low, high, n, count)
@@ -131,7 +136,7 @@ def auc_difference(scores: list[Scores], *, resamples: int = RESAMPLES, seed: in
     n = sum(entries[0].positive.size for entries in usable)
     positives = sum(int(entries[0].positive.sum()) for entries in usable)
     nan = float("nan")
-    if min(positives, n - positives) < MIN_PER_CLASS:
+    if min(_subjects_of(usable, side) for side in (True, False)) < MIN_PER_CLASS:
         known = [entries[0].positive for entries in strata.values()]
         people = {subject for entries in strata.values() for subject in entries[0].subjects.tolist()}
         unknown = Interval.unknown(sum(side.size for side in known), len(people))
@@ -171,18 +176,19 @@ def _two_of_each(entry: Scores) -> bool:
     return all(np.unique(entry.subjects[entry.positive == side]).size >= 2 for side in (True, False))
 
 
+def _subjects_of(usable: list[list[Scores]], side: bool) -> int:
+    """Number of subjects of a class."""
+    return len({name for entries in usable for name in entries[0].subjects[entries[0].positive == side].tolist()})
+
+
 def _delong_p(usable: list[list[Scores]], difference: float) -> float:
-    """Two-sided p from DeLong's covariance within each stratum, of the mean over its seeds, weighted by pairs."""
+    """Two-sided p of `delong.t_test`: DeLong's covariance within each stratum, of the mean over its seeds, weighted by pairs."""
     pairs = np.array([entries[0].positive.sum() * (~entries[0].positive).sum() for entries in usable], np.float64)
-    variance = 0.0
+    variance, parts = 0.0, []
     for entries, share in zip(usable, pairs / pairs.sum(), strict=True):
         rows = np.stack([*(entry.second for entry in entries), *(entry.first for entry in entries)])
-        contrast = np.repeat([1.0, -1.0], len(entries)) / len(entries)
-        covariance = auc_covariance(entries[0].positive, rows, entries[0].subjects)[1]
-        variance += share**2 * float(contrast @ covariance @ contrast)
-    if not np.isfinite(variance):
-        return float("nan")
-    spread = np.sqrt(max(variance, 0.0))
-    if spread <= 1e-12:
-        return 1.0 if abs(difference) < 1e-12 else 0.0
-    return float(2 * stats.norm.sf(abs(difference) / spread))
+        contrast = share * np.repeat([1.0, -1.0], len(entries)) / len(entries)
+        own, of_classes = auc_covariance(entries[0].positive, rows, entries[0].subjects).of_difference(contrast)
+        variance += own
+        parts += of_classes
+    return t_test(difference, variance, parts)[2]

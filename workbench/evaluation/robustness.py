@@ -1,5 +1,6 @@
 """What missing sequences do to a method: every subset, the mean per number of sequences, and where one more sequence hurts.
 
+Cases that do not have a region say nothing of how well it is drawn and are left out; whether it is found says `detection`.
 All from the long tables of a subset evaluation (columns of metrics.parquet and markers.parquet, a row per case and `present`).
 Tables of 15 rows and means by number of sequences follow mmFormer (MICCAI 2022) and its successors; the rate at which an added
 sequence makes things worse is reported beside them, since a mean over cases hides it. Statistics resample subjects.
@@ -13,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from workbench.contracts import MARKERS, SEGMENTATION
-from workbench.evaluation.intervals import RESAMPLES, mean_intervals
+from workbench.evaluation.intervals import RESAMPLES, difference_intervals, mean_intervals
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.metrics import TRUE_CLASS, Better, metric, metrics_of
-from workbench.evaluation.summaries import summarise_segmentation
+from workbench.evaluation.proportions import proportion
+from workbench.evaluation.summaries import leading, summarise_segmentation
 from workbench.labels import REGIONS
 
 TOLERANCE = 0.01
@@ -39,26 +41,28 @@ def subset_order(present: Iterable[str], modalities: Sequence[str]) -> list[str]
 
 
 def segmentation_by_subset(metrics: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Mean of each metric per split, subset and region, with 95 % intervals; see `summaries.summarise_segmentation`.
+    """The number of each metric that leads, per split, subset and region, with its 95 % interval; see `summaries.leading`.
 
     A subset's cases are those that have all its sequences: n differs between subsets where sequences were not acquired.
     """
-    return summarise_segmentation(metrics, by_present=True, resamples=resamples, seed=seed)
+    return leading(summarise_segmentation(metrics, by_present=True, resamples=resamples, seed=seed))
 
 
-def markers_by_subset(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """AUC per split, subset, marker and class: split, present, marker, class, value, low, high, n, n_positive, estimable."""
+def markers_by_subset(markers: pd.DataFrame) -> pd.DataFrame:
+    """AUC per split, subset, marker and class: split, present, marker, class, value, low, high, n, n_subjects, n_positive,
+    estimable."""
     rows = []
     for key, part in markers.groupby(["split", "present", "marker", "class"], sort=False):
-        found = auc_interval(part, resamples=resamples, seed=seed)
+        found = auc_interval(part)
         split, present, marker, name = (str(item) for item in tuple(key))
         rows.append(
             {
                 "split": split, "present": present, "marker": marker, "class": name, "value": found.value, "low": found.low,
-                "high": found.high, "n": found.n, "n_positive": int(part["truth"].sum()), "estimable": found.estimable,
+                "high": found.high, "n": found.n, "n_subjects": found.n_subjects,
+                "n_positive": int(part["truth"].sum()), "estimable": found.estimable,
             }
         )  # fmt: skip
-    columns = ["split", "present", "marker", "class", "value", "low", "high", "n", "n_positive", "estimable"]
+    columns = ["split", "present", "marker", "class", "value", "low", "high", "n", "n_subjects", "n_positive", "estimable"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -92,10 +96,11 @@ def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
         seed: same seed, same intervals.
 
     Returns:
-        split, region, metric, number, mean, low, high, n (cases), complete.
+        split, region, metric, number, mean, low, high, n (cases), n_subjects, complete.
     """
     rows = []
-    counted = scores.assign(number=scores["present"].str.count(r"\+") + 1)
+    there = _there(scores)
+    counted = there.assign(number=there["present"].str.count(r"\+") + 1)
     for key, part in counted.groupby(["split", "region", "metric"], sort=False):
         most = part.groupby("case")["number"].transform("max")
         whole = part[most == part["number"].max()]
@@ -105,38 +110,39 @@ def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
         intervals = mean_intervals(
             means.to_numpy(np.float64),
             means.index.get_level_values("subject").to_numpy().astype(str),
+            [metric(str(tuple(key)[2])).limits] * means.shape[1],
             resamples=resamples,
             seed=seed,
         )
         for number, found in zip(means.columns, intervals, strict=True):
-            split, region, metric = (str(item) for item in tuple(key))
+            split, region, name = (str(item) for item in tuple(key))
             rows.append(
                 {
-                    "split": split, "region": region, "metric": metric, "number": int(number), "mean": found.value,
-                    "low": found.low, "high": found.high, "n": found.n, "complete": bool(complete),
+                    "split": split, "region": region, "metric": name, "number": int(number), "mean": found.value,
+                    "low": found.low, "high": found.high, "n": found.n, "n_subjects": found.n_subjects,
+                    "complete": bool(complete),
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows, columns=["split", "region", "metric", "number", "mean", "low", "high", "n", "complete"])
+    return pd.DataFrame(
+        rows, columns=["split", "region", "metric", "number", "mean", "low", "high", "n", "n_subjects", "complete"]
+    )
 
 
-def added_sequence(
-    scores: pd.DataFrame, *, tolerance: float | None = None, resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
+def added_sequence(scores: pd.DataFrame, *, tolerance: float | None = None) -> pd.DataFrame:
     """What one more sequence does: over all pairs of subsets that differ by it, per case.
 
     Args:
         scores: as for `by_number`.
         tolerance: a change for the worse by more than this counts as harm; None: `tolerance_of` each metric.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same intervals.
 
     Returns:
-        split, region, metric, added ('any' = all of them together), pairs, n (cases); gain: mean change with gain_low and
-        gain_high, positive = better (of the volume error: nearer to none); harmed: mean share of a case's pairs that got worse,
-        with harmed_low and harmed_high.
+        split, region, metric, added ('any' = all of them together), pairs, n (cases), n_subjects; gain: mean change with gain_low
+        and gain_high, positive = better (of the volume error: nearer to none); harmed: mean share of a case's pairs that got
+        worse, with harmed_low and harmed_high by Wilson's formula (`proportions.share_bounds`), which knows an upper bound where
+        none got worse.
     """
     rows = []
-    for key, part in scores.groupby(["split", "region", "metric"], sort=False):
+    for key, part in _there(scores).groupby(["split", "region", "metric"], sort=False):
         split, region, name = (str(item) for item in tuple(key))
         entry = metric(name)
         signless = part.assign(value=part["value"].abs()) if entry.signed else part
@@ -146,25 +152,28 @@ def added_sequence(
             continue
         for added, group in [("any", pairs), *pairs.groupby("added", sort=False)]:
             judged = group.assign(harmed=np.where(group["change"].isna(), np.nan, group["change"] < -limit))
-            means = judged.groupby(["case", "subject"])[["change", "harmed"]].mean()
-            gain, harmed = mean_intervals(
-                means.to_numpy(np.float64),
-                means.index.get_level_values("subject").to_numpy().astype(str),
-                resamples=resamples,
-                seed=seed,
-            )
+            means = judged.groupby(["case", "subject"])[["change", "harmed"]].mean().dropna()
+            people = means.index.get_level_values("subject").to_numpy().astype(str)
+            gain = difference_intervals(means[["change"]].to_numpy(np.float64), people)[0]
+            harmed = proportion(means["harmed"].to_numpy(np.float64), people)
             rows.append(
                 {
                     "split": split, "region": region, "metric": name, "added": str(added),
-                    "pairs": int(judged["change"].notna().sum()), "n": gain.n, "gain": gain.value, "gain_low": gain.low,
+                    "pairs": int(judged["change"].notna().sum()), "n": gain.n, "n_subjects": gain.n_subjects,
+                    "gain": gain.value, "gain_low": gain.low,
                     "gain_high": gain.high, "harmed": harmed.value, "harmed_low": harmed.low, "harmed_high": harmed.high,
                 }
             )  # fmt: skip
     columns = [
-        "split", "region", "metric", "added", "pairs", "n", "gain", "gain_low", "gain_high", "harmed", "harmed_low",
+        "split", "region", "metric", "added", "pairs", "n", "n_subjects", "gain", "gain_low", "gain_high", "harmed", "harmed_low",
         "harmed_high",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _there(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of cases that have the region; of a pretraining or marker all."""
+    return scores[scores["n_truth"] > 0] if "n_truth" in scores else scores
 
 
 def tolerance_of(name: str) -> float:
@@ -199,15 +208,15 @@ def judgements(metrics: pd.DataFrame, markers: pd.DataFrame) -> list[str]:
 def by_subset(
     metrics: pd.DataFrame, markers: pd.DataFrame, judged: str, split: str, *, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """One of `judgements` per subset: present, value, low, high, n; nothing where it was not measured."""
+    """One of `judgements` per subset: present, value, low, high, n, n_subjects; nothing where it was not measured."""
     kind, name, *rest = judged.split(":")
     if kind == "auc":
         rows = markers[(markers["split"] == split) & (markers["marker"] == name) & markers["class"].isin(rest)]
-        table = markers_by_subset(rows, resamples=resamples)
+        table = markers_by_subset(rows)
     else:
         rows = metrics[(metrics["split"] == split) & (metrics["metric"] == kind) & (metrics["region"] == name)]
-        table = segmentation_by_subset(rows, resamples=resamples).rename(columns={"mean": "value"})
-    return table[["present", "value", "low", "high", "n"]]
+        table = segmentation_by_subset(rows, resamples=resamples)
+    return table[["present", "value", "low", "high", "n", "n_subjects"]]
 
 
 def scores_of(metrics: pd.DataFrame, markers: pd.DataFrame, judged: str, split: str) -> pd.DataFrame:

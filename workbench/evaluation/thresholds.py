@@ -18,6 +18,7 @@ from workbench.evaluation.markers import Sample, make_sample, sample_of
 SENSITIVITY = 0.95
 ALL_FOLDS = -1
 """`fold` of the external cases of a pooled run, which the models of all folds predicted together."""
+NO_THRESHOLD = "not estimable: no threshold was chosen, since validation lacks a class"
 COLUMNS = (
     "fold",
     "present",

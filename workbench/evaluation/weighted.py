@@ -37,10 +37,10 @@ def counts(weights: Floats, truth: NDArray[np.bool_], predicted: NDArray[np.bool
 
 
 def confusion_metrics(found: Counts) -> dict[str, Floats]:
-    """Accuracy, balanced accuracy, precision, recall, specificity, F1 and MCC.
+    """Accuracy, balanced accuracy, precision, negative predictive value, recall, specificity, F1 and MCC.
 
-    Where nothing is called positive, precision is NaN, F1 is 0 by its formula 2 TP / (2 TP + FP + FN), and MCC is 0, its limit
-    (as in scikit-learn).
+    Where nothing is called positive, precision is NaN (likewise the negative predictive value where everything is), F1 is 0 by
+    its formula 2 TP / (2 TP + FP + FN), and MCC is 0, its limit (as in scikit-learn).
     """
     tp, fp, fn, tn = found
     recall, specificity = divide(tp, tp + fn), divide(tn, tn + fp)
@@ -50,6 +50,7 @@ def confusion_metrics(found: Counts) -> dict[str, Floats]:
         "accuracy": divide(tp + tn, tp + fp + fn + tn),
         "balanced_accuracy": (recall + specificity) / 2,
         "precision": divide(tp, tp + fp),
+        "npv": divide(tn, tn + fn),
         "recall": recall,
         "specificity": specificity,
         "f1": divide(2 * tp, 2 * tp + fp + fn),
@@ -67,9 +68,31 @@ def auc(weights: Floats, truth: NDArray[np.bool_], score: Floats) -> Floats:
     return divide(np.sum(positive * (below + negative / 2), axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
+def average_precision(weights: Floats, truth: NDArray[np.bool_], score: Floats) -> Floats:
+    """Mean over the positives of the precision at their score (ties share it), as in scikit-learn; NaN without a positive."""
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) != 0])
+    drawn = weights[:, order]
+    positive = np.add.reduceat(drawn * truth[order], starts, axis=1)
+    called = np.cumsum(np.add.reduceat(drawn, starts, axis=1), axis=1)
+    precision = np.divide(np.cumsum(positive, axis=1), called, out=np.zeros_like(called), where=called > 0)
+    return divide(np.sum(positive * precision, axis=1), positive.sum(axis=1))
+
+
 def brier(weights: Floats, truth: NDArray[np.bool_], probability: Floats) -> Floats:
     """Mean squared difference of probability and truth (Brier 1950)."""
     return divide(weights @ (probability - truth) ** 2, weights.sum(axis=1))
+
+
+def brier_skill(weights: Floats, truth: NDArray[np.bool_], probability: Floats) -> Floats:
+    """1 - Brier score / that of guessing the prevalence for every case: 1 perfect, 0 no better; NaN where a class is missing."""
+    rate = divide(weights @ truth.astype(np.float64), weights.sum(axis=1))
+    return 1 - divide(brier(weights, truth, probability), rate * (1 - rate))
+
+
+def log_losses(truth: NDArray[np.bool_], logit: Floats) -> Floats:
+    """Negative log-likelihood of each case (n,), in nats, from finite log-odds."""
+    return np.logaddexp(0.0, np.where(truth, -logit, logit))
 
 
 def equal_mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
@@ -85,9 +108,13 @@ def calibration_error(weights: Floats, truth: NDArray[np.bool_], probability: Fl
     Sum over bins of (share of cases) x |mean probability - observed frequency| (Naeini et al. 2015, AAAI), with bins of equal
     mass in place of equal width: with tens of cases most equal-width bins are empty.
     """
-    member = np.equal.outer(equal_mass_bins(probability, bins), np.arange(bins)).astype(np.float64)
-    gap = weights @ (member * (probability - truth)[:, None])
+    gap = weights @ (bin_members(probability, bins) * (probability - truth)[:, None])
     return divide(np.abs(gap).sum(axis=1), weights.sum(axis=1))
+
+
+def bin_members(probability: Floats, bins: int = 10) -> Floats:
+    """(n, bins): 1 where a case lies in one of the `equal_mass_bins`."""
+    return np.equal.outer(equal_mass_bins(probability, bins), np.arange(bins)).astype(np.float64)
 
 
 def separable(weights: Floats, truth: NDArray[np.bool_], score: Floats) -> NDArray[np.bool_]:
@@ -103,6 +130,8 @@ def calibration_slope(weights: Floats, truth: NDArray[np.bool_], logit: Floats) 
 
     NaN where the data are separable (the slope is unbounded) or the steps do not converge.
     """
+    if not logit.size:
+        return np.full(len(weights), np.nan), np.full(len(weights), np.nan)
     scale = float(np.std(logit)) or 1.0
     x = (logit - logit.mean()) / scale
     intercept, slope = np.zeros(len(weights)), np.zeros(len(weights))
@@ -131,6 +160,8 @@ def calibration_in_the_large(weights: Floats, truth: NDArray[np.bool_], logit: F
     The logistic regression with the logit as offset, i.e. the slope held at 1 (Van Calster et al. 2019, BMC Medicine 17:230).
     Newton steps inside a bracket that shrinks. NaN where a class is missing.
     """
+    if not logit.size:
+        return np.full(len(weights), np.nan)
     total = weights.sum(axis=1)
     rate = divide(weights @ truth.astype(np.float64), total)
     undefined = ~((rate > 0) & (rate < 1))

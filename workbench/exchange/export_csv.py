@@ -46,7 +46,11 @@ DICTIONARY: dict[str, tuple[str, str]] = {
     "split": ("role of the case: validation chooses checkpoint and thresholds, test and external judge", ""),
     "present": ("sequences that were shown, joined by '+'", ""),
     "region": ("tumour region: WT whole tumour, TC core, ET enhancing, ED oedema, NCR necrosis, RC cavity, lesion", ""),
-    "metric": ("what was measured; accuracy, precision, recall and other decisions are those at a probability of 0.5", ""),
+    "metric": (
+        "what was measured; accuracy, precision, recall and other decisions are those at a probability of 0.5; found: share of "
+        "the cases with the region in which it was found; false: share of the others in which it was",
+        "",
+    ),
     "value": (
         f"the metric's value; {', '.join(_IN_UNITS)}, the others without unit; empty: not defined or not estimable",
         f"{', '.join(dict.fromkeys(entry.unit for entry in _WITH_UNIT))} or none",
@@ -65,7 +69,12 @@ DICTIONARY: dict[str, tuple[str, str]] = {
     "n_subjects": ("subjects behind the value", "count"),
     "n_positive": ("cases of the class (of several classes together: cases called rightly)", "count"),
     "n_empty_truth": ("cases without the region, scored by the rule for empty masks", "count"),
-    "value_nonempty": ("mean over the cases that have the region", "as value"),
+    "value_all": ("mean over all cases; those without the region count by the rule for empty masks: overlap 1 or 0", "as value"),
+    "statistic": ("what value is over the cases that have the region; of markers over all", "mean, median, share or empty"),
+    "interval": ("what the interval is worth: none of fewer than 6 subjects, rough of fewer than 15", "none, rough or empty"),
+    "q1": ("lower quartile of the cases that have the region", "as value"),
+    "q3": ("upper quartile of the cases that have the region", "as value"),
+    "penalty": ("what a distance counts as where only truth or prediction has the region", "grid_diagonal, brats, exclude"),
     "name": ("scalar recorded in training", ""),
     "step": ("optimiser step", "count"),
 }  # fmt: skip
@@ -145,7 +154,8 @@ def _readme(runs: Sequence[RunFolder]) -> str:
         f"Results of {len(runs)} runs of the Brain MRI Workbench.",
         "",
         "summary.csv has the numbers to quote, with 95 % intervals over subjects and their n; metrics.csv and markers.csv have",
-        "every case. data_dictionary.csv explains every column. Quote the split 'test' (or 'external'), not 'validation'.",
+        "every case. The value of a region is of the cases that have it; found and false say how often it was found.",
+        "data_dictionary.csv explains every column. Quote the split 'test' (or 'external'), not 'validation'.",
     ]
     phantoms = [export_name(run) for run in runs if run.spec["cohort"]["phantom"]]
     return "\n".join([*lines, *(["", f"{PHANTOM_NOTICE} In: {', '.join(phantoms)}."] if phantoms else [])]) + "\n"

@@ -58,7 +58,7 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         split: test or external.
 
     Returns:
-        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n.
+        run, method, present, judged by ('dice WT', 'auc idh', ...), value, low, high, n, n_subjects.
 
     Raises:
         RunError: a run is not trained, pretrains, has no network, or its cohort changed.
@@ -80,10 +80,10 @@ def robustness_of(folders: Sequence[str | Path], *, split: str = "test") -> pd.D
         assert markers is not None
         named = {"run": run.spec["run"], "method": run_name(run.spec)}
         dice = segmentation_by_subset(metrics[(metrics["split"] == split) & (metrics["metric"] == "dice")])
-        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str), "value": dice["mean"]})
+        dice = dice.assign(**{"judged by": "dice " + dice["region"].astype(str)})
         auc = markers_by_subset(markers[markers["split"] == split])
         auc = auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)})
-        columns = ["present", "judged by", "value", "low", "high", "n"]
+        columns = ["present", "judged by", "value", "low", "high", "n", "n_subjects"]
         rows.append(
             pd.concat([part[columns] for part in (dice, auc) if len(part)] or [pd.DataFrame(columns=columns)]).assign(**named)
         )
@@ -112,7 +112,7 @@ def sensitivity_of(folders: Sequence[str | Path]) -> pd.DataFrame:
         experiment = reopen(folder)
         p, parts = experiment.parameters, []
         if experiment.segments:
-            dice = corrupted_table(corrupted_rows(experiment), resamples=p.resamples)
+            dice = corrupted_table(corrupted_rows(experiment))
             parts.append(dice.assign(**{"judged by": "dice " + dice["region"].astype(str)}))
         if experiment.markers:
             auc = sensitivity_table(sensitivity_rows(experiment), resamples=p.resamples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -16,13 +16,18 @@ HEADLINE_FILE = "headline.json"
 
 
 class HeadlineNumber(TypedDict):
-    """A number with its 95 % interval and its cases; null where it cannot be estimated."""
+    """A number with its 95 % interval, its cases and subjects; null where it cannot be estimated.
+
+    Without `n_subjects` it was written by an older version, whose Dice and HD95 are means over all cases, also those that do not
+    have the region.
+    """
 
     __pydantic_config__ = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)  # type: ignore[misc]
     value: float | None
     low: float | None
     high: float | None
     n: Annotated[int, Field(ge=0)]
+    n_subjects: NotRequired[Annotated[int, Field(ge=0)]]
 
 
 _SCHEMA = TypeAdapter(dict[str, HeadlineNumber])

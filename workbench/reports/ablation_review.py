@@ -15,6 +15,7 @@ from workbench.cohort.table import cohort_title
 from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.ablation import ablation_deltas
+from workbench.evaluation.detection import GRID_DIAGONAL
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.metrics import Better, Place, metrics_of, shown_in
 from workbench.records.sweep_cells import comparable, counts, sweep_cells
@@ -28,6 +29,7 @@ from workbench.views.ablation_tables import (
     delta_table,
     failures,
     outcome_options,
+    shift_table,
 )
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
@@ -44,6 +46,7 @@ class AblationReview:
         split: test or external.
         against: the condition that the others are compared with; empty = the baseline of an ablation, else the first condition.
         outcomes: metrics of the family of Holm's correction, with commas; empty = all that `evaluation.metrics` names.
+        penalty: what a distance to nothing counts as, of `evaluation.detection.PENALTIES`.
         resamples: bootstrap resamples.
 
     Raises:
@@ -53,7 +56,7 @@ class AblationReview:
 
     def __init__(
         self, runs: str | Path = "runs", sweep: str = "", *, split: str = "test", against: str = "", outcomes: str = "",
-        resamples: int = RESAMPLES,
+        penalty: str = GRID_DIAGONAL, resamples: int = RESAMPLES,
     ) -> None:  # fmt: skip
         name = sweep or next(iter(list_plans(runs)), "")
         self.plan = read_plan(runs, name)
@@ -64,7 +67,9 @@ class AblationReview:
         if arms and self.against not in arms:
             raise ParameterError(f"the sweep '{name}' has no condition '{self.against}'; there are: {', '.join(arms)}")
         tables, self.problems = comparable(runs, self.cells)
-        self.deltas = ablation_deltas(tables, reference=self.against, split=split, outcomes=self.outcomes, resamples=resamples)
+        self.deltas = ablation_deltas(
+            tables, reference=self.against, split=split, outcomes=self.outcomes, penalty=penalty, resamples=resamples
+        )
         self.cohort = cohort_title(self.plan.cohort.name, self.plan.cohort.phantom)
         self.given = f" ({self.plan.given})" if self.plan.given else ""
 
@@ -94,6 +99,12 @@ class AblationReview:
             return self._nothing(metric)
         return pd.concat({block: unbroken(part) for block, part in parts.items()}, names=["", f"{metric}, {self.cohort}"])
 
+    def shifts(self, metric: str = "dice") -> Any:
+        """Of the same differences the shift with Wilcoxon's p, and the shares of subjects that are better and worse."""
+        parts = {block: shift_table(self.deltas, block, metric) for block in self._blocks()}
+        parts = {block: unbroken(part) for block, part in parts.items() if len(part)}
+        return pd.concat(parts, names=["", f"{metric}, {self.cohort}"]) if parts else self._nothing(metric)
+
     def forest(self, judged: str = "dice:WT", order: str = "declared") -> Any:
         """Forest plots, one per block: `judged` is 'dice:WT', 'auc:idh:mutant' ...; order 'declared' or 'effect'."""
         if order not in ORDERS:
@@ -116,6 +127,7 @@ class AblationReview:
         return {
             "sweep": self.plan.name, "cohort": self.plan.cohort.name, "phantom": self.plan.cohort.phantom,
             "split": self.deltas.split, "against": self.against, "states": counts(self.cells), "family": self.deltas.family,
+            "penalty": self.deltas.penalty,
             "deltas": json.loads(table.to_json(orient="records")), "arms": json.loads(self.deltas.arms.to_json(orient="records")),
             "cells": [{"run": c.planned.run, "block": c.block, "condition": c.arm, "fold": c.planned.fold, "seed": c.planned.seed,
                        "state": c.state, "reason": c.row.reason} for c in self.cells],
@@ -148,8 +160,12 @@ class Gallery:
 
 
 def unbroken(table: pd.DataFrame) -> pd.DataFrame:
-    """Texts that a notebook breaks after a comma only, not within an interval."""
-    return table.map(lambda text: text.replace(" ", "\u00a0").replace(",\u00a0", ", ") if isinstance(text, str) else text)
+    """Texts that a notebook breaks after a comma or semicolon only, not within an interval."""
+
+    def joined(text: str) -> str:
+        return text.replace(" ", "\u00a0").replace(",\u00a0", ", ").replace(";\u00a0", "; ").replace(", rough", ",\u00a0rough")
+
+    return table.map(lambda text: joined(text) if isinstance(text, str) else text)
 
 
 def _bold(line: str) -> Html:

@@ -11,6 +11,7 @@ from IPython.display import Markdown
 from workbench.cohort.table import cohort_title
 from workbench.errors import ParameterError, RunError, WorkbenchError
 from workbench.evaluation.ablation import Cell
+from workbench.evaluation.detection import GRID_DIAGONAL
 from workbench.evaluation.intervals import RESAMPLES
 from workbench.evaluation.pairwise import pairwise_deltas
 from workbench.evaluation.run_comparison import split_rows
@@ -19,7 +20,7 @@ from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import RunFolder
 from workbench.reports.ablation_review import Gallery, parse_outcomes, unbroken
 from workbench.reports.sentences import sentences
-from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options
+from workbench.views.ablation_tables import delta_notes, delta_table, outcome_options, shift_table
 from workbench.views.figures.curve_stills import overlay_still
 from workbench.views.figures.forest import ORDERS, forest_rows
 from workbench.views.figures.forest_stills import forest_still
@@ -39,6 +40,7 @@ class CompareReview:
         experiment: only runs of this group.
         split: test, external or validation.
         outcomes: metrics of the family of Holm's correction, with commas; empty = all.
+        penalty: what a distance to nothing counts as, of `evaluation.detection.PENALTIES`.
         resamples: bootstrap resamples.
 
     Raises:
@@ -48,7 +50,7 @@ class CompareReview:
 
     def __init__(
         self, runs: str | Path = "runs", chosen: str = "", *, experiment: str = "", split: str = "test", outcomes: str = "",
-        resamples: int = RESAMPLES,
+        penalty: str = GRID_DIAGONAL, resamples: int = RESAMPLES,
     ) -> None:  # fmt: skip
         self.outcomes, self.split = parse_outcomes(outcomes), split
         every = [row for row in list_runs(runs) if experiment in ("", row.experiment)]
@@ -62,7 +64,7 @@ class CompareReview:
         self.markers: dict[str, pd.DataFrame] = {}
         self.problems: list[str] = []
         cells = [cell for row in self.rows if (cell := self._cell(Path(runs), row)) is not None]
-        self.deltas = pairwise_deltas(cells, split=split, outcomes=self.outcomes, resamples=resamples)
+        self.deltas = pairwise_deltas(cells, split=split, outcomes=self.outcomes, penalty=penalty, resamples=resamples)
         self.cohort = ", ".join(dict.fromkeys(cohort_title(row.cohort, row.phantom) for row in self.rows))
         self._resamples = resamples
 
@@ -101,6 +103,13 @@ class CompareReview:
         table = unbroken(delta_table(self.deltas, "", metric)).drop(columns="runs").rename_axis("first − second")
         table.columns.name = f"{metric}, {self.cohort}"
         return table
+
+    def shifts(self, metric: str = "dice") -> Any:
+        """Of the same differences the shift with Wilcoxon's p, and the shares of subjects in whom the first run is better."""
+        table = shift_table(self.deltas, "", metric)
+        if table.empty:
+            return self._nothing(metric)
+        return unbroken(table).rename_axis(index="first − second", columns=f"{metric}, {self.cohort}")
 
     def notes(self, metric: str = "dice") -> Any:
         """What must be known to read the differences."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from workbench.contracts import JUDGED
+from workbench.contracts import JUDGED, SEGMENTATION
 from workbench.evaluation.groups import GROUPINGS, groups_of, markers_by_group, segmentation_by_group
 from workbench.evaluation.metrics import Place, metric_title, shown_in
+from workbench.evaluation.summaries import leading
 from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
-from workbench.views.theme import estimate_text
+from workbench.views.estimates import estimate_text
 
 _ROWS = ["grouping", "group", "split", "judged"]
 
@@ -51,7 +53,7 @@ def only_one_group(setup: RunSetup) -> Markdown | None:
 
 
 def group_table(setup: RunSetup) -> pd.DataFrame:
-    """Rows grouping, group, split, and the region or marker judged; mean (95 % interval) per metric and n.
+    """Rows grouping, group, split, and the region or marker judged; mean (of a distance median) with interval per metric, and n.
 
     Only groupings with more than one group are listed.
     """
@@ -59,9 +61,13 @@ def group_table(setup: RunSetup) -> pd.DataFrame:
     for name, table in group_results(setup).items():
         if table.empty:
             continue
-        value = "mean" if name == "segmentation" else "value"
-        judged = table["region"].astype(str) if name == "segmentation" else table["marker"] + " " + table["class"]
-        parts.append(table.assign(judged=judged, shown=table[value])[table["metric"].isin(shown_in(Place.GROUPS, name))])
+        table = leading(table) if name == SEGMENTATION else table
+        judged = table["region"].astype(str) if name == SEGMENTATION else table["marker"] + " " + table["class"]
+        parts.append(
+            table.assign(judged=judged, statistic=table.get("statistic", "mean"))[
+                table["metric"].isin(shown_in(Place.GROUPS, name))
+            ]
+        )
     if not parts:
         return pd.DataFrame()
     table = pd.concat(parts, ignore_index=True)
@@ -69,11 +75,9 @@ def group_table(setup: RunSetup) -> pd.DataFrame:
     table = table[table["grouping"].isin(several.index[several > 1])]
     if table.empty:
         return pd.DataFrame()
-    texts = [
-        "not estimable" if pd.isna(row["shown"]) else estimate_text(row["shown"], row["low"], row["high"])
-        for _, row in table.iterrows()
-    ]
-    table = table.assign(text=texts, metric=table["metric"].map(metric_title))
+    texts = [estimate_text(row["value"], row["low"], row["high"], subjects=row["n_subjects"]) for _, row in table.iterrows()]
+    titles = table["metric"].map(metric_title) + np.where(table["statistic"] == "median", ", median", "")
+    table = table.assign(text=texts, metric=titles)
     result = table.pivot(index=_ROWS, columns="metric", values="text").fillna("-")
     result = result.reindex(
         index=pd.MultiIndex.from_frame(table[_ROWS].drop_duplicates()).sortlevel(0, sort_remaining=False)[0],

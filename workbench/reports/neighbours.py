@@ -9,14 +9,14 @@ from IPython.display import Markdown
 
 from workbench.cohort.table import cohort_title
 from workbench.errors import WorkbenchError
-from workbench.evaluation.comparison import holm
 from workbench.evaluation.metrics import metric_title
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import SPEC_FILE
-from workbench.reports.comparison import compare
+from workbench.reports.comparison import JudgedRun, pair_rows, with_remarks
 from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
-from workbench.views.theme import estimate_text
+from workbench.views.ablation_tables import p_text, shift_text
+from workbench.views.estimates import estimate_text
 
 
 def neighbours(run: RunFolder) -> list[RunFolder]:
@@ -42,7 +42,8 @@ def comparison_table(setup: RunSetup, split: str = "test") -> pd.DataFrame | Mar
     """This run minus each of its neighbours, on the same cases.
 
     Rows: the other run, region or marker, metric; the difference with its 95 % interval and the p value after Holm's correction
-    over the whole table; one row for a marker that is not estimable. A sentence where there is nothing to compare with.
+    over the whole table, the shift with Wilcoxon's p and the shares of subjects; one row for a marker that is not estimable. A
+    sentence where there is nothing to compare with.
     """
     others = neighbours(setup.run)
     info = setup.cohort.info
@@ -52,16 +53,15 @@ def comparison_table(setup: RunSetup, split: str = "test") -> pd.DataFrame | Mar
             f"*No other evaluated run on {cohort_title(info.name, info.phantom)} in {where}: run another method with the same "
             "cohort, fold and experiment to compare.*"
         )
-    tables, left_out = [], []
+    tables, left_out, own = [], [], JudgedRun.of(setup.run, split)
     for other in others:
         try:
-            tables.append(compare(setup.run, other, split=split, resamples=setup.parameters.resamples))
+            tables.append(pair_rows(own, JudgedRun.of(other, split), split, setup.parameters.resamples))
         except WorkbenchError as error:
             left_out.append(f"{other.spec['method']} {other.folder.name}: {_reason(error)}")
     if not tables:
         return sentences("\n".join(f"- Not compared with {line}." for line in left_out))
-    table = pd.concat(tables, ignore_index=True)
-    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    table = with_remarks(pd.concat(tables, ignore_index=True))
     unknown = table["difference"].isna()
     rows = table[~unknown | ~table.duplicated(["second", "of"])]  # of what is not estimable, one row is enough
     result = pd.DataFrame([_row(row) for _, row in rows.iterrows()]).set_index(["minus", "of", "metric"])
@@ -82,8 +82,9 @@ def _row(row: pd.Series) -> dict[str, Any]:
         "metric": "-" if unknown else metric_title(row["metric"]),
         "this run": "not estimable" if unknown else f"{row['value_first']:.3f}",
         "the other": "not estimable" if unknown else f"{row['value_second']:.3f}",
-        "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),
+        "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"], subjects=row["n_subjects"]),
         "n": row["n"],
-        "p (Holm)": "-" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.3f}",
+        "p (Holm)": p_text(row["p_holm"]),
+        "shift, Wilcoxon, subjects": shift_text(row),
         "remark": row["remark"],
     }

@@ -14,8 +14,8 @@ from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.collapse import PREFIX, measure_collapse
 from workbench.steps.pretraining import examine, trained_pretraining
+from workbench.views.estimates import estimate_text
 from workbench.views.figures.pretraining import reconstruction_figure
-from workbench.views.theme import estimate_text
 
 
 def pretraining_table(setup: RunSetup) -> pd.DataFrame:
@@ -24,7 +24,9 @@ def pretraining_table(setup: RunSetup) -> pd.DataFrame:
     if metrics is None:
         raise RunError(f"run {setup.run.folder} is not evaluated yet: call .evaluate()")
     table = summarise_segmentation(metrics, by_present=False, resamples=setup.parameters.resamples)
-    table["text"] = [estimate_text(row["mean"], row["low"], row["high"]) for _, row in table.iterrows()]
+    table["text"] = [
+        estimate_text(row["mean"], row["low"], row["high"], subjects=row["n_subjects"]) for _, row in table.iterrows()
+    ]
     titles = table["metric"].map(metric_title)
     result = table.assign(metric=titles).pivot(index="split", columns="metric", values="text")
     result = result.reindex(index=list(dict.fromkeys(table["split"])), columns=list(dict.fromkeys(titles)))

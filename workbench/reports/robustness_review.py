@@ -27,10 +27,10 @@ from workbench.records.protocol import protocol_remarks
 from workbench.records.run_folder import RunFolder
 from workbench.reports.sentences import sentences
 from workbench.reports.stills import still
+from workbench.views.estimates import estimate_text
 from workbench.views.figures.robustness import judgement_title, score_title, subset_title, unequal_cases
 from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import cautions
-from workbench.views.theme import estimate_text
 
 
 class RobustnessReview:
@@ -114,10 +114,7 @@ class RobustnessReview:
         table = self._by_subset(judged)
         if table.empty:
             return self._nothing(judged)
-        texts = [
-            "not estimable" if pd.isna(r["value"]) else estimate_text(r["value"], r["low"], r["high"])
-            for _, r in table.iterrows()
-        ]
+        texts = [estimate_text(r["value"], r["low"], r["high"], subjects=r["n_subjects"]) for _, r in table.iterrows()]
         wide = table.assign(text=texts).pivot(index="present", columns="column", values="text")
         order = subset_order(wide.index, self._modalities(table))
         wide = wide.reindex(index=order, columns=[self.titles[row.run] for row in self.rows]).fillna("-")
@@ -139,12 +136,13 @@ class RobustnessReview:
         worse = f"share worse by more than {tolerance_of(judged.split(':')[0]):g}"
         for title, scores in self._scores(judged):
             for _, row in added_sequence(scores).iterrows():
+                people = int(row["n_subjects"])
                 rows.append(
                     {
                         "run": title, "added": subset_title(row["added"]) if row["added"] != "any" else "any sequence",
                         "n": int(row["n"]), "pairs of subsets": int(row["pairs"]),
-                        "mean change": estimate_text(row["gain"], row["gain_low"], row["gain_high"], 3),
-                        worse: estimate_text(row["harmed"], row["harmed_low"], row["harmed_high"]),
+                        "mean change": estimate_text(row["gain"], row["gain_low"], row["gain_high"], 3, subjects=people),
+                        worse: estimate_text(row["harmed"], row["harmed_low"], row["harmed_high"], subjects=people),
                     }
                 )  # fmt: skip
         if not rows:
@@ -225,15 +223,15 @@ def _mean_text(means: pd.DataFrame, names: list[str]) -> str:
     found = means[[set(split_names(present)) == set(names) for present in means["present"]]]
     if found.empty or pd.isna(found["value"].iloc[0]):
         return "-"
-    value, low, high, n = found[["value", "low", "high", "n"]].iloc[0]
-    return f"{estimate_text(value, low, high)}, n {int(n)}"
+    value, low, high, n, people = found[["value", "low", "high", "n", "n_subjects"]].iloc[0]
+    return f"{estimate_text(value, low, high, subjects=int(people))}, n {int(n)}"
 
 
 def _change_text(added: pd.DataFrame, name: str) -> str:
     if name not in added.index:
         return "-"
-    value, low, high = (float(number) for number in added.loc[name, ["gain", "gain_low", "gain_high"]].to_numpy())
-    return estimate_text(value, low, high, 3)
+    value, low, high, people = (float(n) for n in added.loc[name, ["gain", "gain_low", "gain_high", "n_subjects"]].to_numpy())
+    return estimate_text(value, low, high, 3, subjects=int(people))
 
 
 def _counts(numbers: pd.Series) -> int | str:

@@ -13,8 +13,9 @@ from workbench.cohort.table import Cohort, cohort_title
 from workbench.contracts import MARKER_TASK, SEGMENTATION
 from workbench.errors import ParameterError
 from workbench.evaluation.decisions import calibration_table, decision_table
+from workbench.evaluation.detection import PENALTIES, detection
 from workbench.evaluation.metrics import Place, metric_title, shown_in
-from workbench.evaluation.summaries import with_available
+from workbench.evaluation.summaries import leading, with_available
 from workbench.files import atomic_path
 from workbench.models.catalogue import card
 from workbench.records.pretrained import read_pretrained_record
@@ -34,9 +35,9 @@ from workbench.steps.results import results_of
 from workbench.steps.sensitivity import sensitivity_rows, sensitivity_table
 from workbench.views.cases.map_figures import attribution_figure, weight_figure
 from workbench.views.cases.map_tables import read_map_table
+from workbench.views.estimates import estimate_text, share_text
 from workbench.views.figures.features import feature_still_of
 from workbench.views.figures.result_stills import distribution_figure, marker_figure, training_figure
-from workbench.views.theme import estimate_text
 
 TABLES = ("segmentation", "markers", "groups", "decisions", "calibration", "sensitivity", "subsets", "added_sequence")
 FIGURES = ("training", "segmentation", "markers", "attribution", "modality_weights", "subsets", "subset_number", "features")
@@ -151,32 +152,64 @@ def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
     table = results_of(setup.run, setup.parameters.resamples)[kind]
     if table.empty:
         return pd.DataFrame()
-    value, rows = ("mean", ["split", "region"]) if kind == "segmentation" else ("value", ["split", "marker", "class"])
+    if kind == SEGMENTATION:
+        return _segmentation_table(setup, leading(table))
+    rows = ["split", "marker", "class"]
     shown = table[table["metric"].isin(shown_in(Place.NOTEBOOK, kind))]
-    texts = [
-        "not estimable" if pd.isna(row[value]) else estimate_text(row[value], row["low"], row["high"])
-        for _, row in shown.iterrows()
-    ]
-    shown = shown.assign(text=texts, metric=shown["metric"].map(metric_title))
-    result = shown.pivot(index=rows, columns="metric", values="text")
-    result = result.reindex(
-        index=pd.MultiIndex.from_frame(shown[rows].drop_duplicates()), columns=list(dict.fromkeys(shown["metric"]))
-    )
+    result = _by_metric(shown.assign(metric=shown["metric"].map(metric_title)), rows)
     counts = shown.groupby(rows, sort=False)
     result.insert(0, "n", counts["n"].max())
-    if kind == "segmentation":
-        result.insert(1, "empty in truth", counts["n_empty_truth"].max())
-        nonempty = shown[shown["metric"] == metric_title("dice")].set_index(rows)
-        result["Dice where not empty"] = [
-            f"{estimate_text(row['mean_nonempty'], row['low_nonempty'], row['high_nonempty'])}, n {row['n_nonempty']}"
-            if row["n_nonempty"]
-            else "-"
-            for _, row in nonempty.iterrows()
-        ]
-    else:
-        result.insert(1, "positive", counts["n_positive"].max())
+    result.insert(1, "positive", counts["n_positive"].max())
     result.columns.name = _tested_on(setup)
     return result
+
+
+def _by_metric(table: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
+    """A column per metric, in order of appearance: value, low and high of n_subjects as text."""
+    texts = [estimate_text(row["value"], row["low"], row["high"], subjects=row.get("n_subjects")) for _, row in table.iterrows()]
+    result = table.assign(text=texts).pivot(index=rows, columns="metric", values="text")
+    return result.reindex(
+        index=pd.MultiIndex.from_frame(table[rows].drop_duplicates()), columns=list(dict.fromkeys(table["metric"]))
+    )
+
+
+def _segmentation_table(setup: RunSetup, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows split and region: cases, of them those with the region, found and invented; then how good the outlines are."""
+    shown = table[table["metric"].isin(shown_in(Place.NOTEBOOK, SEGMENTATION))]
+    titles = {name: metric_title(name) for name in shown["metric"]}
+    titles |= {name: f"{titles[name]}, median" for name in shown.loc[shown["statistic"] == "median", "metric"]}
+    rows = ["split", "region"]
+    result = _by_metric(shown.assign(metric=shown["metric"].map(titles)), rows)
+    for name in dict.fromkeys(shown.loc[shown["statistic"] == "median", "metric"]):
+        part = shown[shown["metric"] == name].set_index(rows)
+        quartiles = [
+            f"{low:.2f} to {high:.2f}" if high == high else "-" for low, high in zip(part["q1"], part["q3"], strict=True)
+        ]
+        place = list(result.columns).index(titles[name]) + 1
+        missed = PENALTIES[str(part["penalty"].iloc[0])]
+        result.insert(place, f"quartiles (a miss counts as {missed})", pd.Series(quartiles, part.index).reindex(result.index))
+    counts = shown.groupby(rows, sort=False)
+    with_region = counts["n_nonempty"].max()
+    result.insert(0, "n", with_region + counts["n_empty_truth"].max())
+    result.insert(1, "with the region", with_region)
+    metrics = setup.run.metrics()
+    found = detection(with_available(metrics)).set_index(rows) if metrics is not None else pd.DataFrame()
+    for place, (name, of) in enumerate((("found", "with"), ("false", "without"))):
+        texts = pd.Series([_count_text(row, name, of) for _, row in found.iterrows()], found.index, dtype=object)
+        result.insert(2 + place, "found" if name == "found" else "falsely found", texts.reindex(result.index).fillna("-"))
+    result.columns.name = _tested_on(setup)
+    return result
+
+
+def _count_text(row: pd.Series, name: str, of: str) -> str:
+    """'58 of 60 (0.89 to 0.99)'."""
+    if not row[f"n_{of}"]:
+        return "-"
+    counted = share_text(row[name], row[f"n_{of}"])
+    return estimate_text(
+        row[name], row[f"{name}_low"], row[f"{name}_high"], subjects=row[f"subjects_{of}"],
+        show=lambda value: counted if value == row[name] else f"{value:.2f}",
+    )  # fmt: skip
 
 
 def _tested_on(setup: RunSetup) -> str:
@@ -193,15 +226,8 @@ def _fitted_table(setup: RunSetup, kind: str) -> pd.DataFrame:
     make, name, fit = (decision_table, "rule", "threshold") if kind == "decisions" else (calibration_table, "calibration", "fit")
     table = make(markers, resamples=setup.parameters.resamples)
     rows = ["split", "marker", "class", name]
-    texts = [
-        "not estimable" if pd.isna(row["value"]) else estimate_text(row["value"], row["low"], row["high"])
-        for _, row in table.iterrows()
-    ]
-    shown = table.assign(text=texts, metric=table["metric"].map(metric_title))
-    result = shown.pivot(index=rows, columns="metric", values="text")
-    result = result.reindex(
-        index=pd.MultiIndex.from_frame(shown[rows].drop_duplicates()), columns=list(dict.fromkeys(shown["metric"]))
-    )
+    shown = table.assign(metric=table["metric"].map(metric_title))
+    result = _by_metric(shown, rows)
     first = shown.groupby(rows, sort=False).first()
     fitted = first[fit] if kind == "calibration" else first[fit].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
     trust = first["trusted"].map(lambda trusted: "" if trusted else ", too few to trust")
@@ -223,7 +249,7 @@ def _sensitivity_table(setup: RunSetup) -> pd.DataFrame:
         rows.append(
             {
                 "marker": row["marker"], "class": row["class"], "disturbance": row["disturbance"], "n": row["n"],
-                "AUC": "not estimable" if unknown else estimate_text(row["auc"], row["low"], row["high"]),
+                "AUC": estimate_text(row["auc"], row["low"], row["high"], subjects=row["n_subjects"]),
                 "AUC undisturbed": "-" if unknown else f"{row['undisturbed']:.3f}",
                 "change of the logit": f"{row['change']:.3f}", "decisions changed": f"{row['flipped']:.0%}",
             }

@@ -11,10 +11,10 @@ from workbench.evaluation.robustness import TOLERANCE, subset_order
 from workbench.labels import REGIONS
 from workbench.setup.run_setup import RunSetup
 from workbench.steps.subsets import subset_results, untrained_subsets
+from workbench.views.estimates import estimate_text
 from workbench.views.figures.robustness import subset_title
 from workbench.views.figures.robustness_stills import number_still, subset_still
 from workbench.views.tables import marker_title
-from workbench.views.theme import estimate_text
 
 SPLIT = "test"
 
@@ -29,11 +29,11 @@ def subset_table(setup: RunSetup) -> pd.DataFrame:
         dice = segmentation[segmentation["metric"] == "dice"]
         counts.append(dice.set_index("present")["n"])
         for region in sorted(dice["region"].unique(), key=list(REGIONS).index):
-            columns[f"Dice {region}"] = _texts(dice[dice["region"] == region], "mean")
+            columns[f"Dice {region}"] = _texts(dice[dice["region"] == region])
     if len(markers):
         counts.append(markers.set_index("present")["n"])
         for (marker, name), part in markers.groupby(["marker", "class"], sort=False):
-            columns[f"AUC {marker_title(str(marker), str(name))}"] = _texts(part, "value")
+            columns[f"AUC {marker_title(str(marker), str(name))}"] = _texts(part)
     if not columns:
         return pd.DataFrame()
     order = subset_order({p for column in columns.values() for p in column.index}, setup.modalities)
@@ -57,8 +57,10 @@ def added_table(setup: RunSetup) -> pd.DataFrame:
             "added": subset_title(row["added"]) if row["added"] != "any" else "any sequence",
             "n": int(row["n"]),
             "pairs of subsets": int(row["pairs"]),
-            "mean change": estimate_text(row["gain"], row["gain_low"], row["gain_high"], 3),
-            f"share worse by more than {TOLERANCE:g}": estimate_text(row["harmed"], row["harmed_low"], row["harmed_high"]),
+            "mean change": estimate_text(row["gain"], row["gain_low"], row["gain_high"], 3, subjects=row["n_subjects"]),
+            f"share worse by more than {TOLERANCE:g}": estimate_text(
+                row["harmed"], row["harmed_low"], row["harmed_high"], subjects=row["n_subjects"]
+            ),
         }
         for _, row in added.iterrows()
     ]
@@ -76,7 +78,7 @@ def subset_figure(setup: RunSetup) -> Figure | None:
         dice = segmentation[segmentation["metric"] == "dice"]
         regions = sorted(dice["region"].unique(), key=list(REGIONS).index)
         columns += [f"Dice {region}" for region in regions]
-        parts.append(dice.assign(column="Dice " + dice["region"], value=dice["mean"]))
+        parts.append(dice.assign(column="Dice " + dice["region"]))
     if len(markers):
         named = [f"AUC {m}" + (f" {c}" if m == "grade" else "") for m, c in zip(markers["marker"], markers["class"], strict=True)]
         columns += list(dict.fromkeys(named))
@@ -106,8 +108,8 @@ def _of_split(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["split"] == SPLIT] if len(table) else table
 
 
-def _texts(rows: pd.DataFrame, value: str) -> pd.Series:
-    texts = ["not estimable" if pd.isna(r[value]) else estimate_text(r[value], r["low"], r["high"]) for _, r in rows.iterrows()]
+def _texts(rows: pd.DataFrame) -> pd.Series:
+    texts = [estimate_text(r["value"], r["low"], r["high"], subjects=r["n_subjects"]) for _, r in rows.iterrows()]
     return pd.Series(texts, index=rows["present"], dtype=object)
 
 

@@ -70,7 +70,8 @@ def noisy_labels(
         seed: of what is drawn.
     """
     if kind == "dropped":
-        return _cut(_without_lesions(case, share, seed), centre, patch)
+        whole = _without_lesions(case, share, seed)
+        return None if whole is None else _cut(whole, centre, patch)
     if not is_noisy(seed, case.name, share):
         return read_patch(case, centre, patch, ())[1]
     voxels = distance / case.grid.spacing[0]
@@ -190,10 +191,8 @@ def _without_lesions(case: PreparedCase, share: float, seed: int) -> np.ndarray 
     return labels
 
 
-def _cut(volume: np.ndarray | None, centre: Sequence[int], patch: Sequence[int]) -> np.ndarray | None:
-    """The patch (*patch) around a voxel of a whole volume, zero outside it; None of None."""
-    if volume is None:
-        return None
+def _cut(volume: np.ndarray, centre: Sequence[int], patch: Sequence[int]) -> np.ndarray:
+    """The patch (*patch) around a voxel of a whole volume, zero outside it."""
     size = tuple(int(side) for side in patch)
     low = tuple(int(c) - side // 2 for c, side in zip(centre, size, strict=True))
     inside, place = overlap(low, size, volume.shape)

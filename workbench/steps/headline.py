@@ -19,7 +19,8 @@ def write_headline(run: RunFolder, resamples: int) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
     if metrics is not None or markers is not None:
         for name, entry in headline(metrics, markers, split="test", resamples=resamples).items():
-            values[name] = {key: _null(getattr(entry, key)) for key in ("value", "low", "high")} | {"n": int(entry.n)}
+            values[name] = {key: _null(getattr(entry, key)) for key in ("value", "low", "high")}
+            values[name] |= {"n": int(entry.n), "n_subjects": int(entry.n_subjects)}
     write_json(run.path(HEADLINE_FILE), values)
     return values
 

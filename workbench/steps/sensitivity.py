@@ -105,7 +105,8 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
 
     Returns:
         marker, class, disturbance; auc with low and high, and undisturbed, the AUC of the same cases left alone (NaN where not
-        estimable); n; change: mean absolute change of the logit; flipped: share of cases whose decision at a half changes.
+        estimable); n, n_subjects; change: mean absolute change of the logit; flipped: share of cases whose decision at a half
+        changes.
     """
     found = []
     rows = rows.assign(present=AVAILABLE)  # each case with what it has, as in the ordinary evaluation
@@ -114,8 +115,8 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
         for disturbance, group in part.groupby("disturbance", sort=False):
             after = group.set_index("case")
             reference = before.loc[after.index]
-            area = auc_interval(group, resamples=resamples)
-            alone = auc_interval(reference.reset_index(), resamples=100)
+            area = auc_interval(group)
+            alone = auc_interval(reference.reset_index())
             decisions, decided = (table["probability"] >= 0.5 for table in (reference, after))
             found.append(
                 {
@@ -127,11 +128,12 @@ def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFr
                     "high": area.high,
                     "undisturbed": alone.value,
                     "n": len(group),
+                    "n_subjects": group["subject"].nunique(),
                     "change": float((after["logit"] - reference["logit"]).abs().mean()),
                     "flipped": float((decisions != decided).mean()),
                 }
             )
-    columns = ["marker", "class", "disturbance", "auc", "low", "high", "undisturbed", "n", "change", "flipped"]
+    columns = ["marker", "class", "disturbance", "auc", "low", "high", "undisturbed", "n", "n_subjects", "change", "flipped"]
     return pd.DataFrame(found, columns=columns)
 
 

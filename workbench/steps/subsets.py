@@ -122,9 +122,9 @@ def subset_results(setup: RunSetup) -> dict[str, pd.DataFrame]:
     scores = pd.concat([metrics[metrics["metric"] == "dice"], marker_scores(markers)], ignore_index=True)
     return {
         "segmentation": segmentation_by_subset(metrics, resamples=n),
-        "markers": markers_by_subset(markers, resamples=n),
+        "markers": markers_by_subset(markers),
         "number": by_number(scores, resamples=n),
-        "added": added_sequence(scores, resamples=n),
+        "added": added_sequence(scores),
     }
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.contracts import ROUGH_BELOW
 from workbench.evaluation.ablation import Deltas, outcome_key
+from workbench.evaluation.detection import penalty_text
 from workbench.evaluation.metrics import Kind, metric_title
 from workbench.evaluation.metrics import metric as entry_of
 from workbench.records.sweep_cells import SweepCell, counts
+from workbench.views.estimates import ROUGH_NOTE, estimate_text
 from workbench.views.markup import Html
 from workbench.views.tables import marker_title
 from workbench.views.theme import STATE_SIGNS, state_colour, theme
@@ -41,10 +44,24 @@ def delta_text(row: Any) -> str:
     """'−0.035 (−0.062 to −0.003)', or why there is no number."""
     if not np.isfinite(row["difference"]):
         return "not estimable"
-    text = signed(row["difference"], row["metric"], plus=True)
-    if not np.isfinite(row["low"]):
-        return f"{text} (interval unknown)"
-    return f"{text} ({signed(row['low'], row['metric'])} to {signed(row['high'], row['metric'])})"
+    plus = signed(row["difference"], row["metric"], plus=True)
+    interval = estimate_text(
+        row["difference"], row["low"], row["high"], subjects=int(row["n_subjects"]), show=lambda v: signed(v, row["metric"])
+    )
+    return plus + interval[interval.index(" (") :]
+
+
+def shift_text(row: Any) -> str:
+    """'shift −0.03 (−0.06 to −0.01), Wilcoxon p 0.031; 12 % of subjects better, 85 % worse'; a dash where nothing was tested."""
+    if not np.isfinite(row["shift"]):
+        return "–"
+    shift = estimate_text(
+        row["shift"], row["shift_low"], row["shift_high"], subjects=int(row["n_subjects"]),
+        show=lambda v: signed(v, row["metric"]),
+    )  # fmt: skip
+    tested = f", Wilcoxon p {p_text(row['p_wilcoxon']).replace('<', '< ')}" if np.isfinite(row["p_wilcoxon"]) else ""
+    shares = f"; {row['better']:.0%} of subjects better, {row['worse']:.0%} worse" if np.isfinite(row["better"]) else ""
+    return f"shift {shift}{tested}{shares.replace('%', ' %')}"
 
 
 def p_text(p: float) -> str:
@@ -103,6 +120,19 @@ def delta_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
     return pd.DataFrame(records).set_index(f"against {deltas.reference}") if records else pd.DataFrame()
 
 
+def shift_table(deltas: Deltas, block: str, metric: str) -> pd.DataFrame:
+    """Rows: the arms of a block that have a number; columns: the shift of each region with its interval and Wilcoxon's p, and the
+    shares of subjects. Empty of a metric that is no mean over cases."""
+    rows = deltas.table[(deltas.table["block"] == block) & (deltas.table["metric"] == metric) & deltas.table["shift"].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    titles = [outcome_title(metric, of).partition(", ")[2] for of in rows["of"]]
+    texts = [shift_text(row) for _, row in rows.iterrows()]
+    wide = rows.assign(title=titles, text=texts).pivot(index="arm", columns="title", values="text").fillna("–")
+    wide = wide.reindex(index=list(dict.fromkeys(rows["arm"])), columns=list(dict.fromkeys(titles)))
+    return wide.rename_axis(index=f"against {deltas.reference}", columns=None)
+
+
 def _level(rows: pd.DataFrame) -> str:
     """'0.412', or '0.398 to 0.412' where arms are not paired with the same runs of the reference."""
     known = rows["value_reference"].dropna()
@@ -118,7 +148,7 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
     test = {
         "auc": "p: DeLong's test of pairs within a fold (scores of different folds are of different models: never pooled)",
         "brier": "the Brier score is not tested",
-    }.get(metric, "p: Wilcoxon's signed-rank test of the subjects' mean differences")
+    }.get(metric, "p: of this mean, by flipping the signs of the subjects' differences")
     what = (
         "first run minus second, paired by subject"
         if pairs
@@ -128,6 +158,22 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
         f"Differences are {what}; {best} is better. "
         f"Intervals are 95 % and resample {drawn}; {test}, after Holm's correction over all {deltas.family} tests."
     ]
+    rows = deltas.table[deltas.table["metric"] == metric]
+    if rows["shift"].notna().any():
+        notes.append(
+            "Shift: the median of the means of every two subjects' differences (Hodges-Lehmann), which Wilcoxon's signed-rank "
+            "test is of; that p is not corrected and no part of the family."
+        )
+    if len(rows) and rows["n_subjects"].min() < ROUGH_BELOW:
+        notes.append(ROUGH_NOTE)
+    few = {", ".join(filter(None, (r["block"], r["arm"], r["of"]))): r["too_few"] for _, r in rows.iterrows() if r["too_few"]}
+    notes += [
+        f"{', '.join(named for named, text in few.items() if text == said)}: {said}." for said in dict.fromkeys(few.values())
+    ]
+    if said := penalty_text(metric, deltas.penalty):
+        notes.append(f"{said} Such cases move the mean; the shift hardly.")
+    if metric == "dice":
+        notes.append("Cases without the region count too: as 1 where nothing was predicted either, else as 0.")
     if several:
         notes.append(
             "P values take the trained models as given and speak of other patients only; intervals also cover the luck of the "

@@ -102,14 +102,6 @@ def shape(index: int) -> str:
     return SHAPES[index % len(SHAPES)]
 
 
-def estimate_text(value: float, low: float | None = None, high: float | None = None, digits: int = 2) -> str:
-    """A number with its 95 % interval: '0.87 (0.84 to 0.90)'."""
-    text = f"{value:.{digits}f}"
-    if low is None or high is None or low != low or high != high:
-        return text
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
-
-
 def finish(
     element: Any,
     *,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.evaluation.markers import make_sample
+from workbench.evaluation.markers import make_sample, marker_metrics
 from workbench.views.figures.curves import (
     CurveData,
     Mark,
@@ -100,6 +100,31 @@ def test_calibration_counts() -> None:
     assert points["n"].sum() == 60
     (labels,) = elements(calibration_figure([run]), hv.Labels)
     assert [int(text) for text in labels["count"]] == run.bins["n"].tolist()
+
+
+def test_calibration_leads_with_the_smooth_curve_its_band_slope_and_intercept() -> None:
+    run = data()
+    figure = calibration_figure([run])
+    (band,) = elements(figure, hv.Area)
+    line = elements(figure, hv.Curve)[-1]
+    assert np.array_equal(line["observed"], run.smooth["observed"])
+    assert np.array_equal(band["low"], run.smooth["low"])
+    table = marker_metrics(run.sample, resamples=100).set_index("metric")["value"]
+    expected = [f"{name} {table[f'calibration_{name}']:.2f} (" for name in ("slope", "intercept")]
+    assert all(text in texts(figure) for text in expected)
+    apart = curve_data("unet", make_sample(np.arange(40) > 19, np.linspace(0.1, 0.9, 40)), resamples=20)
+    assert "slope not estimable: the classes do not overlap" in texts(calibration_figure([apart]))
+    assert state(calibration_figure([apart])) is not None
+
+
+def test_a_pooled_run_says_what_its_auc_ranks() -> None:
+    rows = pd.DataFrame(
+        {"case": [f"c{i}" for i in range(40)], "truth": [0.0, 1.0] * 20, "probability": np.linspace(0.2, 0.8, 40)}
+    )
+    rows["subject"] = rows["case"]
+    pooled = curve_data("unet", rows.assign(fold=[0] * 20 + [1] * 20), resamples=10)
+    assert "cases of 2 models" in pooled.sample.pooled
+    assert curve_data("unet", rows.assign(fold=0), resamples=10).sample.pooled == ""
 
 
 def test_confusion_counts_and_shares() -> None:

@@ -21,7 +21,8 @@ def test_every_arm_has_a_line_and_a_reason_where_it_has_no_number(deltas: Deltas
 
 
 def test_the_best_stands_first_by_effect() -> None:
-    line = {"block": "b", "of": "WT", "low": 0.0, "high": 0.0, "p": 1.0, "p_holm": 1.0, "n": 9}
+    line = {"block": "b", "of": "WT", "low": 0.0, "high": 0.0, "p": 1.0, "p_holm": 1.0, "better": 0.5, "worse": 0.5, "n": 9,
+            "n_subjects": 9}  # fmt: skip
     rows = [line | {"arm": arm, "metric": metric, "difference": difference}
             for metric in ("dice", "hd95") for arm, difference in (("a", -1.0), ("b", 2.0))]  # fmt: skip
     arms = [{"block": "b", "arm": arm, "cells": 1, "planned": 1, "refused": "", "remark": ""} for arm in ("none", "a", "b")]
@@ -46,13 +47,14 @@ def test_axis_holds_all_intervals_and_both_sides_of_zero(deltas: Deltas) -> None
 def test_texts_beside_the_lines(deltas: Deltas) -> None:
     rows = forest_rows(deltas, "unet", "dice", "WT")
     assert [beside(row) for _, row in rows.iterrows()] == [
-        ("−0.100 (−0.150 to −0.050)", "0.020", "60", "2/2"),
-        ("refused", "", "", "1/2"),
-        ("no finished pair of runs yet", "", "", "0/2"),
+        ("−0.100 (−0.150 to −0.050)", "0.020", "10, 85 %", "60", "2/2"),
+        ("refused", "", "", "", "1/2"),
+        ("no finished pair of runs yet", "", "", "", "0/2"),
     ]
-    assert column_titles(rows) == ["difference (95 %)", "p (Holm)", "n", "runs"]
+    assert column_titles(rows) == ["difference (95 %)", "p (Holm)", "better, worse", "n", "runs"]
     single = rows.assign(planned=1)
     assert column_titles(single)[-1] == ""
+    assert column_titles(rows.assign(better=np.nan))[2] == "", "an AUC has no better subjects"
     assert beside(single.iloc[0])[-1] == ""
 
 

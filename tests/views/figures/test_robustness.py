@@ -47,8 +47,9 @@ def test_a_number_is_written_in_what_reads_on_its_colour() -> None:
 
 def test_heatmap_has_the_first_subset_on_top_and_no_cell_without_a_number() -> None:
     table = pd.DataFrame(
-        [("t1", "WT", 0.4, 0.3, 0.5, 20), ("t1+flair", "WT", 0.8, np.nan, np.nan, 20), ("t1", "ET", np.nan, np.nan, np.nan, 3)],
-        columns=["present", "column", "value", "low", "high", "n"],
+        [("t1", "WT", 0.4, 0.3, 0.5, 20, 9), ("t1+flair", "WT", 0.8, np.nan, np.nan, 20, 20),
+         ("t1", "ET", np.nan, np.nan, np.nan, 3, 3)],
+        columns=["present", "column", "value", "low", "high", "n", "n_subjects"],
     )  # fmt: skip
     figure = subset_heatmap(table, subsets=["t1", "t1+flair"], columns=["WT", "ET"], title="x", untrained=["t1"])
     options = figure.opts.get("plot").kwargs
@@ -56,6 +57,7 @@ def test_heatmap_has_the_first_subset_on_top_and_no_cell_without_a_number() -> N
     assert dict(options["xticks"]) == {0: "WT", 1: "ET"}
     (cells,) = (part for part in figure if isinstance(part, hv.HeatMap | hv.Rectangles | hv.QuadMesh) and len(part.vdims) > 1)
     assert len(cells) == 2
+    assert sorted(cells.dframe()["interval"]) == ["0.300 to 0.500, rough", "no interval"]
     assert hv.renderer("bokeh").get_plot(figure).state is not None
 
 

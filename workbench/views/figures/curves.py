@@ -1,7 +1,7 @@
 """What a marker prediction is worth, as pictures: ROC, precision-recall, calibration, and the confusion matrix at a threshold.
 
-Each figure takes `CurveData`, one per run, made once with `curve_data`. With fewer than ten cases of a class the steps are drawn
-and the figure says 'not estimable' with the counts: no band, no AUC.
+Each figure takes `CurveData`, one per run, made once with `curve_data`. With fewer than ten subjects of a class the steps are
+drawn and the figure says 'not estimable' with the counts: no band, no AUC.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import pandas as pd
 
 from workbench.evaluation import curves
 from workbench.evaluation.intervals import RESAMPLES, Interval
-from workbench.evaluation.markers import Sample, as_sample, auc_interval
-from workbench.views.tables import too_few_text
-from workbench.views.theme import colour, dash, estimate_text, finish, places, reference_line, shape, theme
+from workbench.evaluation.markers import Sample, as_sample, auc_interval, marker_metrics
+from workbench.views.estimates import estimate_text
+from workbench.views.tables import calibration_text, too_few_text
+from workbench.views.theme import colour, dash, finish, places, reference_line, shape, theme
 
 BEST_REMARK = "A finite sample can exceed the best possible curve by chance."
 BEST_TITLE = "best possible"
@@ -36,7 +37,11 @@ class CurveData:
     recall: pd.DataFrame
     recall_band: pd.DataFrame
     bins: pd.DataFrame
+    smooth: pd.DataFrame
+    """`evaluation.curves.calibration_curve`."""
     auc: Interval
+    line: str
+    """Calibration slope and intercept, as text."""
 
     @property
     def n(self) -> int:
@@ -56,7 +61,7 @@ class CurveData:
     @property
     def too_few(self) -> str:
         """What to say where nothing is estimable; empty where it is."""
-        return "" if self.sample.estimable else too_few_text(self.n_positive, self.n - self.n_positive)
+        return "" if self.sample.estimable else too_few_text(*self.sample.per_class)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ def curve_data(title: str, data: pd.DataFrame | Sample, *, resamples: int = RESA
         curves.precision_recall_curve(sample),
         curves.precision_recall_band(sample, resamples=resamples, seed=seed),
         curves.calibration_bins(sample, bins=int(np.clip(sample.truth.size // 10, 3, curves.BINS))),
-        auc_interval(sample, resamples=resamples, seed=seed),
+        curves.calibration_curve(sample),
+        auc_interval(sample),
+        calibration_text(marker_metrics(sample, resamples=resamples, seed=seed)) if sample.estimable else "",
     )
 
 
@@ -165,15 +172,17 @@ def calibration_figure(
     width: int = 360,
     order: Sequence[str] = (),
 ) -> hv.Overlay:
-    """Observed frequency against predicted probability in bins of equal mass, with 95 % intervals and numbers of cases.
+    """Observed frequency against predicted probability: smooth with its 95 % band, slope and intercept in the legend; in bins.
 
-    Arguments as `roc_figure`. With fewer than ten cases of a class no bins are drawn.
+    Bins are of equal mass, with 95 % intervals and numbers of cases.
+
+    Arguments as `roc_figure`. With fewer than ten subjects of a class nothing is drawn.
     """
     placed = _placed(runs, order)
     parts: list[Any] = [reference_line([(0, 0), (1, 1)], name)]
     for run, index in placed:
         parts += _calibration(run, index, name, counts=len(runs) <= 2)
-    remark = "numbers: cases per bin" if len(runs) <= 2 else "cases per bin: hover"
+    remark = "line: smooth, with 95 % band; points: bins, " + ("with their cases" if len(runs) <= 2 else "cases: hover")
     subtitle = f"{subtitle}; {remark}" if subtitle else remark
     return _square(parts, ("predicted probability", "observed frequency"), title, subtitle, name, width)
 
@@ -246,13 +255,14 @@ def _calibration(run: CurveData, index: int, name: str, *, counts: bool) -> list
         hv.ErrorBars(table, "probability", ["observed", "down", "up"]).opts(
             line_color=shade, line_width=1.5, alpha=0.7, lower_head=None, upper_head=None, backend="bokeh"
         ),
-        hv.Curve(table, "probability", "observed").opts(line_width=1, alpha=0.5, color=shade, backend="bokeh"),
+        _area(run.smooth, "probability", index, name),
+        _line(run.smooth[["probability", "observed"]], "", shade, dash(index)),
         hv.Scatter(
             points,
             "probability",
             ["observed", "low", "high", "n", "n_positive"],
-            label=f"{run.title}: {run.too_few or run.counts}",
-        ).opts(marker=shape(index), size=9, color=shade, line_color=theme(name).text, tools=["hover"], backend="bokeh"),
+            label=f"{run.title}: {run.too_few or f'{run.line}, {run.counts}'}",
+        ).opts(marker=shape(index), size=7, color=shade, line_color=theme(name).text, tools=["hover"], backend="bokeh"),
     ]
     if counts and len(table):
         place = table.assign(y=np.where(table["observed"] > 0.9, table["observed"] - 0.05, table["observed"] + 0.05))
@@ -262,7 +272,7 @@ def _calibration(run: CurveData, index: int, name: str, *, counts: bool) -> list
 
 
 def _auc(run: CurveData) -> str:
-    return run.too_few or f"{estimate_text(run.auc.value, run.auc.low, run.auc.high)}, {run.counts}"
+    return run.too_few or f"{estimate_text(run.auc.value, run.auc.low, run.auc.high, subjects=run.auc.n_subjects)}, {run.counts}"
 
 
 def _placed(runs: Sequence[CurveData], order: Sequence[str]) -> list[tuple[CurveData, int]]:

@@ -16,13 +16,14 @@ from workbench.views.ablation_tables import MINUS, arm_note, clear, delta_text, 
 from workbench.views.theme import finish, reference_line, theme
 
 ORDERS = ("declared", "effect")
-COLUMNS = ((0, "difference (95 %)"), (188, "p (Holm)"), (252, "n"), (294, "runs"))
+COLUMNS = ((0, "difference (95 %)"), (236, "p (Holm)"), (298, "better, worse"), (396, "n"), (436, "runs"))
 """Places of the text columns beside the plot in pixels, and their titles."""
-_PLOT, _TEXT = 320, 350
+_NUMBERS = ("difference", "low", "high", "p_holm", "better", "worse")
+_PLOT, _TEXT = 320, 492
 
 
 def forest_rows(deltas: Deltas, block: str, metric: str, of: str, order: str = "declared") -> pd.DataFrame:
-    """One line per arm of a block: label, difference, low, high, p_holm, metric, n, cells, planned, note.
+    """One line per arm of a block: label, metric, cells, planned, the numbers, n, n_subjects, note.
 
     Arms without a number stay, with the reason as note. `order`: 'declared', or 'effect': best first, those without last.
     """
@@ -31,14 +32,14 @@ def forest_rows(deltas: Deltas, block: str, metric: str, of: str, order: str = "
     rows = table[(table["block"] == block) & (table["metric"] == metric) & (table["of"] == of)].set_index("arm")
     records = []
     for _, arm in arms.iterrows():
-        nothing = dict.fromkeys(("difference", "low", "high", "p_holm"), float("nan")) | {"n": 0}
+        nothing = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_subjects": 0}
         found = rows.loc[arm["arm"], list(nothing)].to_dict() if arm["arm"] in rows.index else nothing
         note = arm_note(arm) or ("" if arm["arm"] in rows.index else "not judged by this")
         if not note and not np.isfinite(found["difference"]):
             note = "not estimable"
         head = {"label": arm["arm"], "metric": metric, "cells": arm["cells"], "planned": arm["planned"]}
         records.append({**head, **found, "note": note})
-    columns = ["label", "metric", "cells", "planned", "difference", "low", "high", "p_holm", "n", "note"]
+    columns = ["label", "metric", "cells", "planned", *_NUMBERS, "n", "n_subjects", "note"]
     found = pd.DataFrame(records, columns=columns)
     if order == "effect":
         found = found.sort_values(
@@ -69,16 +70,18 @@ def axis_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def column_titles(table: pd.DataFrame) -> list[str]:
-    """Titles of the text columns; that of the runs is empty where each side is one run."""
-    return [title if title != "runs" or (table["planned"] > 1).any() else "" for _, title in COLUMNS]
+    """Titles of the text columns; empty that of the runs where each side is one, and that of shares where there are none."""
+    used = {"runs": (table["planned"] > 1).any(), "better, worse": table["better"].notna().any()}
+    return [title if used.get(title, True) else "" for _, title in COLUMNS]
 
 
 def beside(row: Any) -> tuple[str, ...]:
     """The texts of the columns beside a line."""
     runs = f"{row['cells']}/{row['planned']}" if row["planned"] > 1 else ""
     if row["note"]:
-        return (row["note"], "", "", runs)
-    return delta_text(row), p_text(row["p_holm"]), str(int(row["n"])), runs
+        return (row["note"], "", "", "", runs)
+    shares = f"{100 * row['better']:.0f}, {100 * row['worse']:.0f} %" if np.isfinite(row["better"]) else ""
+    return delta_text(row), p_text(row["p_holm"]), shares, str(int(row["n"])), runs
 
 
 def forest_figure(

@@ -10,7 +10,7 @@ from workbench.views.ablation_tables import clear, outcome_title
 from workbench.views.figures.forest import COLUMNS, axis_ticks, beside, column_titles, direction, limits
 from workbench.views.theme import colour, theme
 
-_TEXT_INCHES = 4.1
+_TEXT_INCHES = 5.8
 
 
 def forest_still(table: pd.DataFrame, *, metric: str, of: str, title: str, against: str = "baseline") -> Figure:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.contracts import MARKER_TITLES
-from workbench.evaluation.markers import MIN_PER_CLASS
+from workbench.evaluation.intervals import MIN_PER_CLASS
 from workbench.views.theme import colour, theme
 
 

@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.contracts import MARKER_TITLES, SEGMENTATION
-from workbench.evaluation.curves import calibration_bins, roc_curve, roc_curve_band
-from workbench.evaluation.intervals import mean_interval
-from workbench.evaluation.markers import MIN_PER_CLASS
-from workbench.evaluation.metrics import Place, metrics_of, shown_in
+from workbench.evaluation.curves import calibration_bins, calibration_curve, roc_curve, roc_curve_band
+from workbench.evaluation.intervals import MIN_PER_CLASS, mean_interval
+from workbench.evaluation.metrics import Kind, Place, metrics_of, shown_in
+from workbench.evaluation.metrics import metric as entry_of
+from workbench.evaluation.proportions import median_interval
 from workbench.views.figures.training import thin
 from workbench.views.theme import colour, theme
 
@@ -59,12 +60,13 @@ def training_figure(events: pd.DataFrame, *, title: str) -> Figure:
 
 
 def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test") -> Figure:
-    """One point per case and region, with the mean and its 95 % interval over subjects."""
+    """One point per case and region, with the mean (of distances the median) of those that have it and its 95 % interval."""
     shown = shown_in(Place.FIGURE, SEGMENTATION)
     rows = metrics[metrics["split"] == split]
     regions = list(dict.fromkeys(rows["region"]))
     figure, axes = _figure(len(shown))
     for ax, metric in zip(axes, shown, strict=True):
+        entry = entry_of(metric)
         for index, region in enumerate(regions):
             found = rows[(rows["region"] == region) & (rows["metric"] == metric) & rows["value"].notna()]
             if found.empty:
@@ -75,16 +77,21 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
                 ax.scatter(
                     (index + spread)[part], found["value"][part], s=16, alpha=0.7, facecolors=face, edgecolors=colour(index)
                 )
-            mean = mean_interval(found["value"].to_numpy(), found["subject"].to_numpy().astype(str))
-            reach = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
-            ax.errorbar(index + 0.32, mean.value, yerr=np.maximum(reach, 0), fmt="D", color="black", markersize=4, capsize=3)
+            there = found[~empty]
+            values, subjects = there["value"].to_numpy(np.float64), there["subject"].to_numpy().astype(str)
+            distance = entry.kind is Kind.DISTANCE
+            number = median_interval(values, subjects) if distance else mean_interval(values, subjects, entry.limits)
+            if number.estimable:
+                reach = np.nan_to_num([[number.value - number.low], [number.high - number.value]])
+                style = {"fmt": "D", "color": "black", "markersize": 4, "capsize": 3}
+                ax.errorbar(index + 0.32, number.value, yerr=np.maximum(reach, 0), **style)
         counts = [rows[(rows["region"] == r) & (rows["metric"] == metric)]["value"].notna().sum() for r in regions]
         ax.set_xticks(range(len(regions)), [f"{r}\nn = {n}" for r, n in zip(regions, counts, strict=True)])
         entry = metrics_of(SEGMENTATION)[metric]
         ax.set(ylabel=entry.full_title)
         if entry.bounded:
             ax.set_ylim(-0.03, 1.03)
-    note = "open circles: the case does not have the region; diamonds: mean, 95 % interval"
+    note = "open circles: the case does not have the region; diamonds: mean (HD95: median) of the others, 95 % interval"
     figure.suptitle(f"{title}\n{split} cases; {note}", fontsize=9)
     return figure
 
@@ -107,13 +114,14 @@ def marker_figure(
     figure, axes = _figure(2, rows=len(kinds), width=4.0, height=3.7)
     for index, (marker, name) in enumerate(kinds):
         found = rows[(rows["marker"] == marker) & (rows["class"] == name)]
-        positive, negative = int((found["truth"] == 1).sum()), int((found["truth"] == 0).sum())
-        estimable = min(positive, negative) >= MIN_PER_CLASS
-        note = f"n+ = {positive}, n- = {negative}" + ("" if estimable else f": not estimable (needs {MIN_PER_CLASS} of each)")
+        positive, negative = (int((found["truth"] == side).sum()) for side in (1, 0))
+        estimable = min(found.loc[found["truth"] == side, "subject"].nunique() for side in (1, 0)) >= MIN_PER_CLASS
+        few = "" if estimable else f": not estimable (needs {MIN_PER_CLASS} subjects of each)"
+        note = f"n+ = {positive}, n- = {negative}{few}"
         _draw_roc(axes[2 * index], found, (best or {}).get((marker, name)), estimable)
         axes[2 * index].set_title(f"{MARKER_TITLES[marker]}: {name}\n{note}", fontsize=9)
         _draw_calibration(axes[2 * index + 1], found)
-        axes[2 * index + 1].set_title("calibration, counts beside the points", fontsize=9)
+        axes[2 * index + 1].set_title("calibration: smooth with 95 % band; bins with counts", fontsize=9)
     figure.suptitle(f"{title}, {split} cases", fontsize=10)
     return figure
 
@@ -136,7 +144,10 @@ def _draw_calibration(ax: Axes, found: pd.DataFrame) -> None:
     bins = calibration_bins(found)
     ax.plot([0, 1], [0, 1], color=theme("light").muted, linewidth=0.8, linestyle=":")
     reach = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)
-    ax.errorbar(bins["probability"], bins["observed"], yerr=reach, fmt="o", color=colour(0), markersize=4, capsize=2)
+    ax.errorbar(bins["probability"], bins["observed"], yerr=reach, fmt="o", color=colour(0), markersize=4, capsize=2, alpha=0.7)
+    smooth = calibration_curve(found)
+    ax.fill_between(smooth["probability"], smooth["low"], smooth["high"], color=colour(0), alpha=0.15)
+    ax.plot(smooth["probability"], smooth["observed"], color=colour(0), linewidth=1.6)
     for _, row in bins.iterrows():
         place = (row["probability"], row["observed"])
         ax.annotate(f"{int(row['n'])}", place, xytext=(4, 4), textcoords="offset points", fontsize=7)

@@ -27,11 +27,11 @@ def metric_distribution(
     height: int = 320,
     order: Sequence[str] = (),
 ) -> hv.Overlay:
-    """One metric per region: a point for each case, and the mean with its 95 % interval, runs beside each other.
+    """One metric per region: a point for each case, and the number that leads with its interval, runs beside each other.
 
     Args:
         cases: run title -> rows of metrics.parquet with columns case, region, value, of this metric and one split.
-        summaries: run title -> columns region, value, low, high, n (bounds may be NaN: unknown).
+        summaries: run title -> columns region, value, low, high, n, statistic (bounds may be NaN: unknown).
         metric: for the axis.
         regions: in the order of the axis.
         subtitle: cohort, split.
@@ -41,6 +41,7 @@ def metric_distribution(
         order: titles of all compared runs, for the colours; default: those shown.
     """
     parts: list[Any] = []
+    statistic = next((table["statistic"].iloc[0] for table in summaries.values() if len(table)), "mean")
     count, place_of = max(1, len(cases)), places(cases, order)
     look = theme(name)
     means = []
@@ -80,7 +81,7 @@ def metric_distribution(
         )  # fmt: skip
     return finish(
         hv.Overlay(parts),
-        title=f"{metric_title(metric)} per region: every case, mean and 95 % interval",
+        title=f"{metric_title(metric)} per region: every case; {statistic} of those with the region, 95 % interval",
         subtitle=subtitle,
         name=name,
         width=width,
@@ -107,8 +108,8 @@ def forest(
     """Estimates with intervals as horizontal whiskers, one line each, the number written beside it.
 
     Args:
-        table: columns label, value, low, high, n; optionally series (run title: colour and shape) and note. A row whose value is
-            NaN is shown as 'not estimable'.
+        table: columns label, value, low, high, n; optionally series (run title: colour and shape), rough and note. A row whose
+            value is NaN is shown as 'not estimable'.
         title: what is shown.
         xlabel: of the estimates, with unit.
         subtitle: cohort, split.
@@ -177,6 +178,6 @@ def _beside(row: pd.Series) -> str:
         return str(row.get("note") or f"not estimable, n = {int(row['n'])}")
     text = f"{row['value']:.2f}"
     if np.isfinite(row["low"]):
-        text += f" ({row['low']:.2f} to {row['high']:.2f})"
+        text += f" ({row['low']:.2f} to {row['high']:.2f}{', rough' if row.get('rough') else ''})"
     note = row.get("note")
     return f"{text}, n = {int(row['n'])}" + (f", {note}" if isinstance(note, str) and note else "")

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from workbench.contracts import MARKER_TITLES, MODALITY_TITLES
 from workbench.evaluation.metrics import TRUE_CLASS, metric_title
 from workbench.evaluation.robustness import split_names
+from workbench.views.estimates import estimate_text
 from workbench.views.tables import marker_title
 from workbench.views.theme import colour, dash, finish, places, shape, theme
 
@@ -89,7 +90,7 @@ def subset_heatmap(
     """Subsets from top (one sequence) to bottom (all), one column per region or run, the number in each cell.
 
     Args:
-        table: columns present, column, value, low, high, n; no row or a NaN value: not estimable.
+        table: columns present, column, value, low, high, n, n_subjects; no row or a NaN value: not estimable.
         subsets: values of `present`, in order.
         columns: values of `column`, in order.
         title: what is shown.
@@ -106,14 +107,14 @@ def subset_heatmap(
     cells = rows.assign(
         x=rows["column"].map(across).astype(float), y=rows["present"].map(place).astype(float),
         sequences=[subset_title(p) for p in rows["present"]],
-        interval=[f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "unknown"
-                  for low, high in zip(rows["low"], rows["high"], strict=True)],
+        interval=[estimate_text(value, low, high, 3, subjects=int(people)).partition(" ")[2].strip("()")
+                  for value, low, high, people in rows[["value", "low", "high", "n_subjects"]].itertuples(index=False)],
     )  # fmt: skip
     cells = cells.assign(x0=cells["x"] - 0.5, x1=cells["x"] + 0.5, y0=cells["y"] - 0.5, y1=cells["y"] + 0.5)
     palette = [to_hex(c) for c in colormaps[COLOURS + "_r" if reverse else COLOURS](np.linspace(0, 1, 256))]
     tiles = hv.Rectangles(cells, ["x0", "y0", "x1", "y1"], ["value", "sequences", "column", "interval", "n"]).opts(
         color="value", cmap=palette, clim=limits, line_color=look.page, line_width=1, tools=["hover"], colorbar=True, clabel="",
-        hover_tooltips=[("shown", "@sequences"), ("", "@column"), ("mean", "@value{0.000}"), ("95 %", "@interval"), ("n", "@n")],
+        hover_tooltips=[("shown", "@sequences"), ("", "@column"), ("value", "@value{0.000}"), ("95 %", "@interval"), ("n", "@n")],
         backend="bokeh",
     )  # fmt: skip
     parts: list[Any] = [tiles]
