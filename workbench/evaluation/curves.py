@@ -1,7 +1,7 @@
 """The curves of a marker: ROC and precision-recall with bands, calibration smooth and in bins, the confusion at a threshold.
 
 Every function takes a `markers.Sample` or the rows of markers.parquet it is made from, and returns a table ready to be drawn.
-Curves describe the cases at hand, however few; their bands are given only where there are enough cases of each class
+Curves describe the cases at hand, however few; their bands are given only where there are enough subjects of each class
 (`Sample.estimable`), NaN elsewhere. Where a class is missing altogether there is no curve: the table has no rows.
 """
 

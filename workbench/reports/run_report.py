@@ -240,7 +240,7 @@ def _fitted_table(setup: RunSetup, kind: str) -> pd.DataFrame:
 
 def _sensitivity_table(setup: RunSetup) -> pd.DataFrame:
     """Rows marker and disturbance; AUC beside that of the same cases left alone, change of the logit, flipped decisions."""
-    table = sensitivity_table(sensitivity_rows(setup), resamples=setup.parameters.resamples)
+    table = sensitivity_table(sensitivity_rows(setup))
     if table.empty:
         return pd.DataFrame()
     rows = []
