@@ -166,7 +166,12 @@ def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
 
 def _by_metric(table: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
     """A column per metric, in order of appearance: value, low and high of n_subjects as text."""
-    texts = [estimate_text(row["value"], row["low"], row["high"], subjects=row.get("n_subjects")) for _, row in table.iterrows()]
+    texts = [
+        estimate_text(row["value"], row["low"], row["high"], subjects=row.get("n_subjects"))
+        if row.get("estimable", True)
+        else "not estimable"
+        for _, row in table.iterrows()
+    ]
     result = table.assign(text=texts).pivot(index=rows, columns="metric", values="text")
     return result.reindex(
         index=pd.MultiIndex.from_frame(table[rows].drop_duplicates()), columns=list(dict.fromkeys(table["metric"]))
