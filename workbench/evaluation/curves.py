@@ -61,7 +61,9 @@ def roc_curve_band(
 
     positives = np.where(grid < 1, effective_numbers(sample.truth, sample.probability, sample.subjects)[0], 0.0)
     middle = on_grid(_once(sample))[0]
-    return pd.DataFrame({"fpr": grid, "tpr": middle, **_band(on_grid, middle, positives, sample, resamples, seed)})
+    band = _band(on_grid, middle, positives, sample, resamples, seed)
+    band["low"] = np.maximum.accumulate(band["low"])  # a curve that rises is nowhere below where it was
+    return pd.DataFrame({"fpr": grid, "tpr": middle, **band})
 
 
 def precision_recall_curve(data: pd.DataFrame | Sample) -> pd.DataFrame:
