@@ -112,7 +112,7 @@ def sensitivity_of(folders: Sequence[str | Path]) -> pd.DataFrame:
         experiment = reopen(folder)
         p, parts = experiment.parameters, []
         if experiment.segments:
-            dice = corrupted_table(corrupted_rows(experiment), resamples=p.resamples)
+            dice = corrupted_table(corrupted_rows(experiment))
             parts.append(dice.assign(**{"judged by": "dice " + dice["region"].astype(str)}))
         if experiment.markers:
             auc = sensitivity_table(sensitivity_rows(experiment), resamples=p.resamples)
