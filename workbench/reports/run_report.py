@@ -191,8 +191,9 @@ def _segmentation_table(setup: RunSetup, table: pd.DataFrame) -> pd.DataFrame:
             f"{low:.2f} to {high:.2f}" if high == high else "-" for low, high in zip(part["q1"], part["q3"], strict=True)
         ]
         place = list(result.columns).index(titles[name]) + 1
-        missed = PENALTIES[str(part["penalty"].iloc[0])]
-        result.insert(place, f"quartiles (a miss counts as {missed})", pd.Series(quartiles, part.index).reindex(result.index))
+        missed = PENALTIES.get(str(part["penalty"].iloc[0]))
+        title = f"quartiles (a miss counts as {missed})" if missed else f"{titles[name].removesuffix(', median')}, quartiles"
+        result.insert(place, title, pd.Series(quartiles, part.index).reindex(result.index))
     counts = shown.groupby(rows, sort=False)
     with_region = counts["n_nonempty"].max()
     result.insert(0, "n", with_region + counts["n_empty_truth"].max())
