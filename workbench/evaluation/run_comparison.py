@@ -223,8 +223,10 @@ def _marker_rows(
 ) -> list[dict[str, Any]]:
     """The metrics compared of one marker class in both runs."""
     people = subject_codes(one.subjects)[1]
-    common = {"n": one.truth.size, "n_subjects": people, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
-    common |= {"remark": f"not estimable: {one.too_few}" if one.too_few else ""}
+    common: dict[str, Any] = {
+        "n": one.truth.size, "n_subjects": people, "n_positive": int(one.truth.sum()), "estimable": one.estimable,
+        "remark": f"not estimable: {one.too_few}" if one.too_few else "",
+    }  # fmt: skip
     nan = float("nan")
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan, "test": ""}
     compared = shown_in(Place.COMPARISON, MARKER_TASK)
