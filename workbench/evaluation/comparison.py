@@ -58,8 +58,8 @@ def paired_difference(a: pd.Series, b: pd.Series, subjects: pd.Series | None = N
     """
     require_same_cases(a.index, b.index)
     names = (a.index if subjects is None else subjects.reindex(a.index)).to_numpy().astype(str)
-    sides = (side.to_numpy(np.float64)[:, None] for side in (a, b.reindex(a.index)))
-    return paired_differences(*sides, names, seed=seed)[0]
+    left, right = (side.to_numpy(np.float64)[:, None] for side in (a, b.reindex(a.index)))
+    return paired_differences(left, right, names, seed=seed)[0]
 
 
 def paired_differences(a: Floats, b: Floats, subjects: NDArray[np.str_], *, seed: int = 0) -> list[PairedDifference]:

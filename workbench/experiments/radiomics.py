@@ -48,8 +48,8 @@ from workbench.setup.setup_notes import case_notes, marker_notes
 from workbench.setup.starting_weights import seen_by
 from workbench.steps import long_tables
 from workbench.steps.prediction import held_out, marker_file
+from workbench.views.estimates import estimate_text
 from workbench.views.figures.importance import importance_figure
-from workbench.views.theme import estimate_text
 
 IMPORTANCE_FILE = "importance.parquet"
 
@@ -278,12 +278,12 @@ class RadiomicsExperiment(Experiment):
             for table in (ours, baseline):
                 part = with_available(table[(table["split"] == split) & (table["marker"] == row["marker"])])
                 found = auc_interval(part)
-                texts.append(estimate_text(found.value, found.low, found.high) if found.estimable else "not estimable")
+                texts.append(estimate_text(found.value, found.low, found.high, subjects=found.n_subjects))
             unknown = pd.isna(row["difference"])
             rows.append({
                 "marker": row["marker"], "class": row["class"], "baseline": title, "n": row["n"], "positive": row["n_positive"],
                 f"AUC, {self.parameters.options()['classifier']}": texts[0], "AUC, baseline": texts[1],
-                "difference": "-" if unknown else estimate_text(row["difference"], row["low"], row["high"]),
+                "difference": "-" if unknown else estimate_text(*row[["difference", "low", "high"]], subjects=row["n_subjects"]),
                 "p (DeLong)": "-" if pd.isna(row["p"]) else f"{row['p']:.3f}",
             })  # fmt: skip
         return rows

@@ -14,7 +14,6 @@ import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend, so that options can be set without hv.extension
 
 from workbench.moved import moved_from
-from workbench.views.estimates import estimate_text as estimate_text
 
 
 @dataclass(frozen=True)

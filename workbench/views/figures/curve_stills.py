@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from workbench.evaluation.curves import BINS, calibration_bins, calibration_curve, roc_curve
 from workbench.evaluation.markers import Sample, auc_interval, marker_metrics, sample_of
+from workbench.views.estimates import estimate_text
 from workbench.views.tables import calibration_text, too_few_text
-from workbench.views.theme import colour, estimate_text, theme
+from workbench.views.theme import colour, theme
 
 _DASHES = ("-", "--", "-.", ":")
 _MARKS = ("o", "s", "^", "D", "v", "h", "*")
@@ -57,7 +58,7 @@ def _draw(left: Axes, right: Axes, index: int, name: str, sample: Sample, resamp
             ax.plot([], [], color=shade, linestyle=dash, label=f"{name}: {too_few_text(*sample.per_class)}")
         return
     area, curve = auc_interval(sample), roc_curve(sample)
-    label = f"{name}: AUC {estimate_text(area.value, area.low, area.high)}, {counts}"
+    label = f"{name}: AUC {estimate_text(area.value, area.low, area.high, subjects=area.n_subjects)}, {counts}"
     left.plot(curve["fpr"], curve["tpr"], color=shade, linestyle=dash, linewidth=1.8, label=label)
     bins = calibration_bins(sample, bins=int(np.clip(n // 10, 3, BINS)))
     reach = np.maximum([bins["observed"] - bins["low"], bins["high"] - bins["observed"]], 0)

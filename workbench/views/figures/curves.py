@@ -17,8 +17,9 @@ import pandas as pd
 from workbench.evaluation import curves
 from workbench.evaluation.intervals import RESAMPLES, Interval
 from workbench.evaluation.markers import Sample, as_sample, auc_interval, marker_metrics
+from workbench.views.estimates import estimate_text
 from workbench.views.tables import calibration_text, too_few_text
-from workbench.views.theme import colour, dash, estimate_text, finish, places, reference_line, shape, theme
+from workbench.views.theme import colour, dash, finish, places, reference_line, shape, theme
 
 BEST_REMARK = "A finite sample can exceed the best possible curve by chance."
 BEST_TITLE = "best possible"
@@ -271,7 +272,7 @@ def _calibration(run: CurveData, index: int, name: str, *, counts: bool) -> list
 
 
 def _auc(run: CurveData) -> str:
-    return run.too_few or f"{estimate_text(run.auc.value, run.auc.low, run.auc.high)}, {run.counts}"
+    return run.too_few or f"{estimate_text(run.auc.value, run.auc.low, run.auc.high, subjects=run.auc.n_subjects)}, {run.counts}"
 
 
 def _placed(runs: Sequence[CurveData], order: Sequence[str]) -> list[tuple[CurveData, int]]:

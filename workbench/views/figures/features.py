@@ -26,7 +26,8 @@ from workbench.evaluation.embedding import TITLES, Form, embed, silhouette
 from workbench.evaluation.intervals import Interval
 from workbench.models.catalogue import CARDS
 from workbench.records.run_folder import FEATURES_FILE
-from workbench.views.theme import SHAPES, estimate_text, finish, theme
+from workbench.views.estimates import estimate_text
+from workbench.views.theme import SHAPES, finish, theme
 
 ALL = "all sequences"
 _GROUPS = {"lesion": "lesion", "dataset": "data set", "site": "site"}
@@ -203,7 +204,7 @@ def silhouette_text(score: Interval, called: str) -> str:
     """'silhouette by lesion 0.21 (0.10 to 0.30), n 40'."""
     if not score.estimable or np.isnan(score.value):
         return f"silhouette by {called}: not estimable"
-    return f"silhouette by {called} {estimate_text(score.value, score.low, score.high)}, n {score.n}"
+    return f"silhouette by {called} {estimate_text(score.value, score.low, score.high, subjects=score.n_subjects)}, n {score.n}"
 
 
 def feature_title(method: str) -> str:
