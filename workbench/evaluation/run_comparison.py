@@ -116,9 +116,9 @@ def compare_segmentation(
     names = pd.MultiIndex.from_tuples(shared)
     judged = first.truth[names].notna().any(axis=1)
     cases = judged.index[judged]
-    sides = (side.values[names].reindex(cases).to_numpy(np.float64) for side in (first, second))
+    left_values, right_values = (side.values[names].reindex(cases).to_numpy(np.float64) for side in (first, second))
     subjects = first.subjects.reindex(cases).to_numpy().astype(str)
-    found = paired_differences(*sides, subjects, seed=seed)
+    found = paired_differences(left_values, right_values, subjects, seed=seed)
     rows = []
     for (region, metric), one in zip(shared, found, strict=True):
         unjudged = int(first.truth.loc[cases, (region, metric)].isna().sum())
