@@ -19,7 +19,7 @@ from workbench.evaluation.paired_tests import SIGN_FLIPS, paired_tests, too_few_
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean paired difference (first minus second), its 95 % interval (`difference_intervals`) and the tests of `paired_tests`."""
+    """Mean paired difference (first minus second), its 95 % interval (`difference_intervals`), the tests of `paired_tests`."""
 
     mean_a: float
     mean_b: float
