@@ -36,7 +36,7 @@ BLOCK = 20
 """Samples of one block."""
 SAMPLES, SLOW_SAMPLES = 1000, 400
 """Samples of a row: of studies that judge many columns at once, and of the others."""
-SILENT = 40
+SILENT = 20
 """Samples after which a study whose tables show nothing in a setting is done."""
 LEAST = 30
 """Samples with an interval (or p) below which a rate is not judged: not estimable."""

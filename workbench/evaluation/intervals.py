@@ -311,8 +311,9 @@ def mean_intervals(
         return [Interval.unknown() for _ in range(values.shape[1])]
     totals, counts = _per_subject(values, codes, count)
     even = bool((counts == 1).all())
-    bounded = np.array([isfinite(low) and isfinite(high) for low, high in limits or [UNLIMITED] * values.shape[1]], bool)
-    open_ = np.flatnonzero(~bounded)
+    of = list(limits) if limits else [UNLIMITED] * values.shape[1]
+    bounded = [isfinite(low) and isfinite(high) for low, high in of]
+    open_ = np.flatnonzero(~np.array(bounded, bool))
 
     def means(weights: Floats) -> Floats:
         sums = weights @ totals[:, open_]
@@ -322,10 +323,7 @@ def mean_intervals(
     value = np.full(values.shape[1], np.nan)
     np.divide(totals.sum(axis=0), counts.sum(axis=0), out=value, where=counts.sum(axis=0) > 0)
     used = np.count_nonzero(counts, axis=0)
-    found = {
-        int(column): mean_bounds(totals[:, column], counts[:, column], (limits or [])[column])
-        for column in np.flatnonzero(bounded)
-    }
+    found = {column: mean_bounds(totals[:, column], counts[:, column], of[column]) for column, has in enumerate(bounded) if has}
     if open_.size:
         jackknife = means(_left_out(np.arange(count), count, JACKKNIFE_GROUPS))
         draws = np.concatenate([means(drawn) for drawn in _subject_draws(count, resamples, seed)])
@@ -397,7 +395,7 @@ def _per_subject(values: Floats, codes: NDArray[np.intp], count: int) -> tuple[F
     """(S, k) sum of each subject's values, and number of them: a resample draws whole subjects."""
     defined = np.isfinite(values)
     sums, counts = (
-        np.stack([np.bincount(codes, column, count) for column in side.T], axis=1)
+        np.stack([np.bincount(codes, column, count).astype(np.float64) for column in side.T], axis=1)
         for side in (np.where(defined, values, 0.0), defined.astype(np.float64))
     )
     return sums, counts
