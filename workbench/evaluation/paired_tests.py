@@ -226,7 +226,8 @@ def paired_tests(differences: Floats, codes: NDArray[np.intp], *, seed: int = 0)
     defined = np.isfinite(differences)
     filled = np.where(defined, differences, 0.0)
     totals, cases = (
-        np.stack([np.bincount(codes, column, count) for column in side.T], axis=1) for side in (filled, defined.astype(float))
+        np.stack([np.bincount(codes, column, count).astype(np.float64) for column in side.T], axis=1)
+        for side in (filled, defined.astype(np.float64))
     )
     totals[np.abs(totals) <= 1e-12] = 0.0  # rounding is no difference
     flipped = sign_flip(totals, seed=seed)
