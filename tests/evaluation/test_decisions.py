@@ -13,6 +13,9 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from workbench.contracts import MARKER_TASK
 from workbench.evaluation.decisions import calibration_table, decision_table, fitted_artefact
 from workbench.evaluation.metrics import Place, shown_in
+from workbench.evaluation.robustness import markers_by_subset
+from workbench.evaluation.run_comparison import compare_markers
+from workbench.evaluation.summaries import summarise_markers
 from workbench.evaluation.thresholds import youden_threshold
 
 
@@ -106,3 +109,26 @@ def test_the_artefact_names_its_parent_and_is_json() -> None:
     one = shifted()
     one["truth"] = 0.0
     json.dumps(fitted_artefact(one, "abc"), allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["perfect", "certain", "wrong", "constant", "random"])
+def test_no_table_of_markers_has_an_interval_of_no_width(kind: str) -> None:
+    """Tables of decisions, calibration, all metrics, subsets, and of two runs, where everything is right, wrong or the same."""
+    rows = shifted(120).assign(present="t1+t2")
+    truth = rows["truth"].to_numpy() > 0.5
+    says = {
+        "perfect": np.where(truth, 0.9, 0.1), "certain": truth.astype(float), "wrong": 1.0 - truth,
+        "constant": np.full(120, 0.5), "random": expit(np.random.default_rng(1).normal(size=120)),
+    }[kind]  # fmt: skip
+    rows = rows.assign(probability=says).drop(columns="logit")
+    other = shifted(120, seed=0).assign(present="t1+t2")
+    cut = {("idh", "mutant"): 0.5}
+    tables = [
+        decision_table(rows, resamples=50), calibration_table(rows, resamples=50), summarise_markers(rows, resamples=50),
+        markers_by_subset(rows), compare_markers(rows, other, thresholds_a=cut, resamples=50),
+        compare_markers(rows, rows, resamples=50),
+    ]  # fmt: skip
+    for table in tables:
+        known = table[table["low"].notna() | table["high"].notna()]
+        assert (known["high"] - known["low"] > 1e-4).all(), known[known["high"] - known["low"] <= 1e-4].T
+    assert all(len(table) for table in tables)

@@ -19,7 +19,7 @@ from workbench.seeding import stream
 
 Floats = NDArray[np.float64]
 
-SIGN_FLIPS, DELONG, MCNEMAR = "sign flips", "DeLong", "McNemar"
+SIGN_FLIPS, DELONG, MCNEMAR = "sign flips", "DeLong (t)", "McNemar"
 """What the p of a table is of."""
 EXACT_FLIPS = 30
 """Subjects up to which every pattern of signs is counted."""

@@ -146,7 +146,7 @@ def delta_notes(deltas: Deltas, metric: str, *, pairs: bool = False) -> list[str
     drawn = "subjects and seeds" if several else "subjects"
     best = entry_of(metric).better
     test = {
-        "auc": "p: DeLong's test of pairs within a fold (scores of different folds are of different models: never pooled)",
+        "auc": "p: DeLong's test by Student's t, of pairs within a fold (different folds are different models: never pooled)",
         "brier": "the Brier score is not tested",
     }.get(metric, "p: of this mean, by flipping the signs of the subjects' differences")
     what = (
