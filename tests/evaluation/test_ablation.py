@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from workbench.errors import ParameterError
 from workbench.evaluation.ablation import Cell, ablation_deltas, join_deltas
 from workbench.evaluation.delong import delong
-from workbench.evaluation.intervals import mean_interval
+from workbench.evaluation.intervals import difference_intervals
 from workbench.evaluation.paired_tests import sign_flip
 
 FOLDS, SEEDS, PER_FOLD = 3, 2, 14
@@ -80,7 +80,7 @@ def test_one_seed_has_the_interval_of_the_other_comparisons(cells: list[Cell]) -
     single = [c for c in cells if c.seed == 0]
     line = row(ablation_deltas(single, resamples=500), "no_attention", "dice")
     delta = values(single, "no_attention") - values(single, "baseline")
-    interval = mean_interval(delta, [case[:3] + case[3] for case in delta.index], resamples=500)
+    interval = difference_intervals(delta.to_numpy()[:, None], [case[:3] + case[3] for case in delta.index])[0]
     assert (line["low"], line["high"]) == pytest.approx((interval.low, interval.high))
 
 

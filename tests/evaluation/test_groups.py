@@ -29,7 +29,7 @@ def test_each_group_has_its_own_mean_interval_and_n() -> None:
     for lesion in ("ms", "stroke"):
         for split in ("test", "external"):
             rows = table[(table["lesion"] == lesion) & (table["split"] == split)]
-            wanted = mean_interval(rows["value"].to_numpy(), rows["subject"].to_numpy())
+            wanted = mean_interval(rows["value"].to_numpy(), rows["subject"].to_numpy(), (0, 1))
             got = found.loc[("lesion", lesion, split)]
             assert (got["mean"], got["low"], got["high"]) == pytest.approx((wanted.value, wanted.low, wanted.high), nan_ok=True)
             assert (got["n"], got["n_subjects"]) == (len(rows), rows["subject"].nunique())

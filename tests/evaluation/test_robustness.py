@@ -58,32 +58,31 @@ def test_means_by_number_stand_on_the_same_cases_where_there_are_complete_ones()
 
 
 def test_an_added_sequence_is_judged_over_pairs_and_cases() -> None:
-    table = added_sequence(scores(TWO), resamples=100)
+    table = added_sequence(scores(TWO))
     t1 = row(table, added="t1")  # flair -> t1+flair: -0.1 in a, +0.3 in b
     assert (t1["gain"], t1["harmed"], t1["pairs"], t1["n"]) == (pytest.approx(0.1), 0.5, 2, 2)
     flair = row(table, added="flair")
     assert (flair["gain"], flair["harmed"]) == (pytest.approx((0.3 + 0.7) / 2), 0.0)
     assert row(table, added="any")["harmed"] == pytest.approx(0.25), "one of four pairs"
-    assert row(added_sequence(scores(TWO), tolerance=0.2, resamples=100), added="t1")["harmed"] == 0.0, "within the tolerance"
+    assert row(added_sequence(scores(TWO), tolerance=0.2), added="t1")["harmed"] == 0.0, "within the tolerance"
 
 
 def test_a_larger_distance_is_worse() -> None:
-    table = added_sequence(scores(TWO, "hd95"), resamples=100)
+    table = added_sequence(scores(TWO, "hd95"))
     assert row(table, added="flair")["harmed"] == 0.0, "half a millimetre is noise"
-    assert row(added_sequence(scores(TWO, "hd95"), tolerance=0.01, resamples=100), added="flair")["harmed"] == 1.0
+    assert row(added_sequence(scores(TWO, "hd95"), tolerance=0.01), added="flair")["harmed"] == 1.0
     assert row(table, added="flair")["gain"] == pytest.approx(-0.5)
 
 
 def test_a_volume_error_nearer_to_none_is_better_whatever_its_sign() -> None:
-    table = added_sequence(scores({"a": {"t1": -6.0, "t1+flair": 2.0}, "b": {"t1": 1.0, "t1+flair": -5.0}}, "volume_error"),
-                           resamples=100)  # fmt: skip
+    table = added_sequence(scores({"a": {"t1": -6.0, "t1+flair": 2.0}, "b": {"t1": 1.0, "t1+flair": -5.0}}, "volume_error"))
     found = row(table, added="flair")
     assert (found["gain"], found["harmed"]) == (0.0, 0.5), "4 ml better in a, 4 ml worse in b"
 
 
 def test_a_pair_with_an_undefined_value_is_no_pair() -> None:
     broken = {"a": TWO["a"] | {"flair": float("nan")}, "b": TWO["b"]}
-    t1 = row(added_sequence(scores(broken), resamples=100), added="t1")
+    t1 = row(added_sequence(scores(broken)), added="t1")
     assert (t1["pairs"], t1["n"], t1["harmed"]) == (1, 1, 0.0)
 
 

@@ -34,7 +34,7 @@ def test_every_number_of_a_segmentation_row() -> None:
     ]  # fmt: skip
     dice = table[(table["region"] == "ET") & (table["metric"] == "dice")]
     row = summary.iloc[2]
-    expected = mean_interval(dice["value"], dice["subject"])
+    expected = mean_interval(dice["value"], dice["subject"], (0, 1))
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.value, expected.low, expected.high))
     assert (row["n"], row["n_subjects"], row["n_undefined"], row["n_empty_truth"], row["n_nonempty"]) == (16, 8, 0, 4, 12)
     nonempty = dice[dice["n_truth"] > 0]
@@ -134,7 +134,7 @@ def test_headline_is_short_and_complete() -> None:
     assert list(found) == [*judged, "auc idh", "auc grade 2", "auc grade 3", "auc grade 4"]
     dice = scored[(scored["region"] == "WT") & (scored["metric"] == "dice")]
     # several structures at once are summed in another order than one alone: equal to the last digits, which the processor decides
-    expected = asdict(mean_interval(dice["value"], dice["subject"]))
+    expected = asdict(mean_interval(dice["value"], dice["subject"], (0, 1)))
     assert asdict(found["dice WT"]) == {
         name: pytest.approx(value, rel=1e-12) if isinstance(value, float) else value for name, value in expected.items()
     }

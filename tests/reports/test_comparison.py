@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ from workbench.records.run_folder import RunFolder
 from workbench.reports.comparison import compare
 
 
-def run(root: Path, name: str, region: str, cases: list[str], values: list[float]) -> RunFolder:
+def run(root: Path, name: str, region: str, cases: list[str], values: list[float], **asked: Any) -> RunFolder:
     cohort = {"name": "tiny", "phantom": True}
-    spec = {"run": name, "method": "unet", "experiment": "default", "parameters": {}, "cohort": cohort}
+    spec = {"run": name, "method": "unet", "experiment": "default", "parameters": asked, "cohort": cohort}
     made = RunFolder.create(root, spec)
     rows = {"case": cases, "subject": cases, "site": "a", "fold": 0, "split": "test", "present": "t1", "region": region}
     table = pd.DataFrame(rows | {"metric": "dice", "value": values, "n_truth": 5, "n_prediction": 5})
@@ -46,6 +47,14 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         compare(first, run(tmp_path, "others", "WT", ["a", "c"], [0.4, 0.6]))
     with pytest.raises(RunError, match="at least two"):
         compare(first)
+
+
+def test_a_pair_that_was_not_treated_alike_says_in_what(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"optimiser": "sgd", "learning_rate": 0.01, "augment": True, "modality_dropout": 0.0}
+    asked = {"one": common, "two": common | {"modality_dropout": 0.3, "mirror": "xyz"}}
+    runs = [run(tmp_path, name, "WT", ["a", "b"], [0.5, 0.7], **values) for name, values in asked.items()]
+    (remark,) = compare(*runs, resamples=100)["remark"]
+    assert remark.endswith("not alike in sequences shown in training, augmentation or mirroring")
 
 
 def test_what_cannot_be_asked_is_named(tmp_path: Path) -> None:

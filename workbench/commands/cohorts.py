@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,7 +42,8 @@ def cohort_phantom(
     from workbench.cohort.table import FOLDS_FILE
 
     maps = tuple(name.strip() for name in extra.split(",") if name.strip())
-    asked = {"extra": maps, "misregistration": misregistration, "coarse_site": coarse_site, "markerless_site": markerless_site}
+    asked: dict[str, Any] = {"extra": maps, "misregistration": misregistration}
+    asked |= {"coarse_site": coarse_site, "markerless_site": markerless_site}
     cohort = make_phantom(
         folder, subjects=subjects, spacing=spacing, seed=seed, signal=signal, stage=stage, lesion=lesion, workers=workers,
         progress=True, **{name: value for name, value in asked.items() if value},

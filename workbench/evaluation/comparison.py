@@ -13,13 +13,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from workbench.errors import InputError, Problem
-from workbench.evaluation.intervals import RESAMPLES, Floats, mean_intervals, subject_codes
+from workbench.evaluation.intervals import Floats, difference_intervals, subject_codes
 from workbench.evaluation.paired_tests import SIGN_FLIPS, paired_tests, too_few_to_tell
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean paired difference (first minus second) with its 95 % subject-bootstrap interval, and the tests of `paired_tests`."""
+    """Mean paired difference (first minus second), its 95 % interval (`difference_intervals`), the tests of `paired_tests`."""
 
     mean_a: float
     mean_b: float
@@ -44,17 +44,14 @@ class PairedDifference:
     """Cases left out since the metric is not defined in one or both."""
 
 
-def paired_difference(
-    a: pd.Series, b: pd.Series, subjects: pd.Series | None = None, *, resamples: int = RESAMPLES, seed: int = 0
-) -> PairedDifference:
+def paired_difference(a: pd.Series, b: pd.Series, subjects: pd.Series | None = None, *, seed: int = 0) -> PairedDifference:
     """Compare a metric of two runs case by case.
 
     Args:
         a: value per case, the index holds the cases; NaN = not defined.
         b: likewise, of the other run; any order.
         subjects: case -> subject; each case is its own subject without.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same interval and p.
+        seed: same seed, same p.
 
     Raises:
         InputError: cases that only one of the two has, or that occur twice; the message names them.
@@ -62,26 +59,23 @@ def paired_difference(
     require_same_cases(a.index, b.index)
     names = (a.index if subjects is None else subjects.reindex(a.index)).to_numpy().astype(str)
     left, right = (side.to_numpy(np.float64)[:, None] for side in (a, b.reindex(a.index)))
-    return paired_differences(left, right, names, resamples=resamples, seed=seed)[0]
+    return paired_differences(left, right, names, seed=seed)[0]
 
 
-def paired_differences(
-    a: Floats, b: Floats, subjects: NDArray[np.str_], *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[PairedDifference]:
-    """`paired_difference` of each column of (n cases, k) values of two runs, with one set of resamples for all of them.
+def paired_differences(a: Floats, b: Floats, subjects: NDArray[np.str_], *, seed: int = 0) -> list[PairedDifference]:
+    """`paired_difference` of each column of (n cases, k) values of two runs.
 
     Args:
         a: of the first run, NaN = not defined.
         b: of the second, cases and columns in the same order.
         subjects: (n,) subject of each case.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same intervals and p.
+        seed: same seed, same p.
     """
     differences = a - b
     both = np.isfinite(differences)
     counts = both.sum(axis=0)
     means = [np.where(both, side, 0.0).sum(axis=0) / np.where(counts, counts, np.nan) for side in (a, b)]
-    intervals = mean_intervals(np.where(both, differences, np.nan), subjects, resamples=resamples, seed=seed)
+    intervals = difference_intervals(differences, subjects)
     tests = paired_tests(differences, subject_codes(subjects)[0], seed=seed)
     return [
         PairedDifference(

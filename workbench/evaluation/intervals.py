@@ -4,7 +4,8 @@ A resample draws as many subjects as there are, with replacement; it is held as 
 that a statistic is computed for all resamples in one matrix product. The draws depend on the seed, the number of subjects and
 the sorted subject names only: not on the order of the rows, and two metrics of the same cases see the same resamples.
 
-The interval is the bias-corrected and accelerated one (BCa; Efron 1987, JASA 82:171), which follows the skew of Dice, HD95 and
+Means of bounded values and of paired differences have closed forms by subject instead (`mean_bounds`). Else the interval is the
+bias-corrected and accelerated one (BCa; Efron 1987, JASA 82:171), which follows the skew of Dice, HD95 and
 AUC, with the tails widened for few subjects as a t interval's are (Hesterberg 2015, The American Statistician 69:371).
 Simulated coverage of the nominal 95 %, plain percentile -> this one: mean Dice of 8 subjects 87 -> 92, of 30 92 -> 94; AUC 0.92
 of 30 subjects 89 -> 95; mean of a log-normal (HD95-like) of 30 subjects 84 -> 87. With rare failures among fewer than about 15
@@ -18,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from workbench.contracts import MIN_SUBJECTS, ROUGH_BELOW
 from workbench.seeding import stream
@@ -39,6 +40,10 @@ MIN_PER_CLASS = 10
 """Subjects of each class below which a marker metric is 'not estimable'."""
 
 Floats = NDArray[np.float64]
+Limits = tuple[float, float]
+UNLIMITED: Limits = (-inf, inf)
+AT_LIMIT = 0.1
+"""Of a mean subject: what the variance of a bound counts as standing at that bound's limit; see `mean_bounds`."""
 Method = Literal["bca", "percentile", "recentred"]
 
 
@@ -273,37 +278,126 @@ def weighted_interval(
 
 
 def mean_interval(
-    values: ArrayLike, subjects: Sequence[str] | ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+    values: ArrayLike,
+    subjects: Sequence[str] | ArrayLike,
+    limits: Limits = UNLIMITED,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
-    """Mean over cases with its BCa interval over subjects; NaN values (not defined) are left out of n and of the mean."""
-    return mean_intervals(np.asarray(values, np.float64)[:, None], subjects, resamples=resamples, seed=seed)[0]
+    """Mean over cases with its interval over subjects; NaN values (not defined) are left out of n and of the mean.
+
+    Args:
+        values: (n,).
+        subjects: (n,) subject of each case.
+        limits: what the values can be; where both are finite the interval has a closed form (`mean_bounds`), else it is BCa's.
+        resamples: of subjects, for BCa.
+        seed: same seed, same interval.
+    """
+    return mean_intervals(np.asarray(values, np.float64)[:, None], subjects, [limits], resamples=resamples, seed=seed)[0]
 
 
 def mean_intervals(
-    values: Floats, subjects: Sequence[str] | ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+    values: Floats,
+    subjects: Sequence[str] | ArrayLike,
+    limits: Sequence[Limits] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> list[Interval]:
-    """`mean_interval` of each column of `values` (n cases, k), with one set of resamples for all of them."""
+    """`mean_interval` of each column of `values` (n cases, k), limits one a column, with one set of resamples for all of them."""
     codes, count = subject_codes(subjects)
     if count == 0:
         return [Interval.unknown() for _ in range(values.shape[1])]
+    totals, counts = _per_subject(values, codes, count)
+    even = bool((counts == 1).all())
+    bounded = np.array([isfinite(low) and isfinite(high) for low, high in limits or [UNLIMITED] * values.shape[1]], bool)
+    open_ = np.flatnonzero(~bounded)
+
+    def means(weights: Floats) -> Floats:
+        sums = weights @ totals[:, open_]
+        cases = np.broadcast_to(weights.sum(axis=1, keepdims=True), sums.shape) if even else weights @ counts[:, open_]
+        return np.divide(sums, cases, out=np.full_like(sums, np.nan), where=cases > 0)
+
+    value = np.full(values.shape[1], np.nan)
+    np.divide(totals.sum(axis=0), counts.sum(axis=0), out=value, where=counts.sum(axis=0) > 0)
+    used = np.count_nonzero(counts, axis=0)
+    found = {
+        int(column): mean_bounds(totals[:, column], counts[:, column], (limits or [])[column])
+        for column in np.flatnonzero(bounded)
+    }
+    if open_.size:
+        jackknife = means(_left_out(np.arange(count), count, JACKKNIFE_GROUPS))
+        draws = np.concatenate([means(drawn) for drawn in _subject_draws(count, resamples, seed)])
+        for place, column in enumerate(open_):
+            here = int(used[column])
+            found[int(column)] = bounds(float(value[column]), draws[:, place], jackknife[:, place], n_subjects=here)
+    cases = counts.sum(axis=0).astype(int)
+    return [
+        Interval(float(value[column]), *found[column], int(cases[column]), int(used[column]), estimable=bool(cases[column]))
+        for column in range(values.shape[1])
+    ]
+
+
+def difference_intervals(differences: Floats, subjects: Sequence[str] | ArrayLike) -> list[Interval]:
+    """Mean over cases of each column of paired differences (n cases, k), NaN = not defined, with Student's t interval by subject.
+
+    Flipping the subjects' signs is its test. It holds where BCa's interval does not: of two models that each miss 3 % of 6 to 30
+    subjects it covers 94 to 98 %, BCa's 78 to 95.
+    """
+    codes, count = subject_codes(subjects)
+    totals, counts = _per_subject(differences, codes, count)
+    found = []
+    for column in range(differences.shape[1]):
+        n, used = int(counts[:, column].sum()), int(np.count_nonzero(counts[:, column]))
+        value = float(totals[:, column].sum() / n) if n else float("nan")
+        low, high = mean_bounds(totals[:, column], counts[:, column])
+        found.append(Interval(value, low, high, n, used, estimable=n > 0))
+    return found
+
+
+def mean_bounds(totals: Floats, counts: Floats, limits: Limits = UNLIMITED) -> tuple[float, float]:
+    """95 % bounds of a mean over cases, from each subject's sum and number of cases (S,): Student's t, by subject.
+
+    The variance is the linearised one of a ratio of sums over subjects (Cochran 1977, Sampling Techniques, section 6.3), with a
+    degree of freedom less than there are subjects. Values between two limits have their bounds on the logit scale, and the
+    variance behind each bound counts `AT_LIMIT` of a mean subject at that limit, in the manner of Gaffke's bound (2005), which
+    puts a whole one there and is mostly too wide: failures that were not seen are not excluded, and no interval is of no width.
+
+    Simulated coverage of mean Dice with none, 3 and 30 % missed, one or 2 to 10 cases per subject: 93 to 98 from 15 subjects on,
+    94 to 99.7 with 6; BCa 75 to 98.
+
+    Returns:
+        NaN, NaN with fewer than two subjects, or where unlimited values are all alike.
+    """
+    seen = counts > 0
+    totals, counts = totals[seen], counts[seen]
+    subjects, n = totals.size, float(counts.sum())
+    if subjects < 2:
+        return float("nan"), float("nan")
+    reach = float(stdtrit(subjects - 1, (1 + LEVEL) / 2))
+    factor, mean = subjects / (subjects - 1), float(totals.sum()) / n
+    low, high = limits
+    if not (isfinite(low) and isfinite(high)):
+        spread = float(np.sqrt(factor * np.sum((totals - mean * counts) ** 2))) / n
+        return (mean - reach * spread, mean + reach * spread) if spread > _slack(mean) else (float("nan"), float("nan"))
+    middle = float(np.clip((mean - low) / (high - low), 1 / (4 * n), 1 - 1 / (4 * n)))
+    size = n / subjects
+    found = []
+    for limit, side in ((low, -1), (high, 1)):
+        whole = n + AT_LIMIT * size
+        moved = (float(totals.sum()) + AT_LIMIT * size * limit) / whole
+        squares = float(np.sum((totals - moved * counts) ** 2)) + AT_LIMIT * (size * (limit - moved)) ** 2
+        spread = float(np.sqrt(factor * squares)) / whole / (high - low) / (middle * (1 - middle))
+        found.append(low + (high - low) * float(expit(logit(middle) + side * reach * spread)))
+    return found[0], found[1]
+
+
+def _per_subject(values: Floats, codes: NDArray[np.intp], count: int) -> tuple[Floats, Floats]:
+    """(S, k) sum of each subject's values, and number of them: a resample draws whole subjects."""
     defined = np.isfinite(values)
-    totals, counts = (  # per subject: a resample draws whole subjects
+    sums, counts = (
         np.stack([np.bincount(codes, column, count) for column in side.T], axis=1)
         for side in (np.where(defined, values, 0.0), defined.astype(np.float64))
     )
-    even = bool((counts == 1).all())
-
-    def means(weights: Floats) -> Floats:
-        sums = weights @ totals
-        cases = np.broadcast_to(weights.sum(axis=1, keepdims=True), sums.shape) if even else weights @ counts
-        return np.divide(sums, cases, out=np.full_like(sums, np.nan), where=cases > 0)
-
-    value, jackknife = means(np.ones((1, count))), means(_left_out(np.arange(count), count, JACKKNIFE_GROUPS))
-    draws = np.concatenate([means(drawn) for drawn in _subject_draws(count, resamples, seed)])
-    result = []
-    for column in range(values.shape[1]):
-        used = int(np.count_nonzero(counts[:, column]))
-        low, high = bounds(float(value[0, column]), draws[:, column], jackknife[:, column], n_subjects=used)
-        n = int(defined[:, column].sum())
-        result.append(Interval(float(value[0, column]), low, high, n, used, estimable=n > 0))
-    return result
+    return sums, counts

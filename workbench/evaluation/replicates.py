@@ -28,6 +28,7 @@ from workbench.evaluation.intervals import (
     RESAMPLES,
     Interval,
     bounds,
+    difference_intervals,
     leave_out_weights,
     resample_weights,
     subject_codes,
@@ -102,15 +103,13 @@ def mean_difference(
     value = float(own.mean())
     if count < 2:
         return Interval(value, float("nan"), float("nan"), n, count)
-    drawn = resample_weights(subjects, resamples, seed)
     if np.unique(seeds).size < 2:
-        draws = drawn @ own / drawn.sum(axis=1)
-    else:
-        chosen = seed_weights(seeds, resamples, seed)
-        totals, weights = chosen @ filled.T, chosen @ there.T
-        # a case of which no seed was drawn (or whose stretched weights cancel) stands for itself: its mean over what there is
-        means = np.where(weights > 0.5, totals / np.where(weights > 0.5, weights, 1.0), own)
-        draws = (drawn * means).sum(axis=1) / drawn.sum(axis=1)
+        return difference_intervals(own[:, None], subjects)[0]
+    drawn, chosen = resample_weights(subjects, resamples, seed), seed_weights(seeds, resamples, seed)
+    totals, weights = chosen @ filled.T, chosen @ there.T
+    # a case of which no seed was drawn (or whose stretched weights cancel) stands for itself: its mean over what there is
+    means = np.where(weights > 0.5, totals / np.where(weights > 0.5, weights, 1.0), own)
+    draws = (drawn * means).sum(axis=1) / drawn.sum(axis=1)
     left_out = leave_out_weights(subjects)
     low, high = bounds(value, draws, left_out @ own / left_out.sum(axis=1), n_subjects=count)
     return Interval(value, low, high, n, count)

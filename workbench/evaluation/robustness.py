@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.contracts import MARKERS, SEGMENTATION
-from workbench.evaluation.intervals import RESAMPLES, mean_interval, mean_intervals
+from workbench.evaluation.intervals import RESAMPLES, difference_intervals, mean_intervals
 from workbench.evaluation.markers import auc_interval
 from workbench.evaluation.metrics import TRUE_CLASS, Better, metric, metrics_of
 from workbench.evaluation.proportions import proportion
@@ -110,14 +110,15 @@ def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
         intervals = mean_intervals(
             means.to_numpy(np.float64),
             means.index.get_level_values("subject").to_numpy().astype(str),
+            [metric(str(tuple(key)[2])).limits] * means.shape[1],
             resamples=resamples,
             seed=seed,
         )
         for number, found in zip(means.columns, intervals, strict=True):
-            split, region, metric = (str(item) for item in tuple(key))
+            split, region, name = (str(item) for item in tuple(key))
             rows.append(
                 {
-                    "split": split, "region": region, "metric": metric, "number": int(number), "mean": found.value,
+                    "split": split, "region": region, "metric": name, "number": int(number), "mean": found.value,
                     "low": found.low, "high": found.high, "n": found.n, "n_subjects": found.n_subjects,
                     "complete": bool(complete),
                 }
@@ -127,16 +128,12 @@ def by_number(scores: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
     )
 
 
-def added_sequence(
-    scores: pd.DataFrame, *, tolerance: float | None = None, resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
+def added_sequence(scores: pd.DataFrame, *, tolerance: float | None = None) -> pd.DataFrame:
     """What one more sequence does: over all pairs of subsets that differ by it, per case.
 
     Args:
         scores: as for `by_number`.
         tolerance: a change for the worse by more than this counts as harm; None: `tolerance_of` each metric.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same intervals.
 
     Returns:
         split, region, metric, added ('any' = all of them together), pairs, n (cases), n_subjects; gain: mean change with gain_low
@@ -157,7 +154,7 @@ def added_sequence(
             judged = group.assign(harmed=np.where(group["change"].isna(), np.nan, group["change"] < -limit))
             means = judged.groupby(["case", "subject"])[["change", "harmed"]].mean().dropna()
             people = means.index.get_level_values("subject").to_numpy().astype(str)
-            gain = mean_interval(means["change"].to_numpy(np.float64), people, resamples=resamples, seed=seed)
+            gain = difference_intervals(means[["change"]].to_numpy(np.float64), people)[0]
             harmed = proportion(means["harmed"].to_numpy(np.float64), people)
             rows.append(
                 {

@@ -14,7 +14,7 @@ from workbench.errors import InputError, Problem
 from workbench.evaluation.comparison import corrected, paired_differences, require_same_cases
 from workbench.evaluation.delong import delong, mcnemar
 from workbench.evaluation.detection import GRID_DIAGONAL, with_penalty
-from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, mean_intervals, subject_codes, weighted_interval
+from workbench.evaluation.intervals import RESAMPLES, Floats, Interval, difference_intervals, subject_codes, weighted_interval
 from workbench.evaluation.markers import Sample, metric_values, sample_of
 from workbench.evaluation.metrics import Better, Kind, Place, metrics_of, shown_in
 from workbench.evaluation.metrics import metric as entry_of
@@ -83,7 +83,6 @@ def compare_segmentation(
     *,
     split: str = "test",
     present: str = "",
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Paired comparison of every region and metric that both runs have.
@@ -93,8 +92,7 @@ def compare_segmentation(
         b: of the second.
         split: the split to compare on.
         present: a modality subset, e.g. 't1+t2'; empty = each case with all its modalities.
-        resamples: bootstrap resamples of subjects.
-        seed: same seed, same intervals and p.
+        seed: same seed, same p.
 
     Returns:
         region, metric, mean_a, mean_b, difference (a minus b), low, high, p (of that mean: `paired_tests.sign_flip`), p_holm
@@ -120,7 +118,7 @@ def compare_segmentation(
     cases = judged.index[judged]
     left_values, right_values = (side.values[names].reindex(cases).to_numpy(np.float64) for side in (first, second))
     subjects = first.subjects.reindex(cases).to_numpy().astype(str)
-    found = paired_differences(left_values, right_values, subjects, resamples=resamples, seed=seed)
+    found = paired_differences(left_values, right_values, subjects, seed=seed)
     rows = []
     unjudged = first.truth[names].reindex(cases).isna().to_numpy().sum(axis=0)
     for (region, metric), one, without in zip(shared, found, unjudged, strict=True):
@@ -244,7 +242,7 @@ def _marker_rows(
         "brier": [(sample.probability - one.truth) ** 2 for sample in (one, two)],
     }
     differences = np.stack([of_a - of_b for of_a, of_b in means.values()], axis=1)
-    intervals = dict(zip(means, mean_intervals(differences, one.subjects, resamples=resamples, seed=seed), strict=True))
+    intervals = dict(zip(means, difference_intervals(differences, one.subjects), strict=True))
     rows: list[dict[str, Any]] = []
     for metric in compared:
         if metrics_of(MARKER_TASK)[metric].kind is Kind.DECISION and not np.isfinite(cuts).all():

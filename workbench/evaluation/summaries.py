@@ -113,7 +113,9 @@ def _summary_rows(part: pd.DataFrame, resamples: int, seed: int) -> list[dict[st
     truth = part.pivot(index=key, columns=["region", "metric"], values="n_truth").to_numpy(np.float64)
     subjects = part.drop_duplicates(key).set_index(key)["subject"].reindex(values.index).to_numpy().astype(str)
     scores = values.to_numpy(np.float64)
-    intervals = mean_intervals(np.hstack([scores, np.where(truth > 0, scores, np.nan)]), subjects, resamples=resamples, seed=seed)
+    limits = [entry_of(str(metric)).limits for _, metric in values.columns]
+    both = np.hstack([scores, np.where(truth > 0, scores, np.nan)])
+    intervals = mean_intervals(both, subjects, limits * 2, resamples=resamples, seed=seed)
     rows = []
     for index, name in enumerate(values.columns):
         region, metric = tuple(name)

@@ -94,6 +94,8 @@ _TOPICS: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "optimisation": ("These runs were optimised differently", optimisation),
     "augmentation or mirroring": ("These runs saw images differently", images),
 }
+TREATMENT = (*_TOPICS, "operations")
+"""The respects of `protocol_differences` but steps and samples."""
 _SPENT = {"steps": "optimiser steps", "samples": "samples", "flops": "operations"}
 
 

@@ -18,6 +18,7 @@ from workbench.evaluation.run_comparison import CaseScores, MarkerScores, compar
 from workbench.evaluation.summaries import with_available
 from workbench.evaluation.thresholds import by_fold, validation_thresholds
 from workbench.records.pretrained import read_pretrained_record
+from workbench.records.protocol import TREATMENT, RunProtocol, protocol_differences
 from workbench.records.run_folder import RunFolder
 from workbench.records.spec import run_name
 from workbench.views.estimates import few_subjects
@@ -102,7 +103,7 @@ class JudgedRun:
 
 def pair_rows(first: JudgedRun, second: JudgedRun, split: str, resamples: int) -> pd.DataFrame:
     """The rows of `compare` of one pair, for `with_remarks`."""
-    voxels = compare_segmentation(first.voxels, second.voxels, resamples=resamples)
+    voxels = compare_segmentation(first.voxels, second.voxels)
     parts = [voxels.rename(columns={"region": "of", "mean_a": "value_first", "mean_b": "value_second"})]
     found = compare_markers(
         first.markers, second.markers, thresholds_a=first.thresholds, thresholds_b=second.thresholds, resamples=resamples
@@ -145,4 +146,5 @@ def _remark(first: JudgedRun, second: JudgedRun) -> str:
     found = [f"{side.run.folder.name}: {side.caution}" for side in (first, second) if side.caution]
     if None not in samples and samples[0] != samples[1]:
         found.insert(0, f"unequal budget: {samples[0]} and {samples[1]} training samples")
-    return "; ".join(found)
+    unlike = [topic for topic in protocol_differences(RunProtocol.of(side.run) for side in (first, second)) if topic in TREATMENT]
+    return _join(*found, f"not alike in {', '.join(unlike)}" if unlike else "")

@@ -7,7 +7,8 @@ import pandas as pd
 from IPython.display import Markdown
 
 from workbench.cohort.table import cohort_title
-from workbench.evaluation.intervals import mean_intervals
+from workbench.evaluation.intervals import difference_intervals, mean_intervals
+from workbench.evaluation.metrics import metric
 from workbench.models.mome.mome import MixtureMethod
 from workbench.reports.sentences import sentences
 from workbench.setup.run_setup import RunSetup
@@ -29,7 +30,10 @@ def expert_table(setup: RunSetup) -> pd.DataFrame | Markdown:
     rows = {}
     for key, group in scores.groupby(["split", "sequence", "region"], sort=False):
         columns = np.column_stack([group["alone"], group["fused"], group["fused"] - group["alone"]])
-        found = mean_intervals(columns, group["subject"], resamples=setup.parameters.resamples)
+        found = [
+            *mean_intervals(columns[:, :2], group["subject"], [metric("dice").limits] * 2),
+            *difference_intervals(columns[:, 2:], group["subject"]),
+        ]
         rows[key] = {"n": len(group)} | {
             name: estimate_text(each.value, each.low, each.high, subjects=each.n_subjects)
             for name, each in zip(("Dice, expert alone", "Dice, fused", "fused - alone"), found, strict=True)

@@ -14,7 +14,8 @@ import pandas as pd
 
 from workbench.contracts import SEGMENTATION
 from workbench.errors import ParameterError
-from workbench.evaluation.intervals import RESAMPLES, mean_intervals
+from workbench.evaluation.intervals import mean_intervals
+from workbench.evaluation.metrics import metric
 from workbench.evaluation.segmentation import region_dice
 from workbench.files import write_parquet
 from workbench.inference.predict import predict_case
@@ -111,12 +112,11 @@ def predicted_labels(setup: RunSetup, case: PreparedCase) -> np.ndarray:
     return predicted
 
 
-def corrupted_table(rows: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
+def corrupted_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean Dice of each test and region with its 95 % interval over subjects, and its difference from the clean one.
 
     Args:
         rows: of `corrupted_rows`.
-        resamples: bootstrap resamples of subjects.
 
     Returns:
         test, region, value, low, high, n (cases whose mask has the region), change: mean difference from `CLEAN` over the cases
@@ -127,7 +127,7 @@ def corrupted_table(rows: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.Dat
         wide = part.pivot(index=["subject", "case"], columns="test", values="dice")
         wide = wide[[test.name for test in TESTS if test.name in wide]]
         subjects = wide.index.get_level_values("subject").to_numpy().astype(str)
-        intervals = mean_intervals(wide.to_numpy(np.float64), subjects, resamples=resamples)
+        intervals = mean_intervals(wide.to_numpy(np.float64), subjects, [metric("dice").limits] * wide.shape[1])
         for name, interval in zip(wide.columns, intervals, strict=True):
             change = float((wide[name] - wide[CLEAN]).mean())
             found.append((name, region, interval.value, interval.low, interval.high, interval.n, change))

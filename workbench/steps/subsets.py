@@ -124,7 +124,7 @@ def subset_results(setup: RunSetup) -> dict[str, pd.DataFrame]:
         "segmentation": segmentation_by_subset(metrics, resamples=n),
         "markers": markers_by_subset(markers),
         "number": by_number(scores, resamples=n),
-        "added": added_sequence(scores, resamples=n),
+        "added": added_sequence(scores),
     }
 
 

@@ -24,7 +24,7 @@ ACT = ("leakyrelu", {"inplace": False, "negative_slope": 0.01})  # in place woul
 
 
 class UNetLevels(nn.Module):
-    """nnU-Net's plain U-Net, of the same blocks as method `unet`, without deep supervision."""
+    """nnU-Net's plain U-Net, made of MONAI's DynUNet blocks (no biases), without deep supervision."""
 
     def __init__(self, classes: int, width: int, levels: int, inputs: int = 1) -> None:
         super().__init__()

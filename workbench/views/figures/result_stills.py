@@ -67,7 +67,7 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
     regions = list(dict.fromkeys(rows["region"]))
     figure, axes = _figure(len(shown))
     for ax, metric in zip(axes, shown, strict=True):
-        middle = median_interval if entry_of(metric).kind is Kind.DISTANCE else mean_interval
+        entry = entry_of(metric)
         for index, region in enumerate(regions):
             found = rows[(rows["region"] == region) & (rows["metric"] == metric) & rows["value"].notna()]
             if found.empty:
@@ -79,7 +79,9 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
                     (index + spread)[part], found["value"][part], s=16, alpha=0.7, facecolors=face, edgecolors=colour(index)
                 )
             there = found[~empty]
-            number = middle(there["value"].to_numpy(np.float64), there["subject"].to_numpy().astype(str))
+            values, subjects = there["value"].to_numpy(np.float64), there["subject"].to_numpy().astype(str)
+            distance = entry.kind is Kind.DISTANCE
+            number = median_interval(values, subjects) if distance else mean_interval(values, subjects, entry.limits)
             if number.estimable:
                 reach = np.nan_to_num([[number.value - number.low], [number.high - number.value]])
                 style: dict[str, Any] = {"fmt": "D", "color": "black", "markersize": 4, "capsize": 3}
