@@ -104,8 +104,9 @@ def compare_segmentation(
     """
     first, second = (side if isinstance(side, CaseScores) else CaseScores.of(side, split, present) for side in (a, b))
     order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(SEGMENTATION)))}
-    both = [(str(region), str(metric)) for region, metric in first.values.columns.intersection(second.values.columns).tolist()]
-    shared = sorted(both, key=lambda name: [order.get(part, len(order)) for part in name])
+    there = (set(map(tuple, side.values.columns)) for side in (first, second))
+    both: set[tuple[str, str]] = set.intersection(*there)
+    shared = sorted(both, key=lambda name: [(order.get(part, len(order)), part) for part in name])
     if not shared:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     for region, metric in shared:
