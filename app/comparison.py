@@ -178,7 +178,7 @@ class ComparisonPanel(pn.viewable.Viewer):
             return
         table = pd.DataFrame(lines)
         if table["value"].isna().any():
-            notes.append("Not estimable: fewer than 10 cases of one class; see the page Curves for the counts.")
+            notes.append("Not estimable: fewer than 10 subjects of one class; see the page Curves for the counts.")
         order = {key: place for place, key in enumerate(table["marker"].unique())}
         table = table.assign(place=table["marker"].map(order)).sort_values(["place"], kind="stable")
         self.markers.object = forest(

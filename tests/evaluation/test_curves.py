@@ -115,6 +115,14 @@ def test_a_perfect_predictor_has_a_band(curve: Callable[..., pd.DataFrame]) -> N
         assert band.iloc[-1].tolist() == [1, 1, 1, 1], "by definition, not by chance"
 
 
+def test_the_roc_band_rises_and_is_of_no_width_only_where_the_curve_ends() -> None:
+    for seed in range(8):
+        band = roc_curve_band(sample(60, seed), points=41, resamples=200)
+        assert (np.diff(band["low"]) >= -1e-12).all()
+        assert (np.diff(band["high"]) >= -1e-12).all()
+        assert (band["high"] - band["low"]).iloc[:-1].min() > 0.01
+
+
 def test_calibration_bins_hold_everybody_once_and_agree_with_scikit_learn() -> None:
     data = sample(100)
     bins = calibration_bins(data)

@@ -129,7 +129,7 @@ def write_shipped(reference: Reference, path: Path, left_out: tuple[str, ...] = 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
         for name, value in arrays.items():
             buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+            np.lib.format.write_array(buffer, np.asarray(value, order="C"), allow_pickle=False)
             file.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_LZMA)  # no date: the same bytes again
 
 

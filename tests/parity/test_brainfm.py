@@ -136,6 +136,19 @@ def _decoded(model: BrainFMPretrain, brainfm: Reference, memory: Tensor, keep: T
     return found
 
 
+@pytest.mark.parametrize("sample", [0, 1])
+@torch.no_grad()
+def test_decoder_of_a_padded_batch(model: BrainFMPretrain, brainfm: Reference, sample: int) -> None:
+    """Theirs masks what is padded out of attention, ours leaves it out: the same for the tokens that there are."""
+    names = ("decoder_input_padded", "memory_padded", "reconstruction_padded")
+    given, memory, wanted = (torch.from_numpy(np.asarray(brainfm.outputs[name])) for name in names)
+    if given.ndim == 1:
+        pytest.skip("which token a thinned number is of cannot be told: in the full arrays only")
+    there = brainfm.inputs["present_padded"][sample].repeat_interleave(TOKENS)
+    found = model.decoder.decode(given[sample : sample + 1, there], memory[sample : sample + 1])[0]
+    assert float((found - wanted[sample, there]).abs().max()) < 1e-4 * float(wanted.abs().max())
+
+
 @torch.no_grad()
 def test_the_decoders_mlps_are_relu(model: BrainFMPretrain, brainfm: Reference) -> None:
     mlp = model.decoder.layers[0].mlp

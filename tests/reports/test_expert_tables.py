@@ -42,7 +42,7 @@ def test_the_table_has_a_paired_difference_with_its_interval(experiment: Any, as
     assert isinstance(table, pd.DataFrame)
     assert list(table.index) == [("test", "t1", "lesion"), ("test", "flair", "lesion")]
     assert table["n"].tolist() == [1, 2]
-    assert table.loc[("test", "flair", "lesion"), "fused - alone"] == "0.00", "two cases have no interval"
+    assert table.loc[("test", "flair", "lesion"), "fused - alone"] == "0.00 (no interval)", "of two cases"
     assert "phantom" in table.columns.name
 
 

@@ -13,7 +13,7 @@ from folder_recorder import FolderRecorder
 from toy_method import ToyMethod, toy_batches
 
 from workbench.errors import RunError
-from workbench.training.checkpoints import load_checkpoint
+from workbench.training.checkpoints import load_checkpoint, load_weights
 from workbench.training.loop import train
 from workbench.training.settings import TrainingSettings
 from workbench.training.state import Keeper, describe
@@ -56,6 +56,28 @@ def test_the_best_checkpoint_is_the_judged_weights_alone_and_the_last_is_all_tha
     assert (again.state.step, again.state.best_score, again.state.window) == (7, 0.1 + 0.2, {"loss": 1 / 3})
     assert torch.equal(again.model.encoder.weight, keeper.model.encoder.weight)
     assert torch.equal(again.judged().head.weight, best.model["head.weight"])
+
+
+class Grown(ToyMethod):
+    """The toy of a newer version: one weight more, which older checkpoints lack and which was 0 then."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.shift = torch.nn.Parameter(torch.ones(1))
+
+    def upgraded(self, state: Any) -> Any:
+        return {"shift": torch.zeros(1), **state}
+
+
+def test_weights_of_an_older_version_are_taken_over_and_its_unfinished_training_is_not(tmp_path: Path) -> None:
+    before = ToyMethod(seed=3)
+    train(before, toy_batches(), TrainingSettings(epochs=1, steps_per_epoch=2), FolderRecorder(tmp_path), None, **CPU)
+    now = Grown()
+    load_weights(tmp_path / "checkpoints" / "best", now)
+    assert torch.equal(now.encoder.weight, before.encoder.weight)
+    assert now.shift.tolist() == [0.0]
+    with pytest.raises(RunError, match=r"last was written by an older version, whose network had other parameters"):
+        Keeper(Grown(), TrainingSettings(epochs=1, steps_per_epoch=2), FolderRecorder(tmp_path), ALONE)
 
 
 def test_only_the_main_process_writes_and_another_number_of_processes_is_refused(tmp_path: Path) -> None:

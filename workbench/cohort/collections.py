@@ -24,6 +24,12 @@ COLLECTIONS: dict[str, str] = {
     "rhuh-gbm": "RHUH-GBM",
     "msd-brain": "Medical Segmentation Decathlon, brain tumours",
     "atlas": "ATLAS stroke lesions",
+    "isles2022": "ISLES 2022 stroke lesions",
+    "wmh2017": "WMH 2017 white-matter hyperintensities",
+    "msseg": "MSSEG multiple sclerosis lesions",
+    "oasis": "OASIS",
+    "adni": "ADNI",
+    "ppmi": "PPMI",
     "private": "images of one's own, in no public collection",
     "other": "another public collection",
 }

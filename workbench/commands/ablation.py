@@ -70,4 +70,4 @@ def _lines(deltas: pd.DataFrame, shifts: pd.DataFrame, review: AblationReview) -
             for of, text in texts.items():
                 yield f"    {of:<{width}}  {text}"
                 if arm in shifts.index and of in shifts:
-                    yield f"    {'':<{width}}  {shifts.loc[arm, of]}"
+                    yield f"    {'':<{width}}  {shifts[of][arm]}"

@@ -1,7 +1,7 @@
 """The curves of a marker: ROC and precision-recall with bands, calibration smooth and in bins, the confusion at a threshold.
 
 Every function takes a `markers.Sample` or the rows of markers.parquet it is made from, and returns a table ready to be drawn.
-Curves describe the cases at hand, however few; their bands are given only where there are enough cases of each class
+Curves describe the cases at hand, however few; their bands are given only where there are enough subjects of each class
 (`Sample.estimable`), NaN elsewhere. Where a class is missing altogether there is no curve: the table has no rows.
 """
 
@@ -61,7 +61,9 @@ def roc_curve_band(
 
     positives = np.where(grid < 1, effective_numbers(sample.truth, sample.probability, sample.subjects)[0], 0.0)
     middle = on_grid(_once(sample))[0]
-    return pd.DataFrame({"fpr": grid, "tpr": middle, **_band(on_grid, middle, positives, sample, resamples, seed)})
+    band = _band(on_grid, middle, positives, sample, resamples, seed)
+    band["low"] = np.maximum.accumulate(band["low"])  # a curve that rises is nowhere below where it was
+    return pd.DataFrame({"fpr": grid, "tpr": middle, **band})
 
 
 def precision_recall_curve(data: pd.DataFrame | Sample) -> pd.DataFrame:

@@ -46,9 +46,9 @@ def decision_table(markers: pd.DataFrame, *, resamples: int = RESAMPLES, seed: i
 
     Returns:
         One row per split (test, external), marker, class, rule and metric: the threshold, the validation cases it was chosen on,
-        whether they are enough to trust it (10 of each class, in every fold), value with 95 % interval, counts. A rule without a
-        threshold, because validation lacks a class, has NaN; where folds have thresholds of their own, `threshold` is NaN and
-        `validation_thresholds` lists them.
+        whether they are enough to trust it (10 subjects of each class, in every fold), value, 95 % interval, counts, remark. A
+        rule without a threshold, because validation lacks a class, has NaN; where folds have thresholds of their own, `threshold`
+        is NaN and `validation_thresholds` lists them.
     """
     markers = _with_fold(with_available(markers))
     cuts = validation_thresholds(markers)

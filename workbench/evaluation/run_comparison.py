@@ -70,12 +70,11 @@ class CaseScores:
         if twice.any():
             case = str(rows.loc[twice, "case"].iloc[0])
             raise InputError(Problem(case=case, message="the run has the case twice", remedy="compare one run at a time"))
-        wide = rows.pivot(index="case", columns=["region", "metric"], values=["value", "n_truth"]).astype(np.float64)
-        subjects = rows.drop_duplicates("case").set_index("case")["subject"].reindex(wide.index).astype(str)
-        if wide.empty:
-            nothing = pd.DataFrame(index=wide.index, columns=pd.MultiIndex.from_arrays([[], []]), dtype=float)
-            return cls(nothing, nothing, subjects)
-        return cls(wide["value"], wide["n_truth"], subjects)
+        value, truth = (
+            rows.pivot(index="case", columns=["region", "metric"], values=name).astype(np.float64)
+            for name in ("value", "n_truth")
+        )
+        return cls(value, truth, rows.drop_duplicates("case").set_index("case")["subject"].reindex(value.index).astype(str))
 
 
 def compare_segmentation(
@@ -105,8 +104,8 @@ def compare_segmentation(
     """
     first, second = (side if isinstance(side, CaseScores) else CaseScores.of(side, split, present) for side in (a, b))
     order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(SEGMENTATION)))}
-    shared = [name for name in first.values.columns if name in second.values.columns]
-    shared = sorted(shared, key=lambda name: [order.get(part, len(order)) for part in name])
+    both = [(str(region), str(metric)) for region, metric in first.values.columns.intersection(second.values.columns).tolist()]
+    shared = sorted(both, key=lambda name: [order.get(part, len(order)) for part in name])
     if not shared:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     for region, metric in shared:
@@ -120,11 +119,11 @@ def compare_segmentation(
     subjects = first.subjects.reindex(cases).to_numpy().astype(str)
     found = paired_differences(left_values, right_values, subjects, seed=seed)
     rows = []
-    for (region, metric), one in zip(shared, found, strict=True):
-        unjudged = int(first.truth.loc[cases, (region, metric)].isna().sum())
+    unjudged = first.truth[names].reindex(cases).isna().to_numpy().sum(axis=0)
+    for (region, metric), one, without in zip(shared, found, unjudged, strict=True):
         shares = dict(zip(("better", "worse"), better_and_worse(metric, one.higher, one.lower), strict=True))
         row = {"region": region, "metric": metric, **asdict(one), **shares, "test": SIGN_FLIPS}
-        rows.append(row | {"n_undefined": one.n_undefined - unjudged})
+        rows.append(row | {"n_undefined": one.n_undefined - int(without)})
     table = pd.DataFrame(rows)
     return corrected(table)[list(SEGMENTATION_COLUMNS)]
 
@@ -223,7 +222,12 @@ def _marker_rows(
 ) -> list[dict[str, Any]]:
     """The metrics compared of one marker class in both runs."""
     people = subject_codes(one.subjects)[1]
-    common = {"n": one.truth.size, "n_subjects": people, "n_positive": int(one.truth.sum()), "estimable": one.estimable}
+    common: dict[str, Any] = {
+        "n": one.truth.size,
+        "n_subjects": people,
+        "n_positive": int(one.truth.sum()),
+        "estimable": one.estimable,
+    }
     common |= {"remark": f"not estimable: {one.too_few}" if one.too_few else ""}
     nan = float("nan")
     unknown = {"value_a": nan, "value_b": nan, "difference": nan, "low": nan, "high": nan, "p": nan, "test": ""}

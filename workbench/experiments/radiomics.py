@@ -263,7 +263,9 @@ class RadiomicsExperiment(Experiment):
         ]
         if not rows:
             return sentences("*No age is known in this cohort, and no tumour was measured: there is no baseline.*")
-        result = pd.DataFrame(rows).set_index(["marker", "class", "baseline"]).sort_index(level=[0, 1], sort_remaining=False)
+        order = list(dict.fromkeys((row["marker"], row["class"]) for row in rows))
+        rows.sort(key=lambda row: order.index((row["marker"], row["class"])))
+        result = pd.DataFrame(rows).set_index(["marker", "class", "baseline"])
         result.columns.name = f"{cohort_title(self.cohort.info.name, self.cohort.info.phantom)}, {split}"
         return result
 

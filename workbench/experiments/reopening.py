@@ -115,7 +115,7 @@ def sensitivity_of(folders: Sequence[str | Path]) -> pd.DataFrame:
             dice = corrupted_table(corrupted_rows(experiment))
             parts.append(dice.assign(**{"judged by": "dice " + dice["region"].astype(str)}))
         if experiment.markers:
-            auc = sensitivity_table(sensitivity_rows(experiment), resamples=p.resamples)
+            auc = sensitivity_table(sensitivity_rows(experiment))
             auc = auc.rename(columns={"auc": "value"}).assign(test=auc["disturbance"].replace(UNDISTURBED, CLEAN))
             parts.append(auc.assign(**{"judged by": "auc " + auc["marker"].astype(str) + " " + auc["class"].astype(str)}))
         trained_on = noise_in_words(p.mask_noise, p.mask_noise_mm, p.mask_noise_share, p.misregistration)

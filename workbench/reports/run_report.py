@@ -166,7 +166,12 @@ def _result_table(setup: RunSetup, kind: str) -> pd.DataFrame:
 
 def _by_metric(table: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
     """A column per metric, in order of appearance: value, low and high of n_subjects as text."""
-    texts = [estimate_text(row["value"], row["low"], row["high"], subjects=row.get("n_subjects")) for _, row in table.iterrows()]
+    texts = [
+        estimate_text(row["value"], row["low"], row["high"], subjects=row.get("n_subjects"))
+        if row.get("estimable", True)
+        else "not estimable"
+        for _, row in table.iterrows()
+    ]
     result = table.assign(text=texts).pivot(index=rows, columns="metric", values="text")
     return result.reindex(
         index=pd.MultiIndex.from_frame(table[rows].drop_duplicates()), columns=list(dict.fromkeys(table["metric"]))
@@ -186,8 +191,9 @@ def _segmentation_table(setup: RunSetup, table: pd.DataFrame) -> pd.DataFrame:
             f"{low:.2f} to {high:.2f}" if high == high else "-" for low, high in zip(part["q1"], part["q3"], strict=True)
         ]
         place = list(result.columns).index(titles[name]) + 1
-        missed = PENALTIES[str(part["penalty"].iloc[0])]
-        result.insert(place, f"quartiles (a miss counts as {missed})", pd.Series(quartiles, part.index).reindex(result.index))
+        missed = PENALTIES.get(str(part["penalty"].iloc[0]))
+        title = f"quartiles (a miss counts as {missed})" if missed else f"{titles[name].removesuffix(', median')}, quartiles"
+        result.insert(place, title, pd.Series(quartiles, part.index).reindex(result.index))
     counts = shown.groupby(rows, sort=False)
     with_region = counts["n_nonempty"].max()
     result.insert(0, "n", with_region + counts["n_empty_truth"].max())
@@ -240,7 +246,7 @@ def _fitted_table(setup: RunSetup, kind: str) -> pd.DataFrame:
 
 def _sensitivity_table(setup: RunSetup) -> pd.DataFrame:
     """Rows marker and disturbance; AUC beside that of the same cases left alone, change of the logit, flipped decisions."""
-    table = sensitivity_table(sensitivity_rows(setup), resamples=setup.parameters.resamples)
+    table = sensitivity_table(sensitivity_rows(setup))
     if table.empty:
         return pd.DataFrame()
     rows = []

@@ -96,12 +96,11 @@ def sensitivity_rows(setup: RunSetup) -> pd.DataFrame:
     return table
 
 
-def sensitivity_table(rows: pd.DataFrame, *, resamples: int = 1000) -> pd.DataFrame:
+def sensitivity_table(rows: pd.DataFrame) -> pd.DataFrame:
     """What each disturbance does to a marker.
 
     Args:
         rows: of `sensitivity_rows`.
-        resamples: bootstrap resamples of subjects.
 
     Returns:
         marker, class, disturbance; auc with low and high, and undisturbed, the AUC of the same cases left alone (NaN where not

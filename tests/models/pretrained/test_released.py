@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from workbench.cohort.collections import COLLECTIONS
 from workbench.errors import InputError
+from workbench.models.amaes import released as amaes
+from workbench.models.brainfm import released as brainfm
+from workbench.models.mmformer import released as mmformer
+from workbench.models.mome import released as mome
 from workbench.models.options_base import MethodOptions
 from workbench.models.pretrained.released import (
     ReleasedWeights,
@@ -91,3 +96,10 @@ def test_refusals_name_the_file_and_what_to_set(tmp_path: Path) -> None:
         load_released(layer, tmp_path / "none.pth", KIND, SOURCES, options=Options(), modalities=("t1", "t2"))
     with pytest.raises(InputError, match="a folder"):
         read_released(tmp_path, KIND)
+
+
+def test_whom_released_weights_have_seen_has_a_name() -> None:
+    kinds = [mmformer.WEIGHTS, amaes.WEIGHTS, brainfm.WEIGHTS, *mome.WEIGHTS.values()]
+    seen = {name for kind in kinds for name in kind.seen.collections}
+    assert {"brats2021", "isles2022", "msseg"} < seen <= set(COLLECTIONS)
+    assert [kind.kind for kind in kinds if not kind.seen.known] == ["brainfm"]

@@ -44,17 +44,19 @@ def test_levels_features_and_sizes_follow_the_recipe(model: UNet) -> None:
     assert not any(m.inplace for m in model.modules() if isinstance(m, torch.nn.LeakyReLU))
 
 
-def test_all_levels_but_the_coarsest_are_supervised_with_weights_that_halve(model: UNet) -> None:
+@pytest.mark.parametrize(("coarsest", "weights"), [(False, (4 / 7, 2 / 7, 1 / 7, 0)), (True, (8 / 15, 4 / 15, 2 / 15, 1 / 15))])
+def test_levels_are_supervised_with_weights_that_halve(model: UNet, coarsest: bool, weights: tuple[float, ...]) -> None:
     given = batch()
     assert given.labels is not None
     prediction = model.train()(given.images, given.present)
     outputs = [prediction.segmentation, *prediction.auxiliary.values()]
     assert [tuple(o.shape[2:]) for o in outputs] == [(32, 48, 32), (16, 24, 16), (8, 12, 8), (4, 6, 4)]
     expected = 0.0
-    for logits, weight in zip(outputs, (4 / 7, 2 / 7, 1 / 7, 0.0), strict=True):
+    for logits, weight in zip(outputs, weights, strict=True):
         coarse = F.interpolate(given.labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
         expected += weight * float(segmentation_loss(logits, coarse, ("glioma",)).detach())
-    terms = model.loss(prediction, given, 0.0)
+    chosen = create_model("unet", modalities=GIVEN, classes=4, width=4, levels=5, supervise_coarsest=coarsest)
+    terms = chosen.loss(prediction, given, 0.0)
     assert set(terms) == {"segmentation"}
     assert float(terms["segmentation"].detach()) == pytest.approx(expected, rel=1e-6)
 

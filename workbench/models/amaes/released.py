@@ -12,8 +12,7 @@ WEIGHTS = ReleasedWeights(
     kind="amaes",
     title="AMAES' released U-Net",
     anchor="encoder.in_conv.conv1.conv.weight",
-    # of its pool BraTS 2021 and the MSD; ADNI, OASIS, PPMI, ISLES 2022, WMH and MSSEG have no name here
-    seen=Seen(collections=("brats2021", "msd-brain", "other")),
+    seen=Seen(collections=("brats2021", "msd-brain", "isles2022", "wmh2017", "msseg", "oasis", "adni", "ppmi")),  # BRAINS-45K
     unused=(
         (r"^(rec_head|pred_head)\.", "decoder: it starts from random weights, as published"),
         (r"\.conv\.bias$", _NO_EFFECT),

@@ -66,7 +66,10 @@ class LightDecoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """For segmentation: a transposed convolution, the skip, and two 3^3 convolutions per level."""
+    """For segmentation: a transposed convolution, the skip, and two 3^3 convolutions per level.
+
+    Channels are joined as (skip, up), in the public code as (up, skip): a kernel's halves exchanged (`released.published_names`).
+    """
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()

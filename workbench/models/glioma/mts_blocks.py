@@ -43,6 +43,9 @@ class CrossModalityDifferential(nn.Module):
     """CMD: from gated T2 and FLAIR (B, 1, X, Y, Z each) to features (B, 2 C) and the attention it used.
 
     `v1` has a convolution per modality; `cbam` shares one, so that equal images give no difference, and adds channel attention.
+    With `published` both equal their authors' code on its weights to float error (`tests/parity`). The cbam file gives the
+    spatial convolution (mean, maximum), the v1 file and ours (maximum, mean): a kernel's two channels exchanged. It applies no
+    gate and takes T2 and FLAIR from other channels than the data have them in: here the images are gated, and go by name.
     """
 
     def __init__(self, channels: int, gamma: float, form: str, published: bool) -> None:

@@ -64,7 +64,9 @@ class MixtureOptions(PlainUNetOptions):
     expert_reduction: Literal["sum", "mean"] = Field(
         "sum", description="the experts' loss over the samples of a batch; sum (published) depends on the batch size"
     )
-    pretrained: str = Field("", description="released weights of all its networks; empty: random weights")
+    pretrained: str = Field(
+        "", description="released weights of all its networks, to go on from with expert_share 0; empty: random weights"
+    )
     later: ClassVar[tuple[str, ...]] = ("batch_dice", "pretrained")
     restart_heads: bool = Field(True, description="the experts' segmentation heads start anew in the joint stage (published)")
     experts: Literal["trained", "checkpointed", "frozen"] = Field(

@@ -18,8 +18,7 @@ _UNUSED = ((r"\.all_modules\.|\.decoder\.encoder\.", "second name of a tensor"),
 WEIGHTS = {
     "mome": ReleasedWeights(
         kind="mome", title="MoME's released weights", anchor="network1.encoder.stages.0.0.convs.0.conv.weight",
-        # of its six data sets; OASIS, WMH 2017, ISLES 2022 and MSSEG have no name here
-        seen=Seen(collections=("brats2021", "atlas", "other")),
+        seen=Seen(collections=("brats2021", "atlas", "oasis", "wmh2017", "isles2022", "msseg")),
         modalities=("t1", "t1c", "t2", "flair", "dwi"), required=_MIXTURE, unused=_UNUSED,
     ),
     "mome_plus": ReleasedWeights(

@@ -66,11 +66,12 @@ class UNet(MethodModule):
         return Prediction(finest, auxiliary={f"level{index}": logits for index, logits in enumerate(coarser, start=1)})
 
     def loss(self, prediction: Prediction, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Soft Dice plus cross-entropy at all levels but the coarsest."""
+        """Soft Dice plus cross-entropy at all levels, as the options say without the coarsest."""
         if prediction.segmentation is None:
             return {}
         outputs = [prediction.segmentation, *prediction.auxiliary.values()]
-        return {"segmentation": supervise(outputs, batch, lowest=0.0, batch_dice=self.options.batch_dice)}
+        lowest = None if self.options.supervise_coarsest else 0.0
+        return {"segmentation": supervise(outputs, batch, lowest=lowest, batch_dice=self.options.batch_dice)}
 
     def upgraded(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Weights of the time when this was MONAI's DynUNet: the same arithmetic, with biases that are zero."""
@@ -103,7 +104,7 @@ class UNet(MethodModule):
     def diagram(self) -> str:
         """Levels as columns, encoder above, decoder below."""
         last = len(self.features) - 1
-        supervised = max(1, last - 1) if self.options.deep_supervision else 1
+        supervised = max(1, last - (not self.options.supervise_coarsest)) if self.options.deep_supervision else 1
         scales = ["full size", *(f"1/{2**level}" for level in range(1, last))]
         if self.options.encoder == "residual":
             scales = [f"{scale}, {n} residual block{'s' if n > 1 else ''}" for scale, n in zip(scales, self.blocks, strict=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,7 @@ def distribution_figure(metrics: pd.DataFrame, *, title: str, split: str = "test
             number = median_interval(values, subjects) if distance else mean_interval(values, subjects, entry.limits)
             if number.estimable:
                 reach = np.nan_to_num([[number.value - number.low], [number.high - number.value]])
-                style = {"fmt": "D", "color": "black", "markersize": 4, "capsize": 3}
+                style: dict[str, Any] = {"fmt": "D", "color": "black", "markersize": 4, "capsize": 3}
                 ax.errorbar(index + 0.32, number.value, yerr=np.maximum(reach, 0), **style)
         counts = [rows[(rows["region"] == r) & (rows["metric"] == metric)]["value"].notna().sum() for r in regions]
         ax.set_xticks(range(len(regions)), [f"{r}\nn = {n}" for r, n in zip(regions, counts, strict=True)])
