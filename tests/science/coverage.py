@@ -39,7 +39,7 @@ SAMPLES, SLOW_SAMPLES = 1000, 400
 SILENT = 20
 """Samples after which a study whose tables show nothing in a setting is done."""
 LEAST = 30
-"""Samples with an interval (or p) below which a rate is not judged: not estimable."""
+"""Samples with an interval (or p) below which a rate is not judged: not estimable, or untried where more samples are to come."""
 TARGETS = {"interval": (0.93, 0.97), "test": (0.035, 0.065), "exact test": (0.0, 0.065)}
 """Coverage, and false alarms: of exact tests at most so many."""
 KEY = ["study", "quantity", "kind", "n", "prevalence", "clustered"]
@@ -74,12 +74,14 @@ def _tally(one: Outcome) -> dict[str, object]:
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with rate, its 99 % bounds (Wilson), and verdict: 'ok', 'low', 'high', or 'not estimable'."""
+    """The table with rate, its 99 % bounds (Wilson), and verdict: 'ok', 'low', 'high', 'not estimable', or 'untried'."""
     rate = table["hits"] / table["shown"].where(table["shown"] > 0)
     low, high = proportion_confint(table["hits"], table["shown"].clip(lower=1), alpha=0.01, method="wilson")
     least, most = (table["kind"].map({kind: target[side] for kind, target in TARGETS.items()}) for side in (0, 1))
-    verdict = np.select([table["shown"] < LEAST, np.asarray(high) < least, np.asarray(low) > most],
-                        ["not estimable", "low", "high"], "ok")  # fmt: skip
+    few = table["shown"] < LEAST
+    untried = few & (table["shown"] > 0) & (table["samples"] < 2 * LEAST)
+    verdict = np.select([untried, few, np.asarray(high) < least, np.asarray(low) > most],
+                        ["untried", "not estimable", "low", "high"], "ok")  # fmt: skip
     return table.assign(rate=rate, rate_low=np.asarray(low), rate_high=np.asarray(high), verdict=verdict)
 
 
@@ -155,8 +157,14 @@ def summary(table: pd.DataFrame) -> str:
     for (study, quantity), rows in found.groupby(["study", "quantity"], sort=False):
         cells = [_range(rows[rows["n"] == n]) for n in SUBJECTS]
         lines.append(f"| {study} | {quantity} | " + " | ".join(cells) + " |")
+    if missing := [study for study in STUDIES if study not in set(found["study"])]:
+        lines += ["", "Untried altogether: " + "; ".join(missing) + "."]
     outside = found[found["verdict"].isin(["low", "high"])]
-    lines += ["", f"Outside: {len(outside)} of {int((found['verdict'] != 'not estimable').sum())} rows that can be judged.", ""]
+    lines += [
+        "",
+        f"Outside: {len(outside)} of {int(found['verdict'].isin(['ok', 'low', 'high']).sum())} rows that can be judged.",
+        "",
+    ]
     for (study, quantity), rows in outside.groupby(["study", "quantity"], sort=False):
         said = [f"n = {row['n']}, {row['prevalence']:g}{', clustered' * bool(row['clustered'])}: {100 * row['rate']:.1f}"
                 for row in rows.to_dict("records")]  # fmt: skip
@@ -165,9 +173,9 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def _range(rows: pd.DataFrame) -> str:
-    rates = 100 * rows.loc[rows["verdict"] != "not estimable", "rate"]
+    rates = 100 * rows.loc[~rows["verdict"].isin(["not estimable", "untried"]), "rate"]
     if rates.empty:
-        return "not estimable"
+        return "untried" if rows.empty or (rows["verdict"] == "untried").any() else "not estimable"
     mark = " **!**" if rows["verdict"].isin(["low", "high"]).any() else ""
     return (f"{rates.min():.0f}" if len(rates) == 1 else f"{rates.min():.0f} to {rates.max():.0f}") + mark
 
