@@ -67,7 +67,7 @@ def _lines(deltas: pd.DataFrame, shifts: pd.DataFrame, review: AblationReview) -
         else:
             yield f"  {arm} against {review.against}, {runs} runs"
             width = max(map(len, texts.index))
-            for of, text in texts.items():
+            for of, text in zip(texts.index.astype(str), texts, strict=True):
                 yield f"    {of:<{width}}  {text}"
                 if arm in shifts.index and of in shifts:
-                    yield f"    {'':<{width}}  {shifts.at[str(arm), str(of)]}"
+                    yield f"    {'':<{width}}  {shifts.at[str(arm), of]!s}"

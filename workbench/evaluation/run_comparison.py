@@ -104,9 +104,9 @@ def compare_segmentation(
     """
     first, second = (side if isinstance(side, CaseScores) else CaseScores.of(side, split, present) for side in (a, b))
     order = {name: rank for rank, name in enumerate((*REGIONS, *metrics_of(SEGMENTATION)))}
-    there = (set(map(tuple, side.values.columns)) for side in (first, second))
-    both: set[tuple[str, str]] = set.intersection(*there)
-    shared = sorted(both, key=lambda name: [(order.get(part, len(order)), part) for part in name])
+    both = first.values.columns.intersection(second.values.columns)
+    pairs = zip(both.get_level_values(0).astype(str), both.get_level_values(1).astype(str), strict=True)
+    shared = sorted(pairs, key=lambda name: [(order.get(part, len(order)), part) for part in name])
     if not shared:
         return pd.DataFrame(columns=list(SEGMENTATION_COLUMNS))
     for region, metric in shared:
