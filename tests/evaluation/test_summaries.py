@@ -180,6 +180,21 @@ def test_a_distances_penalty_is_named_and_applied() -> None:
     assert [row["penalty"] for row in found.values()] == list(found)
 
 
+def test_the_mean_of_a_distance_has_bounds_of_many_subjects_only() -> None:
+    def summary(subjects: int) -> pd.Series:
+        rows = {"case": [f"c{k:03}" for k in range(subjects)], "value": np.linspace(1, 9, subjects)}
+        common = {"split": "test", "present": "t1", "region": "WT", "metric": "hd95", "n_truth": 5, "n_prediction": 5}
+        table = pd.DataFrame(rows).assign(**common)
+        return summarise_segmentation(table.assign(subject=table["case"])).iloc[0]
+
+    few, many = summary(99), summary(100)
+    assert few["mean"] == pytest.approx(5)
+    assert few[["low", "high", "low_nonempty", "high_nonempty"]].isna().all()
+    assert few["median_low"] < 5 < few["median_high"]
+    assert many["low"] < 5 < many["high"]
+    assert many["low_nonempty"] < 5 < many["high_nonempty"]
+
+
 def test_empty_tables_keep_their_columns() -> None:
     assert tuple(summarise_segmentation(metrics().iloc[:0]).columns) == SEGMENTATION_COLUMNS
     assert tuple(summarise_segmentation(metrics().iloc[:0], by_present=False).columns) == SEGMENTATION_COLUMNS
