@@ -179,7 +179,7 @@ def test_lists_tables_and_comparisons_mark_it(tmp_path: Path) -> None:
     assert rows["default/plain"].pretrained.as_dict() is None
     remark = compare(folders[""], folders["contaminated"], resamples=200)["remark"].iloc[0]
     assert "It is contaminated" in remark
-    assert compare(folders[""], folders["clean"], resamples=200)["remark"].iloc[0] == ""
+    assert "contaminated" not in compare(folders[""], folders["clean"], resamples=200)["remark"].iloc[0]
 
 
 @pytest.mark.parametrize("kind", ["decisions", "calibration", "sensitivity"])

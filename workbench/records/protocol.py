@@ -132,7 +132,7 @@ def _unequal_effort(runs: Sequence[Recorded]) -> dict[str, str]:
         said = key == "samples" and "optimiser steps" in found
         if len(spent) > 1 and max(spent.values()) > TOLERANCE * min(spent.values()) and not said:
             number = "{:.1e}" if key == "flops" else "{:,.0f}"
-            listed = ", ".join(f"{name} {number.format(value)}" for name, value in spent.items())
+            listed = _listed([f"{name} {number.format(value)}" for name, value in spent.items()])
             found[title] = f"Unequal effort: these runs took different numbers of {title} ({listed})."
     return found
 
