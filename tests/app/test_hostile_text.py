@@ -45,7 +45,8 @@ def queries() -> Iterator[dict[str, Any]]:
 def faults(viewable: Any) -> list[str]:
     """What would become an element in the browser that a payload asked for, and models that nobody has looked at."""
     found: list[str] = []
-    root = pn.panel(viewable).get_root()
+    pane = pn.panel(viewable)
+    root = pane.get_root()
     for model in root.references():
         name = type(model).__name__
         carried = [text for text in texts(model.properties_with_values(include_defaults=False)) if _raw(text)]
@@ -59,6 +60,7 @@ def faults(viewable: Any) -> list[str]:
             found += [f"{name}: {text}" for text in texts(model.tooltips) if _raw(text) or "{safe}" in text]
         elif carried and name not in AS_TEXT:
             found.append(f"{name} carries foreign text: does it show it as text? {carried[0][:120]}")
+    pane._cleanup(root)  # else every later change of the state is carried to the models of all earlier looks
     return found
 
 

@@ -25,7 +25,7 @@ def score_of(
     experiment: Any = SimpleNamespace(
         told_apart=lambda name, cases: RunSetup.told_apart(experiment, name, cases), segments=False,
         parameters=SimpleNamespace(
-            sampling="whole", precision="float32", options=lambda: {"grade_classes": grade_classes}
+            sampling="whole", precision="float32", window_batch=1, options=lambda: {"grade_classes": grade_classes}
         ),
         cases_by_split={"validation": rows}, markers=("idh", "grade"), modalities=("t1c",), learned_modalities=("t1c",),
         patch=(8, 8, 8), device="cpu", run=SimpleNamespace(raise_on_stop=lambda: None),

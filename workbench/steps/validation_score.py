@@ -49,18 +49,12 @@ class Validation:
             setup.run.raise_on_stop()
             case = setup.prepared.case(row["case"])
             shown = [name for name in setup.learned_modalities if name in case.modalities]
+            # not mirrored: it only chooses among checkpoints, and comes often
             predicted = predict_case(
-                model,
-                case,
-                modalities=setup.modalities,
-                present=shown,
-                patch=setup.patch,
-                overlap=0.25,
-                device=setup.device,
-                whole=setup.parameters.sampling == "whole",
-                precision=setup.parameters.precision,
+                model, case, modalities=setup.modalities, present=shown, patch=setup.patch, overlap=0.25,
+                device=setup.device, whole=setup.parameters.sampling == "whole", precision=setup.parameters.precision,
                 window_batch=setup.parameters.window_batch,
-            )  # fmt: skip - not mirrored: it only chooses among checkpoints, and comes often
+            )  # fmt: skip
             truth = case.labels()
             if truth is not None and predicted.logits is not None:
                 labels = predicted.logits.argmax(axis=0).astype(np.uint8)

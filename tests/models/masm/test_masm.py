@@ -34,8 +34,10 @@ def test_parameters_by_component_at_the_papers_size(meta: torch.device) -> None:
     aware = sum(decision(c) + 512 * c + 2 * c + attention[c] + mlp[c] for c in widths[:-1])
     shift = 64 * 320 + 4 * 320 + 2 * attention[320] + mlp[320]
     join = sum(4 * c * c + c for c in widths)
-    # the backbone is the U-Net with one sequence instead of four in its first convolution
-    backbone = unet.parameter_count() - 27 * 3 * 32
+    # the backbone is the U-Net with one sequence instead of four in its first convolution, and without biases in its
+    # convolutions, down and up: two a stage, one a transposed one
+    biases = 2 * sum(widths) + 2 * sum(widths[:-1]) + sum(widths[:-1])
+    backbone = unet.parameter_count() - 27 * 3 * 32 - biases
     assert model.parameters_by_component() == {"backbone": backbone, "aware": aware, "shifted": shift, "join": join}
     assert model.parameter_count() == card("masm").parameters == 36_908_846
 
