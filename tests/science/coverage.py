@@ -92,9 +92,14 @@ def statistics_digest() -> str:
 
 
 def merged(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Tallies of all tables, summed by row; the rows of every setting in the order of the studies."""
+    """Tallies of all tables, summed by row; the rows of every setting in the order of the studies. Where other statistics had a
+    part in a row (`--keep`), that row is of 'several'."""
     whole = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    summed = whole.groupby([*KEY, "statistics"], sort=False, as_index=False)[TALLIES].sum()
+    by_row = whole.groupby(KEY, sort=False, as_index=False)
+    one_digest = whole.groupby(KEY, sort=False)["statistics"].agg(
+        lambda found: found.iloc[0] if found.nunique() == 1 else "several"
+    )
+    summed = by_row[TALLIES].sum().assign(statistics=one_digest.to_numpy())[[*KEY, "statistics", *TALLIES]]
     order = {name: index for index, name in enumerate(STUDIES)}
     return summed.sort_values(["study", "n", "prevalence", "clustered"], key=lambda column: column.map(order)
                               if column.name == "study" else column, kind="stable", ignore_index=True)  # fmt: skip

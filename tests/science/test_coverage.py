@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.science.coverage import BLOCK, LEAST, README, TABLE, TARGETS, judged, merged, run_block, summary, with_summary
+from tests.science.coverage import BLOCK, KEY, LEAST, README, TABLE, TARGETS, judged, merged, run_block, summary, with_summary
 from tests.science.coverage_measures import TOGETHER
 from tests.science.coverage_populations import DICE, Judgements, Setting, pseudo_median, segmented
 from workbench.evaluation.markers import marker_metrics
@@ -53,6 +53,12 @@ def test_blocks_add_up_and_do_not_depend_on_each_other() -> None:
     assert not np.allclose(one["width"], two["width"])
 
 
+def test_a_row_that_other_statistics_had_a_part_in_says_so() -> None:
+    both = merged(tallies(300), tallies(80).assign(statistics="y"))
+    assert both[["statistics", "hits", "samples"]].values.tolist() == [["several", 380, 800]]
+    assert merged(tallies(300), tallies(80))["statistics"].tolist() == ["x"]
+
+
 def test_the_populations_have_the_truth_that_is_said_of_them() -> None:
     setting, rng = Setting(20_000, 0.3, True), np.random.default_rng(1)
     drawn = segmented(setting, rng, setting.sessions(rng), 1)
@@ -67,6 +73,10 @@ def test_the_summary_in_the_readme_is_that_of_the_table() -> None:
     text = README.read_text(encoding="utf-8")
     assert with_summary(text, pd.read_parquet(TABLE)) == text
     assert "1 of 1 rows" in summary(tallies(300))
+
+
+def test_every_row_of_the_table_stands_once() -> None:
+    assert not pd.read_parquet(TABLE).duplicated(KEY).any()
 
 
 def test_no_interval_of_the_table_has_no_width() -> None:
