@@ -1,4 +1,4 @@
-"""95 % intervals by resampling subjects, never cases, voxels or lesions: a patient's cases are drawn together.
+"""95 % intervals by subject, never by cases, voxels or lesions: a patient's cases are drawn together.
 
 A resample draws as many subjects as there are, with replacement; it is held as the number of times each case was drawn, so
 that a statistic is computed for all resamples in one matrix product. The draws depend on the seed, the number of subjects and

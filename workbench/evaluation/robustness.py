@@ -3,7 +3,7 @@
 Cases that do not have a region say nothing of how well it is drawn and are left out; whether it is found says `detection`.
 All from the long tables of a subset evaluation (columns of metrics.parquet and markers.parquet, a row per case and `present`).
 Tables of 15 rows and means by number of sequences follow mmFormer (MICCAI 2022) and its successors; the rate at which an added
-sequence makes things worse is reported beside them, since a mean over cases hides it. Statistics resample subjects.
+sequence makes things worse is reported beside them, since a mean over cases hides it. Intervals are by subject.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From the long tables of a run (metrics.parquet, markers.parquet) to the tables that people read.
 
-The point estimates are means over cases, the 95 % intervals resample subjects. Means over several folds pool their test cases.
+The point estimates are means over cases, the 95 % intervals are by subject. Means over several folds pool their test cases.
 """
 
 from __future__ import annotations

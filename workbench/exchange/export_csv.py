@@ -38,7 +38,7 @@ DICTIONARY: dict[str, tuple[str, str]] = {
     "finished": ("end of the run", "ISO 8601, UTC"),
     "training_samples": ("samples seen in training; of pooled folds the sum", "count"),
     "case": ("imaging session of a subject", ""),
-    "subject": ("patient; intervals resample subjects", ""),
+    "subject": ("patient; intervals are by subject", ""),
     "site": ("where the case was scanned", ""),
     "dataset": ("data set that the case comes from, in merged cohorts", ""),
     "lesion": ("kind of lesion, in merged cohorts", ""),

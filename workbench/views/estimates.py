@@ -8,7 +8,7 @@ from math import isfinite
 from workbench.contracts import MIN_SUBJECTS, ROUGH_BELOW
 
 ROUGH_NOTE = (
-    f"95 % intervals resample subjects; with fewer than {MIN_SUBJECTS} there is none, with fewer than {ROUGH_BELOW} it is rough: "
+    f"95 % intervals are by subject; with fewer than {MIN_SUBJECTS} there is none, with fewer than {ROUGH_BELOW} it is rough: "
     "it may hold the truth in 85 % only."
 )
 """The legend of what `estimate_text` marks."""

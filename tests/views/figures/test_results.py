@@ -36,7 +36,7 @@ def test_distribution_without_bounds_draws() -> None:
                             "statistic": ["median"]})  # fmt: skip
     figure = metric_distribution({"unet": rows}, {"unet": summary}, metric="dice", regions=["WT"])
     assert hv.renderer("bokeh").get_plot(figure).state is not None
-    assert "median of those with the region" in figure.opts.get("plot").kwargs["title"]
+    assert "median where present" in figure.opts.get("plot").kwargs["title"]
 
 
 def test_forest_says_what_it_cannot_estimate() -> None:

@@ -81,7 +81,7 @@ def metric_distribution(
         )  # fmt: skip
     return finish(
         hv.Overlay(parts),
-        title=f"{metric_title(metric)} per region: every case; {statistic} of those with the region, 95 % interval",
+        title=f"{metric_title(metric)} per region: cases, and {statistic} where present",
         subtitle=subtitle,
         name=name,
         width=width,
