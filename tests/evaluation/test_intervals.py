@@ -253,3 +253,12 @@ def test_many_subjects_are_left_out_in_groups_for_about_the_same_acceleration() 
         assert weights.sum() == (groups - 1) * 600
         found.append(bounds(values.mean(), draws, weights @ values / weights.sum(axis=1)))
     assert found[0] == pytest.approx(found[1], abs=0.06 * (found[0][1] - found[0][0]))
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.003, 0.02, 0.5, 0.98, 0.9999, 1.0])
+@pytest.mark.parametrize("subjects", [6, 15, 100])
+def test_bounds_of_a_mean_hold_the_mean_also_beside_its_limits(level: float, subjects: int) -> None:
+    values = np.clip(level + np.linspace(-0.003, 0.003, subjects), 0, 1)
+    (found,) = mean_intervals(values[:, None], [f"s{k:03}" for k in range(subjects)], [(0.0, 1.0)])
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high

@@ -388,7 +388,7 @@ def mean_bounds(totals: Floats, counts: Floats, limits: Limits = UNLIMITED) -> t
         squares = float(np.sum((totals - moved * counts) ** 2)) + AT_LIMIT * (size * (limit - moved)) ** 2
         spread = float(np.sqrt(factor * squares)) / whole / (high - low) / (middle * (1 - middle))
         found.append(low + (high - low) * float(expit(logit(middle) + side * reach * spread)))
-    return found[0], found[1]
+    return min(found[0], mean), max(found[1], mean)  # a mean beside its limit was moved away from it, for the logit
 
 
 def _per_subject(values: Floats, codes: NDArray[np.intp], count: int) -> tuple[Floats, Floats]:

@@ -88,7 +88,7 @@ def number_still(table: pd.DataFrame, *, title: str, ylabel: str) -> Figure:
         if rows.empty:
             continue
         x = rows["number"] + (index - (len(series) - 1) / 2) * 0.06
-        spread = [(rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0)]
+        spread = [(rows["mean"] - rows["low"]).fillna(0).clip(lower=0), (rows["high"] - rows["mean"]).fillna(0).clip(lower=0)]
         ax.errorbar(
             x, rows["mean"], spread, fmt=_MARKS[index % len(_MARKS)] + "-", color=colour(index), markersize=5, linewidth=1.4,
             label=f"{key} (n {int(rows['n'].max())})",
