@@ -82,4 +82,4 @@ def test_all_pairs_cost_a_fraction_of_as_many_means_by_scipy(tmp_path: Path, ben
     benchmark.extra_info |= {"compare, 45 pairs (s)": round(ours, 2), f"SciPy, {means} means (s)": round(means * single, 2)}
     table = compare(*runs[:3])
     assert len(table) == 3 * (3 * 2 + 7 * 3), "Dice and HD95 of three regions; AUC, accuracy and Brier score of seven classes"
-    assert ours < 0.3 * means * single
+    assert ours < 0.6 * means * single  # 0.16 to 0.36, as busy as the machine is; 1.1 when every pair read its runs anew

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -129,18 +130,12 @@ def test_an_import_with_pseudonyms_writes_the_key_beside_the_cohort(cohort: Path
 )
 def test_a_phantom_that_is_ended_leaves_no_worker(tmp_path: Path, how: signal.Signals) -> None:
     command = [
-        sys.executable,
-        "-m",
-        "workbench.cli",
-        "cohort",
-        "phantom",
-        str(tmp_path / "c"),
-        "--subjects",
-        "3",
-        "--spacing",
-        "4",
-    ]
-    parent = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.DEVNULL)
+        sys.executable, "-m", "workbench.cli", "cohort", "phantom", str(tmp_path / "c"), "--subjects", "3", "--spacing", "4",
+        "--workers", "2",
+    ]  # fmt: skip
+    # what is started in the background of a script ignores SIGINT, and so do its children
+    interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=interruptible)
     try:
         children = wait_for_workers(parent.pid)
         parent.send_signal(how)
