@@ -182,7 +182,7 @@ def calibration_figure(
     parts: list[Any] = [reference_line([(0, 0), (1, 1)], name)]
     for run, index in placed:
         parts += _calibration(run, index, name, counts=len(runs) <= 2)
-    remark = "line: smooth, with 95 % band; points: bins, " + ("with their cases" if len(runs) <= 2 else "cases: hover")
+    remark = "smooth, points: bins" + (" with cases" if len(runs) <= 2 else "")
     subtitle = f"{subtitle}; {remark}" if subtitle else remark
     return _square(parts, ("predicted probability", "observed frequency"), title, subtitle, name, width)
 
