@@ -134,9 +134,9 @@ def _headline_cell(key: str, numbers: Mapping[str, Interval]) -> Html:
         return Html("")
     if not interval.estimable:
         return two_lines("not estimable", f"n = {interval.n}") + _detection_line(key, numbers)
-    known = f"{interval.low:.2f}–{interval.high:.2f}, " + "rough, " * interval.rough
-    bounds = "no interval, " if interval.reason else known
-    return two_lines(f"{interval.value:.2f}", f"{bounds}n = {interval.n}") + _detection_line(key, numbers)
+    bounds = "no interval" if interval.reason else f"{interval.low:.2f}–{interval.high:.2f}"
+    value = f"{interval.value:.2f}" + " (rough)" * interval.rough  # in the first line: the second has no room in narrow columns
+    return two_lines(value, f"{bounds}, n = {interval.n}") + _detection_line(key, numbers)
 
 
 def _detection_line(key: str, numbers: Mapping[str, Interval]) -> Html:
